@@ -33,8 +33,8 @@ from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest, Level
 from dsmt.system.records import living, record_path
 

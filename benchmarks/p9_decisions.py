@@ -12,8 +12,8 @@ from typing import Final
 
 from benchmarks.rows import Row, median, percentile, row
 from benchmarks.sizes import sized
-from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import decide
+from dsmt.controllers.loop.agenda import Agenda
 from dsmt.event.codec import decode
 from dsmt.event.status import State
 from dsmt.system.garbage import collect_seldom

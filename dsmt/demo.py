@@ -34,11 +34,11 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record
-from dsmt.operations.read.explaining import why
-from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_ready
-from dsmt.operations.read.node_rows import processes
-from dsmt.operations.read.watching import Seen, Watch, watching
+from dsmt.operations.read.realm.watching import Seen, Watch, watching
+from dsmt.operations.read.rows.instance_row import InstanceRow
+from dsmt.operations.read.rows.instances import instances, is_ready
+from dsmt.operations.read.rows.node_rows import processes
+from dsmt.operations.read.why.explaining import why
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.applying import apply
 from dsmt.operations.write.declaring import read_files

@@ -8,7 +8,7 @@ from dsmt.cli.printing import document, one_line, page
 from dsmt.cli.screens import idle, overruled
 from dsmt.event.phrases import quoted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.summaries import Brake
+from dsmt.operations.read.screens.summaries import Brake
 from dsmt.operations.write import braking
 
 

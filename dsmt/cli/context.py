@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dsmt.operations.connection import Connection, Reading
     from dsmt.operations.local.home import Home
-    from dsmt.operations.read.settling import Applied
+    from dsmt.operations.read.waits.settling import Applied
     from dsmt.ports.files import Files
     from dsmt.ports.realm import BrokerAddress
     from dsmt.programs.configuration import RealmConfig
@@ -92,7 +92,7 @@ class CliContext:
             from dsmt.event.phrases import some  # noqa: PLC0415 - the same
             from dsmt.operations.connection import PATIENCE_S, while_let_in  # noqa: PLC0415 - the same
             from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
-            from dsmt.operations.read.patience import SLOW  # noqa: PLC0415 - the same
+            from dsmt.operations.read.realm.patience import SLOW  # noqa: PLC0415 - the same
             from dsmt.system.files import DiskFiles  # noqa: PLC0415 - the same
 
             operator, reached, waits_s = home.operator(), None, PATIENCE_S
@@ -166,7 +166,7 @@ class CliContext:
 
     async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None, counted: bool = False) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
-        from dsmt.operations.read import settling  # noqa: PLC0415 - only where somebody waits
+        from dsmt.operations.read.waits import settling  # noqa: PLC0415 - only where somebody waits
 
         with self.progress() as tell:
             return await settling.settled(connection.bus, done, limit_s=limit_s, tell=tell, counted=counted)

@@ -14,9 +14,9 @@ from dsmt.cli.names import NODE, TARGET
 from dsmt.cli.printing import document, one_line, page, warn
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read import heeding, waiting
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.waiting import Waited
+from dsmt.operations.read.waits import heeding, waiting
+from dsmt.operations.read.waits.settling import Applied
+from dsmt.operations.read.waits.waiting import Waited
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
 from dsmt.operations.write.controlling import Done

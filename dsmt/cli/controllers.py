@@ -11,8 +11,8 @@ from dsmt.cli.printing import document
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local import controllers
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.controller_rows import controller_rows
 
 
 @command()

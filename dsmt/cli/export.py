@@ -17,7 +17,7 @@ from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import BEGINS, Exported, is_history
 from dsmt.operations.offline.history import export as write_history
-from dsmt.operations.read.patience import patience
+from dsmt.operations.read.realm.patience import patience
 from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.times import beginning
 

@@ -15,13 +15,13 @@ from dsmt.errors import InputError
 from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.asking import asked
-from dsmt.operations.read.broker_rows import Broker, broker_rows
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.endpoints import Reached
-from dsmt.operations.read.endpoints import endpoints as of_endpoints
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.summaries import services as of_services
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.endpoints import Reached
+from dsmt.operations.read.rows.endpoints import endpoints as of_endpoints
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.screens.summaries import services as of_services
 from dsmt.operations.words.targets import Target
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dsmt.cli.printing import one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
 from dsmt.event.phrases import counted, quoted
-from dsmt.operations.read.alerting import away
-from dsmt.operations.read.broker_rows import Broker, withholding
-from dsmt.operations.read.controller_rows import UNDECIDED, Controller
-from dsmt.operations.read.node_rows import Node, NodeShown, Process, clock
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.broker_rows import Broker, withholding
+from dsmt.operations.read.rows.controller_rows import UNDECIDED, Controller
+from dsmt.operations.read.rows.node_rows import Node, NodeShown, Process, clock
+from dsmt.operations.read.screens.alerting import away
 from dsmt.operations.words.times import off_by
 
 LEFT_MOST = 5

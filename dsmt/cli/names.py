@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from dsmt.cli.context import CliContext
 from dsmt.errors import UNDECODABLE, InputError
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
 
 FILE: Final = "seen.json"

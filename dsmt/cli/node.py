@@ -13,10 +13,10 @@ from dsmt.cli.printing import document, one_line, warn
 from dsmt.cli.printing import show as put
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.node_rows import node_rows, node_shown
-from dsmt.operations.read.outside import Used
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.rows.outside import Used
 from dsmt.operations.write.node_control import Controlled, LastNode, Mode, drained, last_node, set_mode
 
 

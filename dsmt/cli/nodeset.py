@@ -12,8 +12,8 @@ from dsmt.cli.printing import document, one_line, page, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.event.phrases import counted, quoted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import nodesets
 from dsmt.operations.write.controlling import use_nodes

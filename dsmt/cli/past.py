@@ -11,10 +11,10 @@ from dsmt.cli.names import TARGET, revision_number
 from dsmt.cli.printing import document, page, show, table, warn
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.past import Revision
-from dsmt.operations.read.past import history as of_service
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import Sight, look_at
+from dsmt.operations.read.realm.sight import Sight, look_at
+from dsmt.operations.read.rows.past import Revision
+from dsmt.operations.read.rows.past import history as of_service
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.write import rolling_back
 
 

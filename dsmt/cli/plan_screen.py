@@ -11,8 +11,8 @@ import msgspec
 
 from dsmt.cli.printing import fitted, one_line, page, table
 from dsmt.event.phrases import counted, some
-from dsmt.operations.read.planning import ApplyPlan, Difference
-from dsmt.operations.read.revisions import was_refused
+from dsmt.operations.read.ahead.planning import ApplyPlan, Difference
+from dsmt.operations.read.rows.revisions import was_refused
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 

@@ -16,8 +16,8 @@ from dsmt.cli.printing import document, warn
 from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection
-from dsmt.operations.read import heeding
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.waits import heeding
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import removing
 from dsmt.operations.write.controlling import Done

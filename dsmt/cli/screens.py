@@ -10,18 +10,18 @@ from dsmt.cli.printing import one_line, page, table, word
 from dsmt.event.phrases import another_certificate, counted, cut, quoted, some, stepped
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.alerting import Alert
-from dsmt.operations.read.instance_row import Hold, InstanceRow
-from dsmt.operations.read.instances import is_problem
-from dsmt.operations.read.overruled import OverruledWord
-from dsmt.operations.read.revisions import Refused, by_component, in_words, instead, refused, refused_and_runs, running
-from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import Brake, RealmStatus, Service
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.instance_row import Hold, InstanceRow
+from dsmt.operations.read.rows.instances import is_problem
+from dsmt.operations.read.rows.overruled import OverruledWord
+from dsmt.operations.read.rows.revisions import Refused, by_component, in_words, instead, refused, refused_and_runs, running
+from dsmt.operations.read.screens.alerting import Alert
+from dsmt.operations.read.screens.summaries import Brake, RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 if TYPE_CHECKING:
     from dsmt.operations.local.migrating import Move
-    from dsmt.operations.read.settling import Applied  # the parser of YAML is slow to import
+    from dsmt.operations.read.waits.settling import Applied  # the parser of YAML is slow to import
 
 NONE = "-"
 """What stands in a cell of which nothing is known."""

@@ -9,11 +9,11 @@ from dsmt.cli.printing import columns, fitted, one_line, page, table, word
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import counted, quoted, speaker
 from dsmt.event.status import Shown
-from dsmt.operations.read.controller_rows import is_undecided
-from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import is_problem
-from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import Service
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.controller_rows import is_undecided
+from dsmt.operations.read.rows.instance_row import InstanceRow
+from dsmt.operations.read.rows.instances import is_problem
+from dsmt.operations.read.screens.summaries import Service
 from dsmt.operations.words.sentences import predicate, subject
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local, milliseconds, span, zone

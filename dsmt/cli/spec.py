@@ -27,7 +27,7 @@ DIFFERS = 6
 def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
     """Create or change services as FILES say (service files, directories, or `-`). Done when this is stored."""
     from dsmt.cli import screens  # noqa: PLC0415 - the parser of YAML is slow to import
-    from dsmt.operations.read import settling  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.read.waits import settling  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = declaring.read_files(files)
@@ -62,7 +62,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
 @click.argument("files", nargs=-1, required=True, shell_complete=a_file)
 def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     """Show what apply would do with FILES: what differs, each step and where, and the plan's id. Changes nothing."""
-    from dsmt.operations.read.planning import ApplyPlan  # noqa: PLC0415 - with it
+    from dsmt.operations.read.ahead.planning import ApplyPlan  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = declaring.read_files(files)
@@ -84,7 +84,7 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
 @click.option("--exit-code", is_flag=True, help="Exit with 6 when something differs.")
 def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
     """Show what differs between FILES and what is applied."""
-    from dsmt.operations.read.planning import Difference  # noqa: PLC0415 - with it
+    from dsmt.operations.read.ahead.planning import Difference  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying, declaring  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = declaring.read_files(files)
@@ -106,9 +106,9 @@ def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
 @click.argument("service", type=TARGET)
 def get(ctx: CliContext, service: str) -> None:
     """Print SERVICE's file, as it was last applied. If that revision was refused, the first line says so."""
-    from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it
-    from dsmt.operations.read.revisions import refused, running, was_refused  # noqa: PLC0415 - with it
-    from dsmt.operations.read.sight import look_at  # noqa: PLC0415 - with it
+    from dsmt.operations.read.ahead.planning import base_of  # noqa: PLC0415 - with it
+    from dsmt.operations.read.realm.sight import look_at  # noqa: PLC0415 - with it
+    from dsmt.operations.read.rows.revisions import refused, running, was_refused  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
     from dsmt.spec.yamltext import to_yaml  # noqa: PLC0415 - with it

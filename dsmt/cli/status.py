@@ -17,14 +17,14 @@ from dsmt.event.phrases import some
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.certificates import learn
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.patience import patience
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.summaries import Service
-from dsmt.operations.read.summaries import service as of_service
-from dsmt.operations.read.summaries import status as of_realm
-from dsmt.operations.read.tailing import TailQuery, tail
+from dsmt.operations.read.realm.patience import patience
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.realm.tailing import TailQuery, tail
+from dsmt.operations.read.rows.instance_row import InstanceRow
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.screens.summaries import Service
+from dsmt.operations.read.screens.summaries import service as of_service
+from dsmt.operations.read.screens.summaries import status as of_realm
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.targets import Target, no_service
 from dsmt.ports.bus import Arrived

@@ -21,9 +21,9 @@ from dsmt.event.phrases import counted
 from dsmt.event.registry import TOPICS
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.offline import exporting
-from dsmt.operations.read.sight import short
-from dsmt.operations.read.tailing import CAUGHT_UP, Item, TailQuery
-from dsmt.operations.read.tailing import tail as follow_events
+from dsmt.operations.read.realm.sight import short
+from dsmt.operations.read.realm.tailing import CAUGHT_UP, Item, TailQuery
+from dsmt.operations.read.realm.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
 from dsmt.operations.words.expression import compiled
 from dsmt.operations.words.times import beginning, moment, zone

@@ -12,7 +12,7 @@ from dsmt.cli.printing import document, page, show, table
 from dsmt.errors import InputError
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Reading
-from dsmt.operations.read.whatif import WhatIf
+from dsmt.operations.read.ahead.whatif import WhatIf
 from dsmt.spec.quantities import format_duration
 
 

@@ -14,10 +14,10 @@ from dsmt.cli.printing import columns, document, one_line, page, table
 from dsmt.cli.why_screen import screen
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Reading
-from dsmt.operations.read import explaining, fitting
-from dsmt.operations.read.explaining import Explained
-from dsmt.operations.read.fitting import Fitting
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.why import explaining, fitting
+from dsmt.operations.read.why.explaining import Explained
+from dsmt.operations.read.why.fitting import Fitting
 from dsmt.operations.words.targets import Target
 
 NAMED: Final = 10

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dsmt.cli.printing import fitted, one_line
 from dsmt.event.phrases import counted, speaker
-from dsmt.operations.read.explaining import CauseLink, Explained
+from dsmt.operations.read.why.explaining import CauseLink, Explained
 from dsmt.operations.words.times import local, milliseconds
 
 _INDENT: Final = 2

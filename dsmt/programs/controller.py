@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from dsmt.controllers.resaying import Resaying
-from dsmt.controllers.runner import ControllerRunner
+from dsmt.controllers.loop.resaying import Resaying
+from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsmt.controllers.decide import decide
-from dsmt.controllers.runner import ControllerRunner
+from dsmt.controllers.loop.runner import ControllerRunner
 
 
 class WatchedRunner(ControllerRunner):

@@ -22,7 +22,7 @@ from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.older import OLDER
 from dsmt.bus.store.sqlite import GIB
 from dsmt.controllers.decide import RULESET
-from dsmt.controllers.resaying import Resaying
+from dsmt.controllers.loop.resaying import Resaying
 from dsmt.errors import DsmtError
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor

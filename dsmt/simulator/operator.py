@@ -17,7 +17,7 @@ from typing import Any, Final
 from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.connection import Connection
 from dsmt.operations.offline.history import export
-from dsmt.operations.read import heeding
+from dsmt.operations.read.waits import heeding
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import (
     applying,

@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.agents.rules": (5, "pure"),
     "dsmt.monitors.rules": (5, "pure"),
     "dsmt.controllers": (5, "pure"),
-    "dsmt.controllers.runner": (6, "shell"),
+    "dsmt.controllers.loop.runner": (6, "shell"),
     "dsmt.bus.broker": (6, "machine"),
     "dsmt.bus.broker.broker": (6, "shell"),
     "dsmt.bus.broker.others": (6, "shell"),

@@ -37,7 +37,7 @@ SOURCES = sources()
         ("dsmt.bus.rules.x", "from dsmt.ports.store import Store", "holds no port"),
         ("dsmt.agents.rules.launching", "from dsmt.ports.sockets import Sockets as S", "holds no port"),
         ("dsmt.bus.rules.x", "from dsmt.logs import Logger", "which is a way out"),
-        ("dsmt.operations.words.sentences", "from dsmt.operations.read.sight import Sight", "above it"),
+        ("dsmt.operations.words.sentences", "from dsmt.operations.read.realm.sight import Sight", "above it"),
     ],
 )
 def test_a_planted_import_upwards_or_sideways_is_found(module, text, says):
@@ -65,7 +65,7 @@ def test_an_import_from_below_is_allowed(module, text):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("dsmt.operations.read.watching", "from dsmt.bus.client.client import BusClient"),
+        ("dsmt.operations.read.realm.watching", "from dsmt.bus.client.client import BusClient"),
         ("dsmt.operations.write.clocks", "from dsmt.bus.rules import realm_time"),
         ("dsmt.programs.controller", "from dsmt.bus.zeromq.network import ZmqNetwork"),
         ("dsmt.cli.x", "def f():\n    import dsmt.bus.wire.frames"),

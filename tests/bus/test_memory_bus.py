@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from dsmt.bus.memory.bus import MemoryBus
 from dsmt.bus.memory.realm import MemoryRealm
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
 from dsmt.operations.write.publishing import publish
 from dsmt.ports.bus import Draft, Interest, Start
 from dsmt.trust.identity import root_issued

@@ -20,7 +20,7 @@ from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.payload import canonical
 from dsmt.event.records import to_data
-from dsmt.operations.read.sight import watch
+from dsmt.operations.read.realm.sight import watch
 from dsmt.ports.bus import Draft, Interest, Start
 from dsmt.trust.certificate import issue
 from dsmt.trust.grants import read_patterns

@@ -17,7 +17,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.records import to_data
-from dsmt.operations.read.sight import watch
+from dsmt.operations.read.realm.sight import watch
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import StoreFullError
 from dsmt.trust.keys import key_id_of

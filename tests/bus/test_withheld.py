@@ -17,9 +17,9 @@ from dsmt.cli import member_screens
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Withheld
 from dsmt.event.records import to_data
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.sight import look
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.screens.summaries import status
 from dsmt.operations.words.sentences import sentence
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import Row

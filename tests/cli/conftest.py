@@ -15,7 +15,7 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.root import main
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import init
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
 from tests.cli.in_process import LOOKS, Run, Stub
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight

@@ -10,8 +10,8 @@ from dsmt.event.kinds.instance import Endpoint
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.event.topic import matches
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.summaries import service
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.screens.summaries import service
 from dsmt.operations.words.targets import Target
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, agent, key, web

@@ -18,8 +18,8 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.letting_in import by_fact
 from dsmt.operations.local.machine import StartedRealm, left_out
 from dsmt.operations.local.making import ensure_node, init
-from dsmt.operations.read import waiting
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.waits import waiting
 from dsmt.simulator.engine.run import run
 from dsmt.trust.keys import key_id_of
 from tests.controllers.build import Realm

@@ -84,7 +84,7 @@ def test_who_ends_a_wait_for_a_state_is_told_so_in_the_form_that_was_asked_for(
     async def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dsmt.operations.read.waiting.wait_for", interrupted)
+    monkeypatch.setattr("dsmt.operations.read.waits.waiting.wait_for", interrupted)
     code, told = run("wait", "web/app", "--for", "ready", *form, home=made)
     message, advice = "interrupted; what web/app does goes on", "dsmt status web"
     if form:

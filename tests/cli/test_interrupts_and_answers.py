@@ -14,7 +14,7 @@ import pytest
 
 from dsmt.errors import TransportError
 from dsmt.operations.local.ending import Down
-from dsmt.operations.read.settling import Applied
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
@@ -32,7 +32,7 @@ def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dsmt.operations.write.controlling.stop", stop)
-    monkeypatch.setattr("dsmt.operations.read.heeding.heeded", interrupted)
+    monkeypatch.setattr("dsmt.operations.read.waits.heeding.heeded", interrupted)
     code, told = run("stop", "web", "--wait", *form, home=made)
     assert "interrupted; the stop of web goes on" in told
     assert "dsmt status web" in told
@@ -76,7 +76,7 @@ def test_a_retry_of_what_has_nothing_to_be_tried_again_is_not_waited_for(
         raise AssertionError("it would be waited for as long as it has no node")
 
     monkeypatch.setattr("dsmt.operations.write.controlling.retry", retry)
-    monkeypatch.setattr("dsmt.operations.read.heeding.heeded", waits)
+    monkeypatch.setattr("dsmt.operations.read.waits.heeding.heeded", waits)
     said: list[str] = []
     monkeypatch.setattr("dsmt.cli.control.print", said.append, raising=False)
     assert run("retry", "web", "--wait", home=made) == (0, "")
@@ -93,7 +93,7 @@ def test_what_was_not_waited_for_is_not_said_to_be_done(run: Run, made: Path, mo
         return SimpleNamespace(instances=[SimpleNamespace(instance="web/app/1")])
 
     monkeypatch.setattr("dsmt.operations.write.controlling.move", move)
-    monkeypatch.setattr("dsmt.operations.read.heeding.heeded", heeded)
+    monkeypatch.setattr("dsmt.operations.read.waits.heeding.heeded", heeded)
     said: list[str] = []
     monkeypatch.setattr("dsmt.cli.control.print", said.append, raising=False)
     assert run("move", "web", "--wait", home=made) == (0, "")
@@ -110,7 +110,7 @@ def test_what_was_not_waited_for_is_not_said_to_be_done(run: Run, made: Path, mo
         (
             ["rollback", "web", "--wait"],
             "dsmt.operations.write.rolling_back.rollback",
-            "dsmt.operations.read.settling.settled",
+            "dsmt.operations.read.waits.settling.settled",
             "the rollback of web, as r3, goes on",
         ),
     ],

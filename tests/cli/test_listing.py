@@ -10,7 +10,7 @@ import pytest
 from dsmt.cli import cert, listing
 from dsmt.cli.root import main
 from dsmt.operations.local.certificates import Rotated
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.targets import Target
 from tests.cli.screens import running_one
 from tests.operations.sights import sight

@@ -10,13 +10,13 @@ from dsmt.cli.why import why_not_lines
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.node_rows import find_node, node_rows
-from dsmt.operations.read.planning import plan
-from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.summaries import services, status
+from dsmt.operations.read.ahead.planning import plan
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import find_node, node_rows
+from dsmt.operations.read.screens.summaries import services, status
+from dsmt.operations.read.why.fitting import why_not
 from dsmt.operations.words.targets import Target
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName

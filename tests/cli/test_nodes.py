@@ -16,7 +16,7 @@ from dsmt.cli.root import main
 from dsmt.errors import TransportError
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_node
-from dsmt.operations.read.holding import Left
+from dsmt.operations.read.rows.holding import Left
 from dsmt.operations.remote.places import NodePlace, keep_place
 from dsmt.operations.write.node_control import Controlled, LastNode
 from tests.cli.in_process import AWAY, NO, NO_YES, WRONG, Run, Stub

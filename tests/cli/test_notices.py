@@ -5,11 +5,11 @@ import pytest
 from dsmt.cli import member_screens, screens
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
-from dsmt.operations.read.alerting import Found, alerts
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.node_rows import node_rows
-from dsmt.operations.read.passing import KeeperDeath
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.realm.passing import KeeperDeath
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import node_rows
+from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.summaries import status
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore

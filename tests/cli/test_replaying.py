@@ -19,7 +19,16 @@ from dsmt.operations.offline.replaying import Replay, Replayed
 )
 def test_what_was_refused_as_stale_is_said_in_a_line_of_its_own(capsys, stale, said):
     done = Replayed(
-        ok=True, verified=True, controllers=2, same=4, different=0, incomplete=0, other_ruleset=0, stale=stale, decisions=[]
+        ok=True,
+        verified=True,
+        controllers=2,
+        same=4,
+        different=0,
+        incomplete=0,
+        other_ruleset=0,
+        stale=stale,
+        before=0,
+        decisions=[],
     )
     _show("x.cbor", done)
     assert capsys.readouterr().out.splitlines() == [
@@ -48,6 +57,7 @@ def test_what_many_decisions_have_in_common_is_said_once(capsys):
         incomplete=3,
         other_ruleset=0,
         stale=0,
+        before=0,
         decisions=decisions,
     )
     _show("x.cbor", done)

@@ -21,17 +21,17 @@ from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.read.alerting import Found, alerts
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.endpoints import endpoints
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.node_rows import node_rows, node_shown
-from dsmt.operations.read.past import Revision
-from dsmt.operations.read.planning import difference, plan
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.summaries import services, status
-from dsmt.operations.read.whatif import what_if
+from dsmt.operations.read.ahead.planning import difference, plan
+from dsmt.operations.read.ahead.whatif import what_if
+from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.endpoints import endpoints
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.rows.past import Revision
+from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.summaries import services, status
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress

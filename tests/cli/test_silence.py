@@ -14,7 +14,7 @@ import pytest
 from dsmt.cli.context import CliContext
 from dsmt.errors import TransportError
 from dsmt.operations.local.machine import StartedRealm
-from dsmt.operations.read.patience import patience
+from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.realm import BrokerAddress
 from tests.cli.in_process import AWAY, Run
 
@@ -24,7 +24,7 @@ HUNG = TransportError("bus.stranger", "the broker hangs")
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody here waits for long."""
-    for name in ("cli.context.QUIET_S", "cli.context.SILENT_S", "operations.read.patience.SLOW_S"):
+    for name in ("cli.context.QUIET_S", "cli.context.SILENT_S", "operations.read.realm.patience.SLOW_S"):
         monkeypatch.setattr(f"dsmt.{name}", 0.05)
 
 

@@ -14,7 +14,7 @@ import pytest
 from dsmt.cli import stream
 from dsmt.cli.stream import _Printer, _timed
 from dsmt.errors import InputError
-from dsmt.operations.read.tailing import TailQuery
+from dsmt.operations.read.realm.tailing import TailQuery
 from dsmt.operations.words.times import AHEAD_MS, rfc3339
 from dsmt.ports.bus import Arrived, Notice
 from tests.cli.in_process import Run

@@ -21,12 +21,12 @@ from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.fitting import Clause, Fitting
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.node_rows import node_rows, node_shown
-from dsmt.operations.read.past import Revision
-from dsmt.operations.read.planning import plan
-from dsmt.operations.read.summaries import services, status
+from dsmt.operations.read.ahead.planning import plan
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.rows.past import Revision
+from dsmt.operations.read.screens.summaries import services, status
+from dsmt.operations.read.why.fitting import Clause, Fitting
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.asking_logs import Line, LogNotice

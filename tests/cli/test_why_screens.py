@@ -10,7 +10,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
-from dsmt.operations.read.explaining import CauseLink, Explained
+from dsmt.operations.read.why.explaining import CauseLink, Explained
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from tests.cli.screens import check

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.loop.agenda import Agenda
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.controller import ControllerState
@@ -19,7 +19,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
-from dsmt.operations.read.revisions import following
+from dsmt.operations.read.rows.revisions import following
 from dsmt.spec.plain import to_plain
 from dsmt.trust.probing import Answered, answer, request
 from dsmt.view import SlotKey, View

@@ -1,7 +1,7 @@
 """When a controller may publish, and when it may accuse."""
 
-from dsmt.controllers.completeness import Completeness, Place
-from dsmt.controllers.ranking import live_controllers, rank, subject_of
+from dsmt.controllers.loop.completeness import Completeness, Place
+from dsmt.controllers.loop.ranking import live_controllers, rank, subject_of
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.view import Fleet
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import RULESET, decide
+from dsmt.controllers.loop.agenda import Agenda
 from dsmt.controllers.pending import waits_for
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.view import Fleet

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import cast
 
-from dsmt.controllers.echoes import ECHO_S, Echoes
+from dsmt.controllers.loop.echoes import ECHO_S, Echoes
 from dsmt.view import View
 
 WEB, API = "service/web/slot/app/0", "service/api/slot/app/0"

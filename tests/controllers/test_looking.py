@@ -2,8 +2,9 @@
 
 import pytest
 
-from dsmt.controllers import decide, portion
+from dsmt.controllers import decide
 from dsmt.controllers.brake import Brake
+from dsmt.controllers.loop import portion
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
 

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from dsmt.controllers import service
-from dsmt.controllers.agenda import AGAIN_MS, Agenda
-from dsmt.controllers.completeness import Place
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.loop.agenda import AGAIN_MS, Agenda
+from dsmt.controllers.loop.completeness import Place
+from dsmt.controllers.loop.runner import PRODUCED_MOST, ControllerRunner
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import fold_and_decide
-from dsmt.controllers.runner import PRODUCED_MOST, ControllerRunner
 from dsmt.controllers.service import AHEAD, AHEAD_LEAST
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
@@ -243,7 +243,7 @@ def test_a_node_dies_while_far_too_many_are_asked_for_and_others_are_repaired_at
 
 
 def test_more_than_one_decision_event_names_is_said_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsmt.controllers.runner.PRODUCED_MOST", 4)
+    monkeypatch.setattr("dsmt.controllers.loop.runner.PRODUCED_MOST", 4)
 
     async def scenario(fleet: Fleet) -> None:
         await fleet.up(11, component=SMALL)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dsmt.controllers.echoes import ECHO_S
-from dsmt.controllers.offering import Offering
-from dsmt.controllers.resaying import LEFT_S, Resaying
+from dsmt.controllers.loop.echoes import ECHO_S
+from dsmt.controllers.loop.offering import Offering
+from dsmt.controllers.loop.resaying import LEFT_S, Resaying
 from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import Tombstone

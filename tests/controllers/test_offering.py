@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dsmt.bus.broker.broker import Broker
-from dsmt.controllers.offering import PATIENCE_S, Offering, in_order
-from dsmt.controllers.runner import ControllerRunner
+from dsmt.controllers.loop.offering import PATIENCE_S, Offering, in_order
+from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact, Tombstone
 from dsmt.event.kinds.service import SpecFact

@@ -8,7 +8,7 @@ import pytest
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.revisions import refused
+from dsmt.operations.read.rows.revisions import refused
 
 from .build import Realm, key, spec, web
 from .rollouts import running

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.controllers.agenda import Agenda
+from dsmt.controllers.loop.agenda import Agenda
 from dsmt.event.status import State
 
 from .build import Attentive, Realm, key, web

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from dsmt.bus.client.client import BusClient
-from dsmt.controllers.resaying import Resaying, again
-from dsmt.controllers.runner import ControllerRunner
+from dsmt.controllers.loop.resaying import Resaying, again
+from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View

@@ -9,8 +9,8 @@ import pytest
 from dsmt.bus.client import measuring
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET
+from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.controllers.replay import fold_and_decide
-from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes
 from dsmt.event.kinds.service import SpecFact
@@ -49,7 +49,7 @@ def test_what_was_applied_runs_and_every_decision_replays() -> None:
 def test_of_two_controllers_that_decide_at_once_the_seconds_decisions_replay_the_same_with_what_was_stale(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dsmt.controllers.runner.RANK_S", 0.0)
+    monkeypatch.setattr("dsmt.controllers.loop.runner.RANK_S", 0.0)
 
     async def scenario(fleet: Fleet) -> None:
         await fleet.up(4)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from dsmt.controllers.decide import RULESET, decide
-from dsmt.controllers.ranking import rank
-from dsmt.controllers.runner import RANK_S, ControllerRunner
+from dsmt.controllers.loop.ranking import rank
+from dsmt.controllers.loop.runner import RANK_S, ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.controller import ControllerState, Decision
@@ -352,7 +352,7 @@ def test_what_was_decided_before_a_stop_and_not_sent_is_thrown_away(monkeypatch:
         hand.clock.now += 25.0
         return decide(*told, **about)
 
-    monkeypatch.setattr("dsmt.controllers.runner.decide", stopped)
+    monkeypatch.setattr("dsmt.controllers.loop.runner.decide", stopped)
     hand.turn()
     hand.bookmark()
     assert [topic for topic in hand.turn() if topic in SLOTS] == []
@@ -373,7 +373,7 @@ def test_of_what_was_thrown_away_nothing_is_forgotten_that_had_come_since_it_dec
         hand.clock.now += 2.0
         return decide(*told, **about)
 
-    monkeypatch.setattr("dsmt.controllers.runner.decide", stopped)
+    monkeypatch.setattr("dsmt.controllers.loop.runner.decide", stopped)
     hand.bookmark()
     assert hand.turn() == []
     monkeypatch.undo()

@@ -1,6 +1,6 @@
 """A controller decides at a time that is never ahead of its broker's, and never goes back within one view."""
 
-from dsmt.controllers.timing import Timing
+from dsmt.controllers.loop.timing import Timing
 
 
 def test_it_is_its_own_time_until_a_mark_comes() -> None:

@@ -1,7 +1,7 @@
 """A sight of a realm that stands in a test's hands."""
 
-from dsmt.operations.read.passing import Passing
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.passing import Passing
+from dsmt.operations.read.realm.sight import Sight
 from tests.controllers.build import Realm
 
 

@@ -12,11 +12,11 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.alerting import START_AGAIN, Found, alerts
-from dsmt.operations.read.broker_rows import Broker, broker_rows
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.node_rows import node_rows, node_shown
-from dsmt.operations.read.summaries import service, status
+from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.screens.alerting import START_AGAIN, Found, alerts
+from dsmt.operations.read.screens.summaries import service, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued

@@ -4,9 +4,9 @@ import pytest
 
 from dsmt.cli import plan_screen
 from dsmt.event.status import Shown
-from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.planning import ApplyPlan, plan
+from dsmt.operations.read.ahead.planning import ApplyPlan, plan
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.why.explaining import roots
 from tests.controllers.build import Realm, key, web
 from tests.controllers.files import read
 

@@ -1,6 +1,6 @@
 """Brokers that live and do not reach each other: a third passes on what they say, and an operator is told (F1)."""
 
-from dsmt.operations.read.alerting import Found, alerts
+from dsmt.operations.read.screens.alerting import Found, alerts
 from tests.controllers.build import Realm
 
 from .sights import sight

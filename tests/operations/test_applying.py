@@ -12,7 +12,7 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
-from dsmt.operations.read.planning import plan
+from dsmt.operations.read.ahead.planning import plan
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, controlling, declaring
 from dsmt.operations.write.writing import Said

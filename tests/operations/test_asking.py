@@ -22,7 +22,7 @@ from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import init
-from dsmt.operations.read.broker_rows import Broker
+from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.ports.realm import BrokerAddress
 from dsmt.system.procfs import identity_of

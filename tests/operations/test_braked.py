@@ -10,10 +10,10 @@ from dsmt.cli.service_screen import next_act
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.status import Layer, Shown, State
-from dsmt.operations.read.alerting import Alert
-from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.screens.alerting import Alert
+from dsmt.operations.read.screens.summaries import status
+from dsmt.operations.read.why.explaining import roots
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
 from dsmt.trust.store import Realm as RealmName

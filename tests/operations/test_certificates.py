@@ -18,9 +18,9 @@ from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_controller, ensure_node, ensure_operator, init
 from dsmt.operations.offline.history import export
-from dsmt.operations.read.certificates import in_use, state_of
-from dsmt.operations.read.sight import look
-from dsmt.operations.read.summaries import certs, status
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.certificates import in_use, state_of
+from dsmt.operations.read.screens.summaries import certs, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.revoking import EndedKey
 from dsmt.ports.realm import BrokerAddress

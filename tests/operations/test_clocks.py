@@ -12,9 +12,9 @@ import pytest
 from dsmt.cli import member_screens
 from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import PULL
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.screens.summaries import status
 from dsmt.operations.write import clocks
 from dsmt.ports.bus import BusReader
 from tests.bus.idle import run_alone

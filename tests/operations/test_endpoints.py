@@ -2,7 +2,7 @@
 
 from dsmt.event.kinds.instance import Endpoint
 from dsmt.event.registry import lookup
-from dsmt.operations.read.endpoints import endpoints
+from dsmt.operations.read.rows.endpoints import endpoints
 from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, agent, key, web
 

@@ -18,10 +18,10 @@ from dsmt.event.kinds.source import Started, TakenDown
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
 from dsmt.event.topic import matches
-from dsmt.operations.read.answers import _gone_back
-from dsmt.operations.read.explaining import Explained, why
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.sight import look_at
+from dsmt.operations.read.realm.sight import look_at
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.why.answers import _gone_back
+from dsmt.operations.read.why.explaining import Explained, why
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local

@@ -21,13 +21,13 @@ from dsmt.event.reason import reason
 from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
-from dsmt.operations.read import summaries
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.endpoints import endpoints
-from dsmt.operations.read.holding import left_on
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.node_rows import node_rows, node_shown
+from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.endpoints import endpoints
+from dsmt.operations.read.rows.holding import left_on
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.screens import summaries
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target

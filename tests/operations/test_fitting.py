@@ -4,9 +4,9 @@ import pytest
 
 from dsmt.cli.why import why_not_lines
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.summaries import services
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.screens.summaries import services
+from dsmt.operations.read.why.fitting import why_not
 from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, web
 

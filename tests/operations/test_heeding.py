@@ -10,9 +10,9 @@ from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.reason import reason
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
-from dsmt.operations.read import heeding, lasting, waiting
-from dsmt.operations.read.heeding import Asked, asked_of
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.waits import heeding, lasting, waiting
+from dsmt.operations.read.waits.heeding import Asked, asked_of
 from dsmt.operations.words.telling import Tell
 from tests.controllers.build import Realm, key, web
 

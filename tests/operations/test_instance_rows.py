@@ -8,12 +8,12 @@ from dsmt.event.kinds.instance import STARTED, LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, Shown, State
-from dsmt.operations.read.answers import of_target
-from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances, is_problem, is_ready
-from dsmt.operations.read.node_rows import find_node, processes
-from dsmt.operations.read.summaries import service
+from dsmt.operations.read.rows.instance_row import InstanceRow
+from dsmt.operations.read.rows.instances import instances, is_problem, is_ready
+from dsmt.operations.read.rows.node_rows import find_node, processes
+from dsmt.operations.read.screens.summaries import service
+from dsmt.operations.read.why.answers import of_target
+from dsmt.operations.read.why.explaining import roots
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.controlling import nothing_waits

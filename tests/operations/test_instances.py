@@ -9,14 +9,14 @@ from dsmt.event.kinds.instance import LastExit, Step
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, Shown, State
-from dsmt.operations.read.alerting import Found, alerts
-from dsmt.operations.read.answers import of_target
-from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instance_row import Working
-from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.node_rows import node_rows, node_shown
-from dsmt.operations.read.summaries import brake, service, services
+from dsmt.operations.read.rows.instance_row import Working
+from dsmt.operations.read.rows.instances import instances, is_problem
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.summaries import brake, service, services
+from dsmt.operations.read.why.answers import of_target
+from dsmt.operations.read.why.explaining import roots
+from dsmt.operations.read.why.fitting import why_not
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.view import SlotKey

@@ -6,7 +6,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.operations.read.explaining import MAX_EVENTS, why
+from dsmt.operations.read.why.explaining import MAX_EVENTS, why
 from dsmt.ports.bus import Bus
 from tests.operations.scripted import complete
 from tests.operations.test_explaining import TRUST, Recorded, killed

@@ -5,11 +5,11 @@ import pytest
 from dsmt.cli import member_screens
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import BrokerWord, Revoked
-from dsmt.operations.read.alerting import Found, alerts
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.explaining import roots
-from dsmt.operations.read.node_rows import node_rows, node_shown
+from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.node_rows import node_rows, node_shown
+from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.why.explaining import roots
 from dsmt.ports.realm import BrokerAddress
 from tests.controllers.build import Realm
 from tests.operations.sights import sight

@@ -24,7 +24,7 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import ensure_broker, ensure_node, init
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.local.ways import way_to
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.screens.summaries import status
 from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Append

@@ -18,7 +18,7 @@ from dsmt.operations.local.brokers import meshed, of_home
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.making import ensure_broker, init, reach_at
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced

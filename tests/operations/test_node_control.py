@@ -10,10 +10,10 @@ import pytest
 
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
 from dsmt.event.status import Layer, State
-from dsmt.operations.read import waiting
-from dsmt.operations.read.holding import data_on, left_on
-from dsmt.operations.read.node_rows import node_rows
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.holding import data_on, left_on
+from dsmt.operations.read.rows.node_rows import node_rows
+from dsmt.operations.read.waits import waiting
 from dsmt.operations.write import node_control
 from dsmt.operations.write.node_control import LastNode
 from dsmt.view import SlotKey

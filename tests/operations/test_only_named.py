@@ -8,9 +8,9 @@ import pytest
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.status import Shown
-from dsmt.operations.read.instance_reason import RETURNED_MS
-from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.node_rows import find_node
+from dsmt.operations.read.rows.instance_reason import RETURNED_MS
+from dsmt.operations.read.rows.instances import instances, is_problem
+from dsmt.operations.read.rows.node_rows import find_node
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import node_control
 from dsmt.view.liveness import RETURN_MS

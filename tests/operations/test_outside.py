@@ -10,12 +10,12 @@ import pytest
 
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.status import Layer, State
-from dsmt.operations.read.answers import of_target
-from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.explaining import why
-from dsmt.operations.read.node_rows import node_rows
-from dsmt.operations.read.outside import Outside, twice
-from dsmt.operations.read.summaries import status
+from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.node_rows import node_rows
+from dsmt.operations.read.rows.outside import Outside, twice
+from dsmt.operations.read.screens.summaries import status
+from dsmt.operations.read.why.answers import of_target
+from dsmt.operations.read.why.explaining import why
 from dsmt.operations.remote.adding import _out
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued

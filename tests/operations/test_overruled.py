@@ -13,9 +13,9 @@ from dsmt.cli.why_screen import screen
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.topic import PATTERNS_MOST
-from dsmt.operations.read.explaining import Explained, why
-from dsmt.operations.read.overruled import OverruledWord
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.overruled import OverruledWord
+from dsmt.operations.read.why.explaining import Explained, why
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, brokers, controlling, declaring, node_control, nodesets, removing
 from dsmt.operations.write.writing import anew, follow, say

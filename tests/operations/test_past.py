@@ -15,8 +15,8 @@ from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.read.past import Revision, ServicePast, good_now, history, running_now
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.past import Revision, ServicePast, good_now, history, running_now
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, braking, controlling, nodesets
 from dsmt.operations.write.rolling_back import rollback

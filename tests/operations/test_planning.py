@@ -13,9 +13,9 @@ from dsmt.controllers.service import AHEAD
 from dsmt.errors import RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.service import SpecFact
-from dsmt.operations.read.plan_words import HIDDEN
-from dsmt.operations.read.planning import ApplyPlan, check_plan, difference, left_data, plan, plan_id
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.ahead.plan_words import HIDDEN
+from dsmt.operations.read.ahead.planning import ApplyPlan, check_plan, difference, left_data, plan, plan_id
+from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.write import applying, declaring, removing
 from dsmt.ports.bus import Bus
 from dsmt.spec.parsing import parse

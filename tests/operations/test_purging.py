@@ -15,8 +15,8 @@ from dsmt.event.kinds.realm import PURGES, LeftData, PurgeWord, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Home
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.read.facts import stands
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.facts import stands
+from dsmt.operations.read.realm.sight import look
 from dsmt.operations.write import removing
 from dsmt.operations.write.applying import say_spec
 from dsmt.ports.bus import Draft

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from dsmt.controllers.runner import ControllerRunner
+from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
-from dsmt.operations.read.alerting import Found, alerts
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.screens.alerting import Found, alerts
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write import removing
 from dsmt.operations.write.applying import say_spec

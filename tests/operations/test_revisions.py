@@ -13,8 +13,8 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data
 from dsmt.event.status import State
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.revisions import (
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.revisions import (
     SAME_MOST,
     Refused,
     following,
@@ -25,7 +25,7 @@ from dsmt.operations.read.revisions import (
     running,
     same,
 )
-from dsmt.operations.read.summaries import service
+from dsmt.operations.read.screens.summaries import service
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, declaring
 from dsmt.operations.write.writing import Said

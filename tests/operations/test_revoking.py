@@ -22,7 +22,7 @@ from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.records import to_data
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import certificates
-from dsmt.operations.read.explaining import why
+from dsmt.operations.read.why.explaining import why
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.bus.client.client import BusClient
 from dsmt.event.kinds.service import SpecFact
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
 from dsmt.operations.write import applying
 from dsmt.operations.write.rolling_back import rollback
 from tests.controllers.build import spec, web

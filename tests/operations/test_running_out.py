@@ -4,7 +4,7 @@ import pytest
 
 from dsmt.cli.clock import running_out_said
 from dsmt.event.status import State
-from dsmt.operations.read.running_out import running_out
+from dsmt.operations.read.rows.running_out import running_out
 from dsmt.operations.write.clocks import Jump
 from tests.controllers.build import Realm, key, web
 from tests.controllers.rollouts import running

@@ -12,9 +12,9 @@ from dsmt.errors import DsmtError
 from dsmt.event.kinds.broker import BrokerNotice, Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.passing import Passing
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.passing import Passing
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.controlling import following

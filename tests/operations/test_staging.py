@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.broker.depot import Depot
 from dsmt.errors import FailedError, InputError
-from dsmt.operations.read.patience import SLOW
+from dsmt.operations.read.realm.patience import SLOW
 from dsmt.operations.write import declaring
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.parsing import parse
@@ -58,7 +58,7 @@ def test_who_puts_a_large_archive_is_told_what_is_waited_for(tmp_path: Path, mon
     (tmp_path / "a.tar").write_bytes(b"large")
     text = web(1, component="artifact: {url: a.tar}\n")
     declared = declaring.Declared(spec=parse(text, file="t")[0], directory=tmp_path, warnings=(), file="web.yaml")
-    monkeypatch.setattr("dsmt.operations.read.patience.SLOW_S", 0)
+    monkeypatch.setattr("dsmt.operations.read.realm.patience.SLOW_S", 0)
 
     async def main() -> None:
         told = asyncio.Event()

@@ -10,8 +10,8 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.instance import Command, Endpoint, LogLines
 from dsmt.event.records import to_data
-from dsmt.operations.read import tailing
-from dsmt.operations.read.tailing import Item, TailQuery, tail
+from dsmt.operations.read.realm import tailing
+from dsmt.operations.read.realm.tailing import Item, TailQuery, tail
 from dsmt.operations.words.patterns import some_topic
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice, Reattached
 from tests.operations.recorded import START_MS, Recording

@@ -9,11 +9,11 @@ from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
-from dsmt.operations.read.alerting import Found, alerts
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.instances import instances, is_problem
-from dsmt.operations.read.node_rows import node_rows
-from dsmt.operations.read.summaries import service, services, status
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.instances import instances, is_problem
+from dsmt.operations.read.rows.node_rows import node_rows
+from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.summaries import service, services, status
 from dsmt.operations.words.targets import Target
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore

@@ -12,9 +12,9 @@ from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read import heeding, settling, waiting
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.waits import heeding, settling, waiting
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell
 from dsmt.simulator.engine.run import run as simulate

@@ -10,8 +10,8 @@ import pytest
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.status import State
-from dsmt.operations.read import lasting, settling, waiting
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.waits import lasting, settling, waiting
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight

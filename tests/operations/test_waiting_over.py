@@ -10,8 +10,8 @@ from dsmt.errors import FailedError, NotFoundError, TimedOutError, TransportErro
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.status import State
-from dsmt.operations.read import lasting, settling, waiting
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.waits import lasting, settling, waiting
 from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, key, web
 

@@ -13,8 +13,8 @@ import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.store.sqlite import SqliteStore
-from dsmt.operations.read import sight
-from dsmt.operations.read.watching import watching
+from dsmt.operations.read.realm import sight
+from dsmt.operations.read.realm.watching import watching
 from dsmt.ports.bus import Bookmark, Cursor, Draft
 from tests.bus.realm import TestRealm, memory_network, realm
 

@@ -11,8 +11,8 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.status import Layer, State
-from dsmt.operations.read.planning import plan
-from dsmt.operations.read.whatif import WhatIf, what_if
+from dsmt.operations.read.ahead.planning import plan
+from dsmt.operations.read.ahead.whatif import WhatIf, what_if
 from dsmt.operations.write.nodesets import nodes_of
 from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse

@@ -17,7 +17,7 @@ from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.records import to_data
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import braking, controlling, node_control, nodesets
 from dsmt.operations.write.writing import Said, anew, bury, follow, say

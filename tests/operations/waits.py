@@ -8,10 +8,10 @@ import pytest
 
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read import waiting
-from dsmt.operations.read.heeding import Asked, asked_of
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.waits import waiting
+from dsmt.operations.read.waits.heeding import Asked, asked_of
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.controlling import following

@@ -24,8 +24,8 @@ from dsmt.operations.local.ending import down
 from dsmt.operations.local.home import Home, keeper_directory
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.node_rows import processes
-from dsmt.operations.read.watching import Watch, watching
+from dsmt.operations.read.realm.watching import Watch, watching
+from dsmt.operations.read.rows.node_rows import processes
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.spec.parsing import parse

@@ -17,7 +17,7 @@ from dsmt.event.envelope import EventId
 from dsmt.operations.connection import connect
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.read.watching import watching
+from dsmt.operations.read.realm.watching import watching
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing
 from dsmt.operations.write.node_control import set_mode

@@ -14,7 +14,7 @@ import pytest
 
 from dsmt.errors import TransportError
 from dsmt.operations.connection import connect
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
 from dsmt.ports.bus import Draft
 from tests.real.fleet import Fleet, eventually, fleet
 from tests.real.seat import dsmt

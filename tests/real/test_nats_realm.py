@@ -23,8 +23,8 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.making import init, issue
 from dsmt.operations.local.wanted import Wanted, check_same
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.words.telling import silent
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity

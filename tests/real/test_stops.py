@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from dsmt.operations.read.node_rows import processes
+from dsmt.operations.read.rows.node_rows import processes
 from tests.real.fleet import Fleet, eventually, redis_spec
 from tests.real.redis_realm import redis_processes, run, running, settled
 

@@ -13,14 +13,14 @@ from msgspec.structs import replace
 import dsmt.agents.instance.facts as facts_module
 import dsmt.bus.rules.validator as door_module
 import dsmt.controllers.brake as brake_module
-import dsmt.controllers.runner as runner_module
+import dsmt.controllers.loop.runner as runner_module
 import dsmt.view.following as following_module
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.controllers import placement
-from dsmt.controllers.agenda import Agenda
-from dsmt.controllers.completeness import Completeness
+from dsmt.controllers.loop.agenda import Agenda
+from dsmt.controllers.loop.completeness import Completeness
 from dsmt.event import order
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.ports.bus import Draft

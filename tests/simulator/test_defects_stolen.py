@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.void import Void
-from dsmt.controllers.resaying import Resaying
+from dsmt.controllers.loop.resaying import Resaying
 from tests.simulator.planting import caught
 
 pytestmark = pytest.mark.timeout(300)

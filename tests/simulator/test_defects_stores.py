@@ -16,7 +16,7 @@ from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.early import Early
 from dsmt.bus.store.sqlite import SqliteStore
-from dsmt.controllers.offering import Offering
+from dsmt.controllers.loop.offering import Offering
 from dsmt.ports.bus import Complete, Reattached
 from dsmt.simulator.members import SimBroker
 from dsmt.view import Fleet

@@ -23,7 +23,7 @@ from dsmt.operations.local.keeping import broker_programs, is_kept, was_up
 from dsmt.operations.local.lock import is_held
 from dsmt.operations.local.parts import Parts
 from dsmt.operations.local.steadiness import LOOK_S, ended, stays
-from dsmt.operations.read.broker_rows import Broker
+from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import BrokerFile, RealmConfig
 from dsmt.system.records import process_of

@@ -22,8 +22,8 @@ from dsmt.operations.local.home import ENGINES, Home, check_part, is_up, write_s
 from dsmt.operations.local.keeping import broker_programs, keep
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import broker_host, ensure_broker, reach_also, reach_at
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback

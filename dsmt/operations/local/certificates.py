@@ -23,7 +23,7 @@ from dsmt.operations.local import operators
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, is_up, write_secret
 from dsmt.operations.local.making import ensure_broker, had_address, issue
-from dsmt.operations.read.certificates import STAND_IN, State, in_use, is_listed, state_of
+from dsmt.operations.read.rows.certificates import STAND_IN, State, in_use, is_listed, state_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey

@@ -16,10 +16,10 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.letting_in import by_broker, by_fact, by_time, learnt, members
 from dsmt.operations.local.machine import StartedRealm
 from dsmt.operations.local.steadiness import ended
-from dsmt.operations.read.certificates import ended_brokers, in_use
-from dsmt.operations.read.outside import revoked
-from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import until
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.certificates import ended_brokers, in_use
+from dsmt.operations.read.rows.outside import revoked
+from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK

@@ -9,8 +9,8 @@ from dsmt.operations.local.brokers import clear
 from dsmt.operations.local.ending import release
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.lock import alone
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
 

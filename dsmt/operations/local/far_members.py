@@ -15,9 +15,9 @@ from dsmt.event.kinds.realm import EngineWord
 from dsmt.event.phrases import some
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.migrating import planned
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.node_rows import node_rows
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.node_rows import node_rows
 from dsmt.operations.write.engine import tell, unheard
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.programs.configuration import BrokerFile, brokers_in

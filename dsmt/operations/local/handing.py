@@ -10,7 +10,7 @@ from typing import Final
 from dsmt.errors import NotFoundError, RefusedError, TransportError
 from dsmt.operations.connection import reading
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
 from dsmt.ports.bus import Bus, BusReader

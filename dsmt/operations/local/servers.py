@@ -19,8 +19,8 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.addresses import host_of
 from dsmt.operations.local.addresses import free_address
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.broker_rows import broker_rows
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.words.telling import Tell
 from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress

@@ -15,7 +15,7 @@ from typing import Final
 
 from dsmt.errors import InputError, unreadable
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.patience import patience
+from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.bus import BusReader, Interest, Start
 from dsmt.system.files import write_atomically
 from dsmt.trust.store import TrustStore

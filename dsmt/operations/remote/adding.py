@@ -24,11 +24,11 @@ from dsmt.operations.connection import Connection
 from dsmt.operations.local.certificates import revoke
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.roles import Role
-from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.controller_rows import controller_rows
-from dsmt.operations.read.outside import COPIED, Why, kept_out, outside
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import until
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.controller_rows import controller_rows
+from dsmt.operations.read.rows.outside import COPIED, Why, kept_out, outside
+from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, reached
 from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, place_of
 from dsmt.operations.remote.roles import Roles

@@ -15,10 +15,10 @@ from dsmt.operations.local.home import Home, is_up
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.servers import check_left, emptied
-from dsmt.operations.read.holding import Left, data_on, left_on
-from dsmt.operations.read.node_rows import find_node
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import until
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.holding import Left, data_on, left_on
+from dsmt.operations.read.rows.node_rows import find_node
+from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.remote.adding import ALIVE_S
 from dsmt.operations.remote.hosts import address_of, reached
 from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, places

@@ -17,9 +17,7 @@ from dsmt.controllers.left_data import left_by
 from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
-from dsmt.operations.read.instances import instances, is_ready
-from dsmt.operations.read.patience import patience
-from dsmt.operations.read.planning import (
+from dsmt.operations.read.ahead.planning import (
     ApplyPlan,
     Difference,
     base_of,
@@ -30,10 +28,12 @@ from dsmt.operations.read.planning import (
     plan,
     plan_id,
 )
-from dsmt.operations.read.revisions import following, overtaken, refused
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.whatif import WhatIf, what_if
+from dsmt.operations.read.ahead.whatif import WhatIf, what_if
+from dsmt.operations.read.realm.patience import patience
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.instances import instances, is_ready
+from dsmt.operations.read.rows.revisions import following, overtaken, refused
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target, no_service
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.declaring import Declared, stage

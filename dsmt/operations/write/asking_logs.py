@@ -26,8 +26,8 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
-from dsmt.operations.read.patience import told_if_slow
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.patience import told_if_slow
+from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import local
 from dsmt.operations.write.controlling import command

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.event.kinds.realm import BrakeWord
-from dsmt.operations.read.overruled import OverruledWord, overruled_words
-from dsmt.operations.read.sight import look
-from dsmt.operations.read.summaries import Brake, brake
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.overruled import OverruledWord, overruled_words
+from dsmt.operations.read.screens.summaries import Brake, brake
 from dsmt.operations.write.writing import follow, say_word
 from dsmt.ports.bus import Bus, BusReader
 

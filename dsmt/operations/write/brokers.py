@@ -13,7 +13,7 @@ from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.read.facts import retained
+from dsmt.operations.read.realm.facts import retained
 from dsmt.operations.write.writing import decided_again, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.realm import BrokerAddress, address_of, standing

@@ -8,10 +8,10 @@ from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
-from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.facts import stands
-from dsmt.operations.read.running_out import running_out
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.facts import stands
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.running_out import running_out
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.trust.store import TrustStore

@@ -21,12 +21,12 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
-from dsmt.operations.read.heeding import Asked, asked_of, move_waits
-from dsmt.operations.read.instance_row import InstanceRow
-from dsmt.operations.read.instances import instances
-from dsmt.operations.read.node_rows import find_node
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.instance_row import InstanceRow
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import find_node
+from dsmt.operations.read.waits.heeding import Asked, asked_of, move_waits
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names

@@ -20,7 +20,7 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
-from dsmt.operations.read.patience import told_if_slow
+from dsmt.operations.read.realm.patience import told_if_slow
 from dsmt.ports.bus import Bus
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.parsing import Places, read

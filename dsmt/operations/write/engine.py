@@ -11,7 +11,7 @@ from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import readable, to_data
 from dsmt.event.topic import PATTERNS_MOST
-from dsmt.operations.read.facts import stands
+from dsmt.operations.read.realm.facts import stands
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
 

@@ -9,10 +9,10 @@ import msgspec
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted, some
-from dsmt.operations.read.holding import Left, data_on, left_on
-from dsmt.operations.read.node_rows import find_node, is_only_named
-from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import until
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.holding import Left, data_on, left_on
+from dsmt.operations.read.rows.node_rows import find_node, is_only_named
+from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.tokens import given_ms
 from dsmt.operations.write.writing import decided_again, follow, say, say_word

@@ -14,8 +14,8 @@ from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
-from dsmt.operations.read.overruled import OverruledWord, overruled_words
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.rows.overruled import OverruledWord, overruled_words
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say, say_word
 from dsmt.ports.bus import Bus, BusReader

@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.errors import InputError
 from dsmt.event.topic import is_topic
-from dsmt.operations.read.patience import patience
+from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.bus import Bus, Draft
 
 

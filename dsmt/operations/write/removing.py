@@ -13,8 +13,8 @@ from dsmt.event.envelope import TOMBSTONE
 from dsmt.event.kinds.realm import PURGES, PurgeWord, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
-from dsmt.operations.read.facts import stands
-from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.realm.facts import stands
+from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import say_spec
 from dsmt.operations.write.controlling import Done

@@ -25,7 +25,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.controllers.intents import draft_of
-from dsmt.controllers.resaying import again
+from dsmt.controllers.loop.resaying import again
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
@@ -33,11 +33,11 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import some
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.certificates import in_use
-from dsmt.operations.read.facts import retained
-from dsmt.operations.read.patience import patience
-from dsmt.operations.read.revisions import earlier
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.facts import retained
+from dsmt.operations.read.realm.patience import patience
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.revisions import earlier
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft

@@ -15,10 +15,10 @@ import msgspec
 from dsmt.errors import FailedError, NotFoundError, TransportError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import person, quoted
-from dsmt.operations.read.past import ServicePast, past
-from dsmt.operations.read.revisions import refused, same
-from dsmt.operations.read.settling import Applied
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.rows.past import ServicePast, past
+from dsmt.operations.read.rows.revisions import refused, same
+from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.write.applying import current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
 from dsmt.spec.plain import from_plain

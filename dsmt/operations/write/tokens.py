@@ -14,7 +14,7 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection
-from dsmt.operations.read.facts import retained
+from dsmt.operations.read.realm.facts import retained
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.writing import say

@@ -12,9 +12,9 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.kinds.realm import LeftData, Tombstone
 from dsmt.event.records import to_data
-from dsmt.operations.read.overruled import overruled_on
-from dsmt.operations.read.patience import patience
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.realm.patience import patience
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.overruled import overruled_on
 from dsmt.ports.bus import Ack, Bus, Draft, Emission
 from dsmt.view import View
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from dsmt.controllers.ranking import rank
+from dsmt.controllers.loop.ranking import rank
 from dsmt.simulator.engine.handles import SimHandle, SimTimer, owner_of
 from dsmt.simulator.engine.host import HostProcess
 from dsmt.simulator.engine.trace import Trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from dsmt.controllers.offering import BEHIND
+from dsmt.controllers.loop.offering import BEHIND
 from dsmt.event.hlc import BOUND_MS
 from dsmt.simulator.invariants import moved, stopped
 from dsmt.simulator.kinds import SMALL, WORDS, hold_brake, kill_broker, kill_controller, restart

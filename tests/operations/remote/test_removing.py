@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.operations.local.home import Home
-from dsmt.operations.read.holding import Left
+from dsmt.operations.read.rows.holding import Left
 from dsmt.operations.remote import adding, removing
 from dsmt.operations.remote.places import NodePlace
 from dsmt.operations.words.telling import silent

@@ -1,0 +1,1 @@
+"""What a command sees of the realm: the facts that stand, and the events as they come."""

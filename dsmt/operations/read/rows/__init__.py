@@ -1,0 +1,1 @@
+"""Rows: each thing of a realm as tables and screens show it: instances, members, certificates, revisions."""

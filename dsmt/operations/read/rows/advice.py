@@ -1,0 +1,56 @@
+"""Advice: what a reason says to do, made to fit what is known here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.controllers.pinning import home_of, is_there
+from dsmt.event.reason import Reason
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.controller_rows import is_undecided
+from dsmt.spec import nodeset
+from dsmt.view import SlotEntry, SlotKey
+
+
+def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
+    """A reason of a slot, with what is to be done here."""
+    if why is None:
+        return None
+    match why.code:
+        case "place.empty_set":
+            return _of_set(sight, key, why)
+        case "rollout.rolled_back":
+            return msgspec.structs.replace(why, next=logs_of_refused(key, sight.view.slot(key)))
+        case "node.lost" if why.who == "dsmt" and is_undecided(sight):
+            return msgspec.structs.replace(why, next="dsmt controllers", who="you")
+        case "wait.pinned":
+            node = shut_home(sight, key)
+            lossy = f"without its data: dsmt move {key} --accept-data-loss"
+            return why if node is None else msgspec.structs.replace(why, next=f"dsmt node include {node}; {lossy}")
+    return why
+
+
+def logs_of_refused(key: SlotKey, entry: SlotEntry | None) -> str:
+    """What shows the last run of the revision that was rolled back, also once other runs have ended."""
+    refused = None if entry is None or entry.fact is None else entry.fact.record.refuses
+    return f"dsmt logs {key} " + ("--previous" if refused is None else f"--revision r{refused.revision}")
+
+
+def shut_home(sight: Sight, key: SlotKey) -> str | None:
+    """The node that has the data of a slot and lives, and takes nothing because an operator says so."""
+    home = home_of(sight.governing, key)
+    entry = None if home is None else sight.view.nodes.get(home.node)
+    if home is None or entry is None or entry.mode == "active" or not is_there(sight.fleet, home):
+        return None
+    return home.node if sight.fleet.state(home.node) == "alive" else None
+
+
+def _of_set(sight: Sight, key: SlotKey, why: Reason) -> Reason:
+    """Where it advises to look at a node set that is an expression, or that there is not, what is there."""
+    known = sight.governing.of(key)
+    if known is None or known.component.nodes in sight.view.nodesets:
+        return why
+    spec = known.component
+    unknown = nodeset.unknown_names(nodeset.parse(spec.nodes), universe=sight.fleet.members, named=sight.view.nodesets)
+    mend = f"there is no node or node set {' or '.join(unknown)}: correct `nodes`; " if unknown else ""
+    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; dsmt why-not {key}")

@@ -1,0 +1,115 @@
+"""Holding: what is left on a node that is to be free, and why each of it is still there."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.controllers.left_data import data_of
+from dsmt.controllers.pending import waits_for
+from dsmt.controllers.pinning import home_of
+from dsmt.controllers.placement import Chooser
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.status import Shown
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.instance_row import see
+from dsmt.operations.words.times import local
+from dsmt.view import SlotEntry, SlotKey
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance on a node that is drained. `stays`: no drain moves it, for its data is there."""
+
+    instance: str
+    stays: bool
+    because: str
+
+
+def left_on(sight: Sight, node: str) -> list[Left]:
+    """Everything that is left on a node, by instance."""
+    found = []
+    for service in sorted(sight.view.services):
+        for (component, index), entry in sorted(sight.view.services[service].slots.items()):
+            fact = entry.fact
+            given = fact is not None and fact.record.desired != "gone" and fact.record.node == node
+            if not given and node not in entry.holders:
+                continue
+            key = SlotKey(service, component, index)
+            stays = given and _stays(sight, key)
+            because = _because(sight, key, entry, node, stays=stays)
+            found.append(Left(instance=str(key), stays=stays, because=because))
+    return found
+
+
+def data_on(sight: Sight, node: str) -> list[str]:
+    """The instances whose data is on a node: also of those that have ended, and of services that were removed (A17)."""
+    topics = (signed.event.topic.split("/") for signed in sight.view.winners())
+    buried = (levels[2] for levels in topics if levels[:2] == ["tombstone", "service"])
+    homes = ((name, data_of(sight.fleet, name)) for name in sorted({*sight.view.services, *buried}))
+    return [str(SlotKey(name, *at)) for name, known in homes for at, home in sorted(known.items()) if home.node == node]
+
+
+def is_to_leave(sight: Sight, node: str) -> bool:
+    """Whether anything of a node that is dead is placed elsewhere yet: no data, no hold, and not one of each node."""
+    for service, entry in sight.view.services.items():
+        for (component, index), slot in entry.slots.items():
+            fact = None if slot.fact is None else slot.fact.record
+            if fact is None or fact.node != node or fact.desired != "running":
+                continue
+            key = SlotKey(service, component, index)
+            spec = sight.spec_of(key)
+            if spec is None or not (spec.each_node or _stays(sight, key)):
+                return True
+    return False
+
+
+def _stays(sight: Sight, key: SlotKey) -> bool:
+    spec = sight.spec_of(key)
+    return spec is not None and not spec.each_node and home_of(sight.governing, key) is not None
+
+
+def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: bool) -> str:
+    if stays:
+        return f"its data is there; dsmt move {key} --accept-data-loss moves it without its data"
+    slot = None if entry.fact is None else entry.fact.record
+    if slot is None:
+        return "no controller has decided yet what becomes of it"
+    if slot.previous is not None and slot.previous.node == node:
+        now = see(sight, key, slot.node)
+        until = local(slot.previous.deadline_ms)
+        return (
+            f"its copy stays until the one on {slot.node} is ready, which is {now.state}; it ends at {until} at the latest"
+        )
+    if slot.node == node and slot.desired != "gone":
+        return _not_moved(sight, key, slot)
+    instance = entry.instances[node]
+    state = next((held.record.state.value for held in instance.statuses[::-1] if held.record.state != "gone"), "unknown")
+    ends = f"is being ended, and is {state}"
+    if sight.fleet.state(node) != "alive":
+        ends = f"was {state} when that was said last, and ends when {node} is back"
+    return f"{_elsewhere(sight, key, slot)} now; what is left here {ends}"
+
+
+def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:
+    """How a slot is on the node to which it went."""
+    if slot.node is None:
+        return "it has no node"
+    state = see(sight, key, slot.node).state
+    return f"it {'runs' if state is Shown.RUNNING else f'is {state.value}'} on {slot.node}"
+
+
+def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
+    """Why a slot is still on its node."""
+    spec = sight.spec_of(key)
+    if spec is None:
+        return "its service is being removed"
+    if slot.held:
+        return f"it is stopped here; dsmt start {key}, or dsmt move {key}"
+    waits = waits_for(sight.fleet, key) if slot.desired == "stopped" else None
+    if waits is not None:
+        return f"it stops before it begins elsewhere: {waits.message}"
+    if spec.each_node:
+        return "one runs on each node; it ends in its turn"
+    chooser = Chooser(sight.fleet, key.service, spec)
+    if all(chooser.misfit(node) is not None for node in chooser.candidates()):
+        return f"there is no other place: {chooser.reason(key).message}; dsmt why-not {key}"
+    return "its turn has not come: update.max_parallel at a time, each after those before are ready"

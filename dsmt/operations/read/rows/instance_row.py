@@ -1,0 +1,265 @@
+"""The row of an instance: all that `ps` says of one slot on one node, with the reason where it is not as it should be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dsmt.agents.rules.supervision import step_after, tries_of
+from dsmt.controllers.pinning import is_replaced
+from dsmt.controllers.rollout import standing
+from dsmt.event.kinds.instance import LastExit, Status
+from dsmt.event.phrases import person
+from dsmt.event.reason import Reason
+from dsmt.event.status import Shown
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.advice import advised
+from dsmt.operations.read.rows.hearing import (
+    UNHEARD,
+    is_agentless,
+    is_unheard,
+    last_pid,
+)
+from dsmt.operations.read.rows.instance_reason import reason_of, serves_on, startup_of
+from dsmt.operations.read.rows.serving import Serving, serving
+from dsmt.operations.words.times import rfc3339
+from dsmt.view import Instance, SlotEntry, SlotKey
+from dsmt.view.held import Held
+from dsmt.view.shown import Seen, decisive, shown, silent_for
+
+ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING, Shown.RUNNING})
+"""What an instance passes through before it is ready, or gone."""
+_COMING: Final = frozenset({Shown.WAITING, Shown.INSTALLING, Shown.STARTING, Shown.RUNNING})
+_UNKNOWN: Final = frozenset({UNHEARD, "node.stale"})
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run before ended."""
+
+    code: int | None
+    signal: str | None
+    at: str | None
+    ran_s: float
+    reason: Reason | None
+
+
+class Working(msgspec.Struct, frozen=True, kw_only=True):
+    """What its agent is at that takes long: `fetch`, or the key of a command; since when, and after how long it is ended."""
+
+    step: str
+    since: str | None
+    limit_s: float
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """Who stopped it by hand, when and why."""
+
+    by: str
+    at: str | None
+    reason: str
+    stands: int | None = None
+    """The revision that goes no further until it is started: it was tried here, and was good nowhere yet."""
+
+
+class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance. Times are RFC 3339; what is not known is null.
+
+    `failures` in a row were answered; of the next one, try `failures + 1` of `tries`, `next_step` says how it is made.
+    """
+
+    instance: str
+    service: str
+    component: str
+    index: int
+    node: str | None
+    state: Shown
+    health: str
+    pid: int | None
+    ports: dict[str, int]
+    address: str | None
+    restarts: int
+    restarts_recent: int
+    failures: int
+    tries: int | None
+    last_exit: Exit | None
+    next_try_at: str | None
+    next_step: str | None
+    held: Hold | None
+    since: str | None
+    generation: int
+    revision: int
+    reason: Reason | None
+    working: Working | None
+    startup: str | None
+    """What its start-up check sees, where it has failed for some time, and its start goes on."""
+    layers: dict[str, str | None]
+    observed_at: str | None
+    stale: bool
+    agentless: bool = False
+    """Whether no agent can be begun for it on its node: nobody watches over its program, if that runs."""
+    serving: Serving | None = None
+    """The copy before, where that is served until this one is ready: all else here is of this one."""
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the silence of its agent is why nobody knows how it is."""
+        return self.reason is not None and self.reason.code == UNHEARD
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it may run or not: its agent, or all of its node, is silent, and not known to be dead."""
+        return self.health == "unknown" or (self.reason is not None and self.reason.code in _UNKNOWN)
+
+    @property
+    def startup_news(self) -> str:
+        """What its start-up check sees, where its reason does not say the same; empty where nothing."""
+        told = "" if self.reason is None else self.reason.message
+        return "" if self.startup is None or self.startup.partition(": ")[2] in told else self.startup
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is not to run: it is held, or has ended well and is not run again."""
+        return self.held is not None or self.state is Shown.DONE
+
+    @property
+    def key(self) -> SlotKey:
+        """Its slot."""
+        return SlotKey(self.service, self.component, self.index)
+
+
+def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
+    """One slot's instance on a node."""
+    entry = sight.slot(key)
+    place = _place(sight, entry, node)
+    instance = None if place is None else entry.instances.get(place)
+    fact = entry.fact
+    seen = see(sight, key, node)
+    application = None if instance is None or instance.application is None else instance.application.record
+    endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
+    policy = None if (spec := sight.spec_of(key)) is None else spec.restart
+    failures = 0 if application is None else application.failures
+    alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING) or serves_on(sight, entry, node, seen)
+    status = None if seen.status is None else seen.status.record
+    how = health(sight, entry, node, seen)
+    before = serving(sight, entry, node) if seen.state in _COMING and how != "ready" else None
+    if endpoint is not None and before is not None and before.node == node:
+        endpoint = None  # the pid is that of the next program
+    return InstanceRow(
+        instance=str(key),
+        service=key.service,
+        component=key.component,
+        index=key.index,
+        node=node,
+        state=seen.state,
+        health=how,
+        pid=application.pid if application is not None and alive else None,
+        ports={} if endpoint is None or not alive else endpoint.ports,
+        address=None if endpoint is None or not alive else endpoint.address,
+        restarts=0 if application is None else application.restarts,
+        restarts_recent=0 if application is None else application.restarts_recent,
+        failures=failures,
+        tries=None if policy is None else tries_of(policy),
+        last_exit=_exit(None if application is None else application.last_exit),
+        next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
+        next_step=None if policy is None or not failures else step_after(policy, failures),
+        held=_held(sight, key, entry),
+        since=rfc3339(seen.since_ms),
+        generation=0 if fact is None else fact.version,
+        revision=0 if fact is None else fact.record.revision,
+        reason=advised(sight, key, reason_of(sight, key, entry, node, seen)),
+        working=_working(application, seen),
+        startup=startup_of(instance, seen),
+        layers=_layers(instance),
+        observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
+        stale=is_unheard(sight, instance) or silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
+        agentless=is_agentless(seen),
+        serving=before,
+    )
+
+
+def _place(sight: Sight, entry: SlotEntry, node: str | None) -> str | None:
+    """`node`, or None where what is known of it came from a machine since replaced under the same name, and silent."""
+    said, fact = None if node is None else entry.application(node), entry.fact
+    if said is None or fact is None or fact.record.desired != "running" or not is_replaced(sight.fleet, fact.record):
+        return node
+    word = sight.fleet.word_of(said.signed.event.source)
+    return node if word is not None and word.state == "open" else None
+
+
+def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
+    """The one word for a slot's instance on a node, now."""
+    entry = sight.slot(key)
+    place = _place(sight, entry, node)
+    instance = None if place is None else entry.instances.get(place)
+    verdict = None if node is None else sight.fleet.verdict(node)
+    spec = sight.spec_of(key)
+    return shown(
+        entry,
+        place,
+        lost_since_ms=None if verdict is None else verdict.record.since_ms,
+        silent_since_ms=silent_since(sight, instance, 0 if entry.fact is None else entry.fact.version),
+        job=spec is not None and spec.kind == "job",
+    )
+
+
+def silent_since(sight: Sight, instance: Instance | None, generation: int) -> int | None:
+    """Since when whoever speaks of an instance has been silent, if that is too long; else None."""
+    held = decisive(instance, generation)
+    if held is None:
+        return None
+    said = sight.fleet.word_of(held.signed.event.source)
+    if said is None or not silent_for(held.record, said.state, said.since_ms, sight.now_ms):
+        return None
+    return said.since_ms
+
+
+def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
+    """`ready`, `unready`, `unknown` of an agent that is unheard, or `none` when nothing is known or nothing is checked.
+
+    Of what has failed it is that of the copy that is served meanwhile.
+    """
+    if serves_on(sight, entry, node, seen):
+        return "ready"
+    instance = None if node is None else entry.instances.get(node)
+    if is_agentless(seen) and last_pid(entry, node):
+        return "unknown"
+    if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
+        return "none"
+    said = instance.health.record
+    if said.generation < seen.status.record.generation:
+        return "none"
+    return "unknown" if is_unheard(sight, instance) else said.health
+
+
+def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
+    hold = entry.hold
+    if hold is None:
+        return None
+    component = standing(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
+    stands = None if component is None or component.held_in is None else component.stands.revision
+    return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
+
+
+def _working(application: Status | None, seen: Seen) -> Working | None:
+    step = None if application is None or seen.state is Shown.LOST else application.step
+    return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
+
+
+def _exit(last: LastExit | None) -> Exit | None:
+    if last is None:
+        return None
+    return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
+
+
+def _layers(instance: Instance | None) -> dict[str, str | None]:
+    def said(held: Held[Status] | None) -> str | None:
+        return None if held is None else held.record.state.value
+
+    if instance is None:
+        return {"container": None, "agent": None, "application": None}
+    return {
+        "container": said(instance.container),
+        "agent": said(instance.agent),
+        "application": said(instance.application),
+    }

@@ -1,0 +1,236 @@
+"""Node rows: nodes, and the processes on each, as `nodes` and `node show` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+import msgspec
+
+from dsmt.errors import NotFoundError
+from dsmt.event.hlc import BOUND_MS
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeAttributes
+from dsmt.event.phrases import in_retrospect, person, some
+from dsmt.event.reason import Reason, reason
+from dsmt.event.records import to_data
+from dsmt.event.status import State
+from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.holding import Left, left_on
+from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Outside, Used, last_seen_ms, outside
+from dsmt.operations.words.event_objects import plain
+from dsmt.operations.words.names import meant, natural
+from dsmt.operations.words.times import rfc3339, span
+from dsmt.view import NodeEntry, SlotKey
+from dsmt.view.held import Held
+from dsmt.view.sessions import Word, word
+from dsmt.view.shown import unwatched
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A process on a node that is dsmt's or its services'."""
+
+    pid: int
+    role: Literal["spawner", "manager", "monitor", "agent", "application"]
+    instance: str | None
+    known: bool = True
+    """Whether it is known that it is there: of a program with no agent nobody knows that."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One node. `pid` is its container manager's; `drain` says who wanted its mode, and why."""
+
+    node: str
+    liveness: str
+    mode: str | None
+    """What an operator wants of it; null for one that has left."""
+    roles: list[str]
+    version: str | None
+    pid: int | None
+    address: str | None
+    labels: dict[str, str]
+    attributes: dict[str, Any] | None
+    instances: int
+    last_seen: str | None
+    evidence: str | None
+    stale: bool
+    mode_by: str | None
+    mode_reason: str | None
+    mode_since: str | None
+    left: list[Left] = []
+    """What is still on a node that is drained."""
+    out: Outside | None = None
+    """Why it is let in no more, where it is not."""
+
+
+class NodeShown(Node, frozen=True, kw_only=True):
+    """One node with every process of ours on it, the spawner first."""
+
+    processes: list[Process]
+
+
+def node_rows(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
+    """Every node that has not left, sorted."""
+    entries = sight.view.nodes.values()
+    known = [entry for entry in entries if entry.attributes is not None or f"node/{entry.name}" in entry.sources]
+    known.sort(key=lambda entry: natural(entry.name))
+    return [node_row(sight, entry, used) for entry in known if sight.fleet.state(entry.name) != "left"]
+
+
+def node_row(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
+    """One node."""
+    out = outside(sight, entry, used)
+    told = None if entry.attributes is None else entry.attributes.record
+    slots = sight.view.allocations.node(entry.name).slots
+    manager = _manager(sight, entry)
+    seen = last_seen_ms(sight, entry)
+    liveness = sight.fleet.state(entry.name)
+    control = entry.control
+    mode = entry.mode if liveness != "left" else None
+    left = left_on(sight, entry.name) if mode == "draining" else []
+    if mode == "draining" and not left:
+        mode = "drained"
+    by, why, since = (None, None, None)
+    if control is not None and mode not in ("active", None):
+        by, why, since = person(control.record.by), control.record.reason, rfc3339(control.time_ms)
+    return Node(
+        node=entry.name,
+        liveness=liveness,
+        mode=mode,
+        roles=["node"],
+        version=told.version if told is not None else None,
+        pid=manager if liveness in ("alive", "suspect") else None,
+        address=None if told is None else told.address,
+        labels={} if told is None else told.labels,
+        attributes=None if told is None else _attributes(told, left=liveness == "left"),
+        instances=len(slots),
+        last_seen=rfc3339(seen),
+        evidence=_evidence(sight, entry, out),
+        out=out,
+        stale=liveness != "alive" or told is None,
+        mode_by=by,
+        mode_reason=why,
+        mode_since=since,
+        left=left,
+    )
+
+
+def _attributes(told: NodeAttributes, *, left: bool) -> dict[str, Any]:
+    """What a node has said of itself; the processes of one that has left are nobody's any more."""
+    said: dict[str, Any] = plain(to_data(told))
+    return {name: value for name, value in said.items() if not (left and name.endswith("_pid"))}
+
+
+def node_shown(sight: Sight, name: str, used: Used = NO_CERTIFICATES) -> NodeShown:
+    """One node with its processes; one that is dead or has left has none. Raises `NotFoundError`."""
+    entry = find_node(sight, name)
+    common = node_row(sight, entry, used)
+    fields = {field: getattr(common, field) for field in Node.__struct_fields__}
+    return NodeShown(**fields, processes=processes(sight, entry) if common.liveness in ("alive", "suspect") else [])
+
+
+def find_node(sight: Sight, name: str) -> NodeEntry:
+    """A node's entry. Raises `NotFoundError`."""
+    entry = sight.view.nodes.get(name)
+    if entry is None or not sight.fleet.knows(name):
+        kind, _, bare = name.partition("/")
+        lists = f"{meant(name, sight.fleet.members)}dsmt nodes lists them"
+        known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else lists
+        if is_only_named(sight, name):
+            given = some([str(key) for key in sorted(_given(sight, name))])
+            said = f"nothing is known of {name} but what is to run there: {given}"
+            raise NotFoundError("node.unknown", said, next=f"bring it back, or dsmt node remove {name} --forget")
+        raise NotFoundError("node.unknown", f"there is no node {name or repr(name)}", next=known)
+    return entry
+
+
+def is_only_named(sight: Sight, name: str) -> bool:
+    """Whether nothing is known of a node but what is to run there: no word of it has come back to a store that was lost."""
+    return not sight.fleet.knows(name) and bool(_given(sight, name))
+
+
+def _given(sight: Sight, name: str) -> Collection[SlotKey]:
+    """What is to run on a node."""
+    return sight.view.allocations.node(name).slots
+
+
+def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
+    """Every process on a node that is dsmt's or its services': who kills them all in this order has killed the node."""
+    told = None if entry.attributes is None else entry.attributes.record
+    spawner = None if told is None else told.spawner_pid
+    monitor = _open_pid(sight, entry, f"monitor/{entry.name}")
+    found: list[tuple[int | None, Literal["spawner", "manager", "monitor", "agent", "application"], str | None]] = [
+        (spawner, "spawner", None),
+        (_manager(sight, entry), "manager", None),
+        (monitor if monitor is not None else None if told is None else told.monitor_pid, "monitor", None),
+    ]
+    agents, applications = [], []
+    for service in sorted(sight.view.services):
+        for (component, index), slot in sorted(sight.view.services[service].slots.items()):
+            instance = slot.instances.get(entry.name)
+            if instance is None or not instance.left:
+                continue
+            name = f"{service}/{component}/{index}"
+            agent = _open_pid(sight, entry, f"agent/{entry.name}/{name}")
+            if agent is None and instance.agent is not None:
+                agent = instance.agent.record.pid
+            agents.append((agent, name))
+            said = instance.application
+            if said is not None and said.record.state not in (State.STOPPED, State.GONE):
+                applications.append((said.record.pid, name, unwatched(instance) is None))
+    listed = [Process(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
+    listed += [Process(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
+    ran = [(pid, name, known) for pid, name, known in applications if pid is not None]
+    return listed + [Process(pid=pid, role="application", instance=name, known=known) for pid, name, known in ran]
+
+
+def _open_pid(sight: Sight, entry: NodeEntry, source: str) -> int | None:
+    attachments = entry.sources.get(source)
+    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+    return said.held.record.pid if said is not None and said.state == "open" else None
+
+
+def _manager(sight: Sight, entry: NodeEntry) -> int | None:
+    pid = _open_pid(sight, entry, f"node/{entry.name}")
+    if pid is None and entry.attributes is not None:
+        return entry.attributes.record.manager_pid
+    return pid
+
+
+def manager_away(said: Word[Held[Session]]) -> str:
+    """What a word that is not `open` says of a node's manager, for people."""
+    how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
+    return f"its manager {how[said.state]} at {said.broker}"
+
+
+def _evidence(sight: Sight, entry: NodeEntry, out: Outside | None) -> str | None:
+    """Why a node is held for anything but alive; what was said of it before it came back is no evidence any more."""
+    if out is not None and out.why != "expired":
+        return f"{out.message}; next: {out.next}"
+    if sight.fleet.state(entry.name) == "alive":
+        return None
+    died = _died(sight, entry)
+    if out is None:
+        return died
+    return f"{out.message}{'' if died is None else f'; {died}'}; next: {out.next}"
+
+
+def _died(sight: Sight, entry: NodeEntry) -> str | None:
+    """What a node that is not alive died of, as far as anybody has said."""
+    verdict = sight.fleet.verdict(entry.name)
+    if verdict is not None:
+        return in_retrospect(verdict.record.message)
+    for said in sight.fleet.words(entry.name)[:1]:
+        if said.state != "open":
+            return f"{manager_away(said)} since {rfc3339(said.since_ms)}"
+    failed = sorted(name for name, probe in entry.probes.items() if probe.record.result == "failed")
+    return f"probes by {', '.join(failed)} failed" if failed else None
+
+
+def clock(found: Node) -> Reason | None:
+    """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (rule J4)."""
+    offset_s = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
+    if found.liveness not in ("alive", "suspect") or abs(offset_s) * 1000 <= BOUND_MS:
+        return None
+    sign = "+" if offset_s > 0 else "-"
+    return reason("node.clock", node=found.node, offset=f"{sign}{span(round(abs(offset_s)) * 1000)}")
