@@ -48,10 +48,11 @@ def assemble(protected: bytes, body: bytes, signature: bytes, path: Path | None 
 
 def disassemble(raw: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Header, payload and signature of what was assembled without a path; None where they do not stand as usual."""
-    end = 4 + raw[3] if len(raw) > 3 else 0  # the header's length is in one byte, the payload's in one or two
+    start = 4 if raw[2:3] == b"\x58" else 3  # a header's length is in its first byte, or in the one behind that
+    end = start + (raw[start - 1] & (0xFF if start == 4 else 0x1F)) if len(raw) > start else 0
     begin = end + 1 + (3 if raw[end + 1 : end + 2] == b"\x59" else 2)
     size = int.from_bytes(raw[end + 2 : begin], "big")
-    parts = raw[4:end], raw[begin : begin + size], raw[begin + size + 2 :]
+    parts = raw[start:end], raw[begin : begin + size], raw[begin + size + 2 :]
     return parts if raw == assemble(*parts) else None
 
 

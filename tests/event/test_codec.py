@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.burst import PATH_LABEL, Burst, Member, assemble, parts_of, raw_of
+from dsmt.event.burst import PATH_LABEL, Burst, Member, assemble, disassemble, parts_of, raw_of
 from dsmt.event.codec import decode, decode_part, open_envelope, seal, sig_structure
 from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, ChainLink, Event, EventId
 from dsmt.event.merkle import leaf_hash, root
@@ -383,3 +383,15 @@ def test_an_event_id_is_read_from_its_text(name):
 def test_what_is_no_event_id_is_refused_with_an_example(written):
     with pytest.raises(InputError, match="controller/c1#"):
         EventId.parse(written)
+
+
+def test_an_envelope_is_taken_apart_into_what_it_was_put_together_of():
+    (alone,), pair = seal([an_event()], KEY), seal([an_event(), an_event(sequence=2)], KEY)
+    for signed in (alone, *pair):
+        found = open_envelope(signed.raw)
+        assert (found.protected, found.payload, found.leaf()) == (PROTECTED, payload(signed.event), signed.leaf)
+        assert (found.algorithm, found.key_id) == (KEY.algorithm, KEY.key_id)
+        assert (found.path is None) == (signed is alone)
+    usual = disassemble(alone.raw)
+    assert usual is not None, "by where its parts stand, for a fraction of what a decoder takes"
+    assert usual[:2] == (PROTECTED, payload(alone.event))
