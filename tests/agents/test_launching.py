@@ -116,6 +116,12 @@ def test_every_port_taken_is_told_not_waited_for() -> None:
         choose_ports(made, CONFIG, {}, Taken(*range(20000, 30000)), occupied=False)
 
 
+def test_a_fixed_port_that_is_taken_is_told_with_who_has_it() -> None:
+    with pytest.raises(FailedError, match=r"8080.*pid 1 init") as raised:
+        choose_ports(plan("    run: serve\n    ports: {http: 8080}\n"), CONFIG, {}, Taken(8080), occupied=False)
+    assert raised.value.code == "start.port_in_use"
+
+
 def test_a_component_that_the_spec_does_not_have_is_told() -> None:
     spec = parse("service: web\ncomponents:\n  app: {run: serve}\n", file="t")[0]
     with pytest.raises(FailedError, match="no component other"):
