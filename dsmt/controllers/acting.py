@@ -107,7 +107,7 @@ def _slot(
         moves=moves if moves is not None else old.moves if old is not None and old.spec == spec else 0,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
         moved_for=moved_for or ("" if old is None else old.moved_for),
-        restart=max(control.restart, 0 if before is None else before.restart),
+        restart=_restart_number(entry),
         move_number=_move_number(context, entry, node, home),
         reason=held_because(entry, w.key) or w.reason,
         refuses=None if w.back_to is None and context.refusal is None else context.stands,
@@ -117,6 +117,12 @@ def _slot(
     )
     ends = {"ended": carried(context.fleet, entry, slot), "good_ended": good_ended(entry, slot)}
     return msgspec.structs.replace(slot, **ends, tried=context.tried_in(entry, slot))
+
+
+def _restart_number(entry: SlotEntry) -> int:
+    """The number of the last restart by an operator that is done: what is held is restarted when it is let go."""
+    control, done = entry.effective_control, 0 if entry.record is None else entry.record.restart
+    return done if control.hold is not None else max(control.restart, done)
 
 
 def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:

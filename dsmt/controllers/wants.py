@@ -189,11 +189,11 @@ def _release(case: Case) -> ProposedAction | None:
 
 
 def _restart(case: Case) -> ProposedAction | None:
-    """An operator asked for a restart that is not done yet."""
-    if case.control.restart <= case.fact.record.restart:
+    """An operator asked for a restart that is not done yet; what is held is restarted when it is let go."""
+    if case.control.restart <= case.fact.record.restart or case.desired == "stopped":
         return None
     because = f"restart asked for by {case.control.by or 'an operator'}"
-    return case.proposes("restart", case.word, because, gated=case.desired == "running")
+    return case.proposes("restart", case.word, because, gated=True)
 
 
 def _renew(case: Case) -> ProposedAction | None:

@@ -127,3 +127,25 @@ def test_restarts_of_one_command_go_no_further_than_one_that_is_not_ready_in_tim
     will = SlotControl(by="bob", reason="this one all the same", restart=1, restart_of="operator/bob.2")
     realm.say("operator/bob", f"service/web/control/app/{other}", will)
     assert [intent.topic for intent in realm.step()] == [key(other).topic]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_stopped_before_its_turn_stops_no_restart_of_the_others_and_is_restarted_when_it_is_started(
+    *, first: bool
+) -> None:
+    realm = running(3)
+    asked: dict[str, Any] = {"restart": 1, "restart_of": "operator/alice.1"}
+    for i in range(3):
+        realm.control(key(i), **asked)
+    if not first:
+        assert [intent.topic for intent in realm.step()] == [key(0).topic]
+        realm.obey()
+    realm.control(key(1), hold=Hold(by="bob", at_ms=realm.now_ms, reason="its disk is slow"), **asked)
+    for _ in range(4):
+        realm.after(10).settle()
+    slots = [realm.slot(i) for i in range(3)]
+    assert [(slot.restart, slot.desired) for slot in slots] == [(1, "running"), (0, "stopped"), (1, "running")]
+    assert realm.after(3600).settle() == []
+    realm.control(key(1), **asked)
+    realm.settle()
+    assert (realm.slot(1).restart, realm.slot(1).desired) == (1, "running")
