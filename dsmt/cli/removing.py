@@ -46,10 +46,12 @@ def remove(ctx: CliContext, service: str, *, purge: bool, yes: bool, reason: str
 
     async def work(connection: Connection) -> Done:
         bus, by = connection.bus, connection.by
-        sight = await look(bus, of=(service,))
-        if purge and removing.is_buried(sight, service):
-            return await removing.purge(bus, service, by=by, reason=reason)
-        epoch = removing.epoch_of(sight, service)
+        epoch = None
+        if wait is not None or purge:
+            sight = await look(bus, of=(service,))
+            if purge and removing.is_buried(sight, service):
+                return await removing.purge(bus, service, by=by, reason=reason)
+            epoch = removing.epoch_of(sight, service)
         done = await removing.remove(bus, service, by=by, reason=reason)
         kept = f"; its data is kept until dsmt remove {service} --purge is typed again" if purge else ""
         ctx.asked = f"the removal of {service}{kept}", f"dsmt ps {service}"

@@ -46,7 +46,8 @@ class Purging:
 
     def __init__(self, data: Files, stands: Callable[[SlotKey], int | None], free: Callable[[SlotKey], None]) -> None:
         self._data, self._stands, self._free = data, stands, free
-        self._obeyed: dict[str, _Obeyed] | None = None
+        self._obeyed: dict[str, _Obeyed] = {}
+        self._is_read = False
         self._words: dict[str, int] = {}
         """What was heard, and is yet to be written down."""
         self._waiting: set[SlotKey] = set()
@@ -72,20 +73,20 @@ class Purging:
 
     def _is_left(self, slot: SlotKey) -> bool:
         self._try(self._read)
-        known = (self._obeyed or {}).get(slot.service)
+        known = self._obeyed.get(slot.service)
         return slot.service in self._words or (known is not None and str(slot) in known.left)
 
     async def run(self) -> Never:
         """Delete what is to go, until cancelled."""
         while True:
             self._try(self._note)
-            for name in [one for known in (self._obeyed or {}).values() for one in known.left]:
+            for name in [one for known in self._obeyed.values() for one in known.left]:
                 await self._purge(_slot(name))
             for slot in sorted(self._waiting):
                 if not self._is_left(slot):
                     self._waiting.discard(slot)
                     self._free(slot)
-            more = self._words or any(known.left for known in (self._obeyed or {}).values())
+            more = self._words or any(known.left for known in self._obeyed.values())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_S if more else None):
                     await self._some.wait()
@@ -99,18 +100,19 @@ class Purging:
 
     def _read(self) -> None:
         """What is written down. Raises `FailedError` where that cannot be read: then nothing is deleted."""
-        if self._obeyed is None:
-            kept = self._data.read(KEPT)
+        kept = None if self._is_read else self._data.read(KEPT)
+        if kept is not None:
             try:
-                self._obeyed = {} if kept is None else msgspec.json.decode(kept, type=dict[str, _Obeyed])
+                self._obeyed = msgspec.json.decode(kept, type=dict[str, _Obeyed])
             except msgspec.DecodeError as error:
                 said = f"{self._data.root}/{KEPT} is damaged, which says what was purged here: nothing more is"
                 raise FailedError("node.files", said, next="remove it") from error
+        self._is_read = True
 
     def _note(self) -> None:
         """Write down which words are obeyed, and what is to go by them (rule 2). Raises `FailedError`."""
         self._read()
-        obeyed = dict(self._obeyed or {})
+        obeyed = dict(self._obeyed)
         for service, epoch in self._words.items():
             known = obeyed.get(service)
             if known is None or epoch > known.epoch:
@@ -133,7 +135,7 @@ class Purging:
 
     async def _purge(self, slot: SlotKey) -> None:
         """Delete the data of one slot, unless a container uses it still, or it is of a later epoch by now."""
-        known = (self._obeyed or {})[slot.service]
+        known = self._obeyed[slot.service]
         stands = self._stands(slot)
         if stands is not None and stands <= known.epoch:
             return
@@ -141,9 +143,9 @@ class Purging:
             if stands is None:
                 await self._data.removed(str(slot))
                 self._clear_above(slot)
-            known = (self._obeyed or {})[slot.service]  # another word may have come meanwhile
+            known = self._obeyed[slot.service]  # another word may have come meanwhile
             left = tuple(one for one in known.left if one != str(slot))
-            self._keep({**(self._obeyed or {}), slot.service: _Obeyed(known.epoch, left)})
+            self._keep({**self._obeyed, slot.service: _Obeyed(known.epoch, left)})
         except FailedError as error:
             _tell(error)
 
