@@ -210,6 +210,23 @@ async def test_what_a_source_has_no_more_is_told_as_a_gap_of_its_sequence(r: Tes
 
 
 @scenario
+async def test_an_incarnation_that_nobody_heard_of_is_told_as_a_gap_when_the_next_one_names_it(r: TestRealm):
+    """Its broker acknowledged it and was lost with its disk: before, the source hid that by another restart."""
+    await r.broker()
+    eve = r.identity("operator/eve")
+    bob, session = await r.client("operator/bob"), await r.raw("operator/eve", identity=eve)
+    first, third = Pen(eve), Pen(eve, int(time.time() * 1000) + 20)
+    lost = first.chain.incarnation + 10
+    started = {"previous_incarnation": lost, "previous_sequence": 7, "version": "x"}
+    async with reading(bob, "broker/b1/notice", start=Start.HISTORY) as got:
+        session.send(f.Publish(), first.write("user/a", {"n": 1}).raw)
+        session.send(f.Publish(), third.write("source/operator/eve", started).raw)
+        await got.until(lambda g: g.of("broker/b1/notice"))
+        (told,) = got.of("broker/b1/notice")
+        assert (told["kind"], told["source"], told["first"], told["last"]) == ("gap", "operator/eve", 1, 7)
+
+
+@scenario
 async def test_a_heartbeat_shows_what_is_missing_at_the_end(r: TestRealm):
     """Nothing comes after it: before, only the next event on the topic could show it."""
     await r.broker()

@@ -48,6 +48,21 @@ def test_a_newer_incarnation_ends_the_wait_for_the_older_and_tells_its_tail():
     assert known.high("a") is None, "nothing is waited for, so nothing is remembered"
 
 
+def test_an_incarnation_of_which_nothing_came_is_told_by_the_one_after_it():
+    known = marks((1, 4))
+    assert known.ended("a", 2, 9) == [Hole("a", 2, 1, 9)]
+    assert known.came("a", 3, 1, 0) == []
+    assert marks().ended("a", 2, 9) == [], "of a source that was never heard before nothing is missing (B1)"
+
+
+def test_an_incarnation_of_which_something_was_refused_has_come():
+    known = marks((1, 4))
+    known.refused("a", 2, 3)
+    known.refused("a", 1, 5)
+    assert known.ended("a", 2, 9) == []
+    assert known.ended("a", 3, 9) == [Hole("a", 3, 1, 9)]
+
+
 def test_what_was_asked_for_is_not_asked_again_when_a_part_of_it_comes():
     known = marks((1, 4))
     known.came("a", 1, 9, 0)
@@ -139,8 +154,9 @@ def test_what_a_heartbeat_vouched_for_and_comes_is_no_hole_and_its_source_is_for
 def test_a_word_on_another_incarnation_or_on_what_came_long_ago_tells_nothing():
     known = marks((2, 4))
     known.came("a", 2, 5, 0)
-    for incarnation, sequence in ((1, 9), (3, 9), (2, 5), (2, 3)):
+    for incarnation, sequence in ((1, 9), (2, 5), (2, 3), (3, 0)):
         assert known.vouched("a", incarnation, sequence, 0) == known.ended("a", incarnation, sequence) == []
+    assert known.vouched("a", 3, 9, 0) == []
     assert known.wanted("a") is None
     assert known.came("a", 1, 9, 0) == []
     assert known.high("a") == (2, 5)

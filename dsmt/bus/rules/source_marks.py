@@ -5,6 +5,7 @@ Rule 1: of each source's newest incarnation: the highest sequence that came or t
     that is the floor. Where what came behind it may have been trimmed since, the floor is what comes first.
 Rule 2: what is missing is asked of its source, once. What it has no more, what does not come within `ASK_MS`, and what
     an older incarnation still owed when a newer begins, is a hole, and told; so is the oldest beyond `MAX_MISSING` ranges.
+    Of a source that was heard before, an incarnation of which nothing came is such a hole as a whole (B3).
 Rule 3: what was refused has come: its source was told.
 """
 
@@ -47,6 +48,8 @@ class _Mark:
     high: int
     is_old: bool = False
     """What came behind this may have been trimmed since."""
+    refused: int = 0
+    """The newest incarnation beyond of which something was refused."""
     missing: list[_Missing] = field(default_factory=list)
     """Lowest first."""
 
@@ -108,6 +111,7 @@ class Marks:
         """An event was refused that says to be this one; it may be forged, so only its own place moves (rule 3)."""
         mark = self._mark(source)
         if incarnation != mark.incarnation:
+            mark.refused = max(mark.refused, incarnation)
             return
         if sequence == mark.high + 1:
             mark.high = sequence
@@ -136,9 +140,11 @@ class Marks:
     def ended(self, source: str, incarnation: int, sequence: int) -> list[Hole]:
         """The newer incarnation says that the one before had come so far; called before anything of the newer `came`."""
         mark = self._mark(source)
-        if incarnation != mark.incarnation or sequence <= mark.high or mark.is_old:
+        if mark.is_old or not mark.incarnation or incarnation == mark.refused:
             return []
-        return [Hole(source, incarnation, mark.high + 1, sequence)]
+        high = mark.high if incarnation == mark.incarnation else 0
+        known = incarnation < mark.incarnation or sequence <= high
+        return [] if known else [Hole(source, incarnation, high + 1, sequence)]
 
     def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> list[Hole]:
         """The source has these no more; only what it was asked for counts."""
