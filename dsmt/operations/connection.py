@@ -5,8 +5,7 @@ Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated
     certificate, says nothing, and leaves no trace (D2). What it is given has no way to say anything: `Reading`.
 Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer. Who was, and
     is let in no more, is told that, too, however long it would wait.
-Rule 3: a broker that is being filled lacks what others have: an operator who is attached to one asks each other broker once,
-    and stays at the first that is whole; where none is, at any.
+Rule 3: a broker that is being filled lacks what others have: an operator leaves it for one that does not, if there is one.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TypeVar
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.addresses import host_of, parted
 from dsmt.event.phrases import person, some
-from dsmt.ports.bus import Bus, BusReader, Complete, Interest
+from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.files import Files
 from dsmt.ports.realm import ENDED, KEPT_OUT, BrokerAddress
 from dsmt.programs.bus import running, the_bus
@@ -38,8 +37,6 @@ LINK_THREADS = 2
 PATIENCE_S = 5.0
 REFUSED_S = 1.0
 """Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
-WHOLE_S = 1.0
-"""How long a broker has to say whether it is whole: one that is busy is asked all the same."""
 LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
@@ -80,7 +77,7 @@ async def reading(
 
     `known` keeps which brokers there are by now: all that the realm's file names may be gone (R8).
     """
-    async with _at_whole_one(operator, realm, brokers, patience_s, known=known, reads=True) as connection:
+    async with _attached(operator, realm, brokers, patience_s, known=known, reads=True, asks_once=True) as connection:
         yield connection
 
 
@@ -94,7 +91,8 @@ async def connect(
     patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[Connection]:
     """Attach to the realm for the length of a block. Raises `TransportError`, or `RefusedError` that says why."""
-    async with _at_whole_one(_program(operator), realm, brokers, patience_s, known=known, reads=False) as connection:
+    program = _program(operator)
+    async with _attached(program, realm, brokers, patience_s, known=known, reads=False, asks_once=True) as connection:
         yield connection
 
 
@@ -123,52 +121,6 @@ async def attached(
 
 
 @asynccontextmanager
-async def _at_whole_one(
-    identity: Identity,
-    realm: RealmConfig,
-    brokers: list[BrokerAddress] | None,
-    patience_s: float,
-    *,
-    known: Files | None,
-    reads: bool,
-) -> AsyncIterator[Connection]:
-    """Attach to a broker that is whole, if there is one (rule 3)."""
-    reached = brokers or realm.addresses
-    async with _attached(identity, realm, brokers, patience_s, known=known, reads=reads) as connection:
-        alone = len(reached) == 1 and known is None
-        if alone or realm.nats is not None or await _is_whole(connection.bus):
-            yield connection
-            return
-    whole = await _whole_of(identity, realm, reached)
-    if whole:
-        brokers, known = whole, None  # which names the one that is being filled, too
-    async with _attached(identity, realm, brokers, patience_s, known=known, reads=reads) as connection:
-        yield connection
-
-
-async def _whole_of(identity: Identity, realm: RealmConfig, brokers: list[BrokerAddress]) -> list[BrokerAddress]:
-    """The first of some brokers that is whole, or none."""
-    for one in await _answering(brokers):
-        with suppress(TransportError, RefusedError):
-            async with _attached(identity, realm, [one], REFUSED_S, reads=True) as connection:
-                if await _is_whole(connection.bus):
-                    return [one]
-    return []
-
-
-async def _is_whole(bus: BusReader) -> bool:
-    """Whether a broker has all that others have, by its own word; one that does not say it in time may."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(WHOLE_S):
-            async with bus.subscribe(Interest(("config/brake",), conflate=True, signals=False, follow=False)) as batches:
-                async for batch in batches:
-                    for one in batch:
-                        if isinstance(one, Complete):
-                            return one.whole
-    return True
-
-
-@asynccontextmanager
 async def _attached(
     identity: Identity,
     realm: RealmConfig,
@@ -177,6 +129,7 @@ async def _attached(
     *,
     known: Files | None = None,
     reads: bool,
+    asks_once: bool = False,
 ) -> AsyncIterator[Connection]:
     trust = TrustStore(realm.realm)
     try:
@@ -185,7 +138,8 @@ async def _attached(
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     reached = brokers or realm.addresses
     check_threads(LINK_THREADS)
-    with the_bus(identity, trust, await _answering(reached), known=known, reads=reads, nats=realm.nats) as bus:
+    answering = await _answering(reached)
+    with the_bus(identity, trust, answering, known=known, reads=reads, asks_once=asks_once, nats=realm.nats) as bus:
         async with running(bus):
             await _wait_attached(bus, reached, realm, patience_s)
             yield Connection(bus, identity, trust, realm, person(identity.name), reached)

@@ -40,13 +40,15 @@ def the_bus(
     kept: Files | None = None,
     known: Files | None = None,
     reads: bool = False,
+    asks_once: bool = False,
     nats: NatsTerms | None = None,
 ) -> Iterator[Bus]:
     """A source's bus for the length of a block, in which its `run` is to be run.
 
     `address` is where this process serves, `kept` keeps its incarnation, and where brokers are, which `known` alone keeps
-    without it; with `reads` nothing can be said. With `nats` the brokers are NATS servers, and only where these are is kept.
-    Raises `FailedError` where their client is not installed.
+    without it; with `reads` nothing can be said; who `asks_once` leaves a broker that is being filled for another one.
+    With `nats` the brokers are NATS servers, and only where these are is kept. Raises `FailedError` where their client
+    is not installed.
     """
     about = About(os.getpid(), __version__, address)
     if nats is not None:
@@ -65,6 +67,7 @@ def the_bus(
             kept=kept,
             known=known,
             reads=reads,
+            asks_once=asks_once,
         )
     finally:
         network.close()

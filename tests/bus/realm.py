@@ -351,7 +351,7 @@ class TestRealm:
         wait: bool = True,
         brokers: list[BrokerAddress] | None = None,
         kept: Files | None = None,
-        reads: bool = False,
+        **how: Any,
     ) -> BusClient:
         client = BusClient(
             identity=identity or self.identity(name),
@@ -362,7 +362,7 @@ class TestRealm:
             entropy=TestEntropy(),
             about=About(os.getpid(), "test", "127.0.0.1"),
             kept=kept,
-            reads=reads,
+            **how,
         )
         self.tasks[client] = asyncio.get_running_loop().create_task(client.run())
         if wait:

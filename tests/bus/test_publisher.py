@@ -375,6 +375,11 @@ async def test_who_outlives_a_namesake_begins_anew_once_and_never_further_ahead_
     assert made.outlive(began)
     assert made.signer.incarnation == began + 1
     assert not made.outlive(began)
+    assert made.outlive(began + 500), "that one's clock is ahead of this one's"
+    assert made.signer.incarnation == began + 501
+    assert made.outlive(began + 2 * BOUND_MS)
+    assert made.signer.incarnation == began + BOUND_MS
+    made.begin(began + 1)
     made.signer.clock.last = ahead = 2**62
     made.begin_next()
     assert made.signer.clock.last >= ahead

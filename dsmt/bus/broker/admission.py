@@ -36,10 +36,19 @@ from dsmt.trust.store import TrustStore
 
 
 class Admission:
-    """Decides about sessions. `now_ms` is realm time."""
+    """Decides about sessions. `now_ms` is realm time; `is_whole` says whether all is here that others have (A4)."""
 
-    def __init__(self, identity: Identity, trust: TrustStore, store: Events, keyring: Keyring, presence: Presence) -> None:
-        self._identity, self._trust, self._store = identity, trust, store
+    def __init__(
+        self,
+        identity: Identity,
+        trust: TrustStore,
+        store: Events,
+        keyring: Keyring,
+        presence: Presence,
+        *,
+        is_whole: Callable[[], bool],
+    ) -> None:
+        self._identity, self._trust, self._store, self._is_whole = identity, trust, store, is_whole
         self.keyring, self._presence = keyring, presence
         self._words: dict[str, BrokerWord | None] = {}
         """What was read of the words on brokers since each was said, by name."""
@@ -178,6 +187,7 @@ class Admission:
             nonce=session.nonce,
             realm_ms=float(now_ms),
             store=self._store.identity,
+            whole=self._is_whole(),
         )
 
     def attach(self, session: Session, attach: f.Attach, now_ms: int) -> None:

@@ -81,9 +81,10 @@ class Broker:
         self._keyring = Keyring(identity, trust, store)
         self._recorder = recorder = Recorder(config, identity, trust, store, clock)
         self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
-        self._admission = Admission(identity, trust, store, self._keyring, recorder.sessions.presence)
+        presence, whole = recorder.sessions.presence, recorder.is_whole
+        self._admission = Admission(identity, trust, store, self._keyring, presence, is_whole=whole)
         self._depot = Depot(store.blobs, recorder.words, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
-        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
+        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, self._outgoing, refuse=self._refuse)
         self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying), left=lambda: self._others.left)
         self._others = self._made_others(reach)

@@ -8,7 +8,8 @@ Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for
     hangs keeps nobody from the others, and under load all are given time.
 Rule 5: a leaf is for those that were configured with it (E5). They try it first, and others while it does not answer; who
     is attached to another one meanwhile looks now and then whether it is there again, and goes back (`homing`).
-Rule 6: a broker that lacks a word is brought it (R5): where all have lost their disks nobody else tells one of another.
+Rule 6: a command, which asks once, leaves a broker that lacks what others have while there is one that it has not tried.
+Rule 7: a broker that lacks a word is brought it (R5): where all have lost their disks nobody else tells one of another.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class KnownBrokers:
         return leaves[int(self._entropy.uniform(0, len(leaves)))]
 
     def told(self, raws: Sequence[bytes]) -> list[SignedEvent]:
-        """A broker tells all that it has of what operators have said; what it lacks of what is known here (rule 6)."""
+        """A broker tells all that it has of what operators have said; what it lacks of what is known here (rule 7)."""
         said = self._opened(raws)
         if sum(self._words.take(one) for one in said) and self._files is not None:
             with suppress(FailedError):  # a disk that is full: they are told again

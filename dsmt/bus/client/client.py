@@ -82,10 +82,11 @@ class BusClient:
         kept: Files | None = None,
         known: Files | None = None,
         reads: bool = False,
+        asks_once: bool = False,
     ) -> None:
         self._identity, self._trust, self.source = identity, trust, identity.name
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
-        self._kept, self._reads = KeptIncarnation(kept), reads
+        self._kept, self._reads, self._asks_once = KeptIncarnation(kept), reads, asks_once
         self._time, self.attachment = MeasuredTime(clock), 0
         self._queue: SendQueue | None = None
         self._attached, self._asked = asyncio.Event(), asyncio.Event()
@@ -267,6 +268,8 @@ class BusClient:
             attachment=min(self.attachment + 1, GREATEST_COUNT),
             reads=self._reads,
         )
+        if self._asks_once and not welcome.whole and not self.brokers.all_tried:
+            raise TransportError("link.filling", f"{welcome.broker} lacks what others have", next="another one is tried")
         if welcome.incarnation != self._publisher.signer.incarnation:
             self._publisher.begin(welcome.incarnation)
         self.attachment = welcome.attachment

@@ -135,16 +135,17 @@ class Publisher:
         """Speak later than another key of our name, which has ended then; whether this incarnation is older (J3)."""
         older = self.signer.incarnation <= ended_ms
         if older:
-            self.begin_next()
+            self.begin_next(after=min(ended_ms, self._now_ms() + BOUND_MS - 1))
         return older
 
-    def begin_next(self, *, backwards: bool = False) -> None:
-        """Begin the next incarnation, in which everything unacknowledged is said again; `backwards` as in `restart`.
+    def begin_next(self, *, after: int = 0, backwards: bool = False) -> None:
+        """Begin an incarnation that is later than the present one, and `after`; `backwards` as in `restart`.
 
-        Raises `TransportError` where no broker would take it, which has not granted it.
+        Everything unacknowledged is said again in it. Raises `TransportError` where no broker would take it, which has not
+        granted it.
         """
         now_ms = self._now_ms()
-        incarnation = max(self.signer.incarnation + 1, now_ms)
+        incarnation = max(self.signer.incarnation + 1, after + 1, now_ms)
         if incarnation > now_ms + BOUND_MS:
             raise TransportError("link.time", "realm time went back", next="it attaches anew")
         self.restart(incarnation, backwards=backwards)

@@ -33,7 +33,6 @@ Token = Annotated[bytes, Meta(max_length=16)]
 Patterns = Annotated[tuple[Name, ...], Meta(max_length=PATTERNS_MOST)]
 RealmMs = Annotated[float, Meta(ge=0, le=LAST_MS)]
 Sent = Annotated[float, Meta(ge=0, le=LAST_MS)]
-"""A client's own seconds, of which a broker knows nothing."""
 Level = Literal["stored", "safe"]
 Closing = Literal["lost", "trimmed", "more"]
 """What becomes of what a repair did not bring; `more`: ask again from the last one it brought."""
@@ -60,7 +59,7 @@ class Hello(_Frame, frozen=True):
 
 
 class Welcome(_Frame, frozen=True):
-    """Broker: your incarnation and attachment number. Parts: my certificates."""
+    """Broker: your incarnation, your attachment number, and if I have what all others have (A4). Parts: my certificates."""
 
     broker: Name
     incarnation: Count
@@ -68,6 +67,7 @@ class Welcome(_Frame, frozen=True):
     nonce: bytes
     realm_ms: RealmMs
     store: Name
+    whole: bool = True
 
 
 class Attach(_Frame, frozen=True):
@@ -85,7 +85,7 @@ class Refused(_Frame, frozen=True):
 
 
 class Time(_Frame, frozen=True):
-    """Client: what is realm time? `sent` comes back unchanged."""
+    """Client: what is realm time? `sent`, seconds of a clock of your own, comes back unchanged."""
 
     sent: Sent
 
