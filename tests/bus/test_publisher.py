@@ -388,17 +388,3 @@ async def test_who_outlives_a_namesake_begins_anew_once_and_never_further_ahead_
     made.begin(began + BOUND_MS)
     with pytest.raises(TransportError, match="realm time went back"):
         made.begin_next()
-
-
-@scenario
-async def test_who_only_reads_brings_nobody_what_others_have_said(r: TestRealm):
-    await r.broker()
-    pen = Pen(r.identity("operator/bob"))
-    word = pen.write("config/x", {"n": 1}, version=1)
-    for reads in (True, False):
-        client = await r.client("operator/alice", reads=reads)
-        client.offer([])
-        assert not client._publisher.offers
-        client.offer([word])
-        assert client._publisher.offers is not reads
-        await r.stop(client)

@@ -73,3 +73,17 @@ async def test_a_reader_says_nothing(r: TestRealm):
     raw.send(f.Publish(), Pen(alice).write("user/t", {}).raw)
     refused, _ = await raw.next(f.Refused)
     assert refused.code == "bus.reads"
+
+
+@scenario
+async def test_who_only_reads_brings_nobody_what_others_have_said(r: TestRealm):
+    await r.broker()
+    pen = Pen(r.identity("operator/bob"))
+    word = pen.write("config/x", {"n": 1}, version=1)
+    for reads in (True, False):
+        client = await r.client("operator/alice", reads=reads)
+        client.offer([])
+        assert not client._publisher.offers
+        client.offer([word])
+        assert client._publisher.offers is not reads
+        await r.stop(client)
