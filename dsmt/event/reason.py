@@ -91,6 +91,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "you",
     ),
     "hold.operator": Template("stopped by <by> at <time>: <their>", "dsmt start <target>", "you"),
+    "hold.local": Template("stopped on <node> by <by> at <time>, with --local: <their>", "dsmt start <target>", "you"),
     "node.lost": Template("<node> is dead since <time>: <evidence>", "dsmt why node/<node>", "dsmt"),
     "node.drained": Template("moved off <node>: drain by <by>: <their>", "dsmt node include <node>", "dsmt"),
     "node.rebooted": Template("<node> started anew at <time>", "", "dsmt"),

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from dsmt.event.kinds.broker import Session
-from dsmt.event.kinds.instance import Endpoint, Health, Status
+from dsmt.event.kinds.instance import Endpoint, Health, HeldHere, Status
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Slot, SlotControl
@@ -138,6 +138,12 @@ class SlotEntry:
         if fact is None or not fact.record.held or fact.record.reason is None:
             return None
         return Hold(by="an operator", at_ms=fact.time_ms, reason=fact.record.reason.message)
+
+    @property
+    def held_here(self) -> HeldHere | None:
+        """Who has stopped it by hand on the node that its fact names, as its agent says."""
+        said = self.status
+        return None if said is None or said.record.state is State.GONE else said.record.held_here
 
     @property
     def move_asked(self) -> str | None:

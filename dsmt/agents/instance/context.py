@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dsmt.agents.instance.held_here import HoldHere
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import Reporter
@@ -12,10 +13,11 @@ from dsmt.agents.shared.surroundings import InstanceSurroundings
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What it is told, what it touches, what it remembers, how it speaks, and what is so now."""
+    """What it is told, what it touches, what it remembers, how it speaks, what is so now, and who has stopped it here."""
 
     config: AgentConfig
     deps: InstanceSurroundings
     memory: Memory
     reporter: Reporter
     present: Present
+    hold: HoldHere

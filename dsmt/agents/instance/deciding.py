@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.held_here import HoldHere
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.rules import after
@@ -16,11 +17,12 @@ from dsmt.event.kinds.slot import Ended
 class Deciding:
     """The situation of one instance, looked at anew each time."""
 
-    def __init__(self, deps: InstanceSurroundings, memory: Memory, facts: Facts, present: Present) -> None:
+    def __init__(self, deps: InstanceSurroundings, memory: Memory, facts: Facts, present: Present, hold: HoldHere) -> None:
         self._deps = deps
         self._memory = memory
         self._facts = facts
         self._present = present
+        self._hold = hold
 
     def situation(self) -> Situation:
         """All that the next act depends on."""
@@ -44,6 +46,7 @@ class Deciding:
             followed=run is not None and run.followed,
             overlaps=plan is not None and plan.component.overlaps,
             held=record.held != 0 and record.held == facts.generation,
+            held_here=self._hold.held is not None,
             ended=after.ended(
                 record, None if plan is None else plan.wanted, None if plan is None else plan.component.restart
             ),

@@ -21,6 +21,7 @@ from dsmt.agents.instance.deciding import Deciding
 from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import FOLLOW_S, HandOver
+from dsmt.agents.instance.held_here import HoldHere
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.log_answers import LogAnswers
 from dsmt.agents.instance.memory import Memory
@@ -54,11 +55,12 @@ class DeploymentAgent:
         self._deps = deps
         self._slot = config.slot
         self._memory = Memory(deps.quick, deps.boot)
-        before = self._memory.last_status(config.node, EMIT_RATE_S)
+        self._hold = HoldHere(deps.files, self._slot, config.node)
+        before = self._hold.said(self._memory.last_status(config.node, EMIT_RATE_S))
         self._reporter = Reporter(deps.bus, self._slot, config.node, before, self._memory.note_status)
         self._reporter.trigger = tuple(EventId.parse(one) for one in self._memory.record.trigger)
         self._present = Present(begins=deps.clock.boottime())
-        context = Context(config, deps, self._memory, self._reporter, self._present)
+        context = Context(config, deps, self._memory, self._reporter, self._present, self._hold)
         installer = Installer(
             files=deps.files,
             artifacts=deps.artifacts,
@@ -71,7 +73,7 @@ class DeploymentAgent:
         serving = Serving(config.address, deps.bus, self._memory, self._reporter)
         self._writer = PatientWriter(deps.files)
         self._facts = Facts(config, deps, self._memory, self._writer, wake=self._present.awake.set)
-        self._deciding = Deciding(deps, self._memory, self._facts, self._present)
+        self._deciding = Deciding(deps, self._memory, self._facts, self._present, self._hold)
         self._handover = HandOver(self._present, self._memory, serving, stopper)
         self._failing = Failing(context, serving, self._handover)
         self._runner = Runner(
@@ -147,8 +149,8 @@ class DeploymentAgent:
             await asyncio.sleep(rest_s)
 
     def _look(self) -> None:
-        """Take in what the manager has heard (rule 5)."""
-        if self._facts.take_told():
+        """Take in what the manager has heard (rule 5), and whether it is stopped here (A24)."""
+        if any((self._facts.take_told(), self._hold.look(self._reporter))):
             self._heard()
 
     def _heard(self) -> None:
@@ -160,7 +162,7 @@ class DeploymentAgent:
     def _take(self, delivery: Delivery) -> None:
         match delivery:
             case Arrived(signed):
-                if self._facts.take(signed):
+                if self._facts.take(signed) or self._hold.take(signed, self._reporter):
                     self._heard()
             case Complete(cursor, whole):
                 self._present.begins = 0.0

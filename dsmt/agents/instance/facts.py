@@ -58,7 +58,7 @@ class Facts:
         self._healths: dict[str, Health] = {}
         slot = config.slot
         self._health_topic = f"service/{slot.service}/health/{slot.component}/{slot.index}/"
-        self.patterns = (slot.topic, slot.spec_topic, self._health_topic, slot.tombstone_topic)
+        self.patterns = (slot.topic, slot.spec_topic, self._health_topic, slot.tombstone_topic, slot.control_topic)
         """What the agent subscribes to."""
 
     @property

@@ -64,6 +64,7 @@ class Runner:
         self._memory = context.memory
         self._reporter = context.reporter
         self._present = context.present
+        self._hold = context.hold
         self._deciding = deciding
         self._serving = serving
         self._handover = handover
@@ -369,14 +370,15 @@ class Runner:
             await self._present.begun()
         run = self._present.run
         about: dict[str, Any] = {"generation": generation, "pid": None, "next_try_ms": None, "parked": False}
-        about["last_command"] = self._memory.record.last_command
+        about |= {"last_command": self._memory.record.last_command, **({"held_here": self._hold.held} if stays else {})}
+        held = self._hold.why if stays else None
         if run is None:
             if self._present.last is not None:
                 await self._present.last.kill(deadline=KILL_S)
             if self._reporter.state is State.STOPPED:
-                self._reporter.note(**about)  # it is so under a new generation, too
+                self._reporter.note(**about, **({} if held is None else {"reason": held}))
             elif stays or not (self._reporter.state is State.GONE or self._reporter.is_left_alone):
-                self._reporter.tell(State.STOPPED, **about)
+                self._reporter.tell(State.STOPPED, why=held, **about)
             self._memory.save()
             return
         run.silence()
@@ -386,10 +388,9 @@ class Runner:
         self._memory.save(asked=True)
         ended, why = await self._stopper.stop(run)
         self._present.ended()
-        ran = self._deps.clock.boottime() - run.began
-        last = self._failing.last(ended, ran, why)
+        last = self._failing.last(ended, self._deps.clock.boottime() - run.began, why)
         self._memory.save(**after.stopped(last))
-        self._reporter.tell(State.STOPPED, why=why, last_exit=last, **about)
+        self._reporter.tell(State.STOPPED, why=held or why, last_exit=last, **about)
         self._memory.save()
 
     async def sweep(self) -> None:

@@ -66,6 +66,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted may be started beside what runs."""
     held: bool = False
     """A STOP command of this generation."""
+    held_here: bool = False
+    """It was stopped by hand on this node."""
     ended: Goal | None = None
     """What has ended by itself, where its policy wants no further try."""
     came_ended: Ended | None = None
@@ -160,6 +162,11 @@ def kept(at: Situation) -> bool:
 def held(at: Situation) -> bool:
     """A STOP command holds it."""
     return at.held
+
+
+def held_here(at: Situation) -> bool:
+    """It was stopped on its node (`dsmt stop --local`)."""
+    return at.held_here
 
 
 def known(at: Situation) -> bool:
@@ -301,6 +308,7 @@ ACTS: Final = (
     Act(Do.LEAVE, (leaves,)),
     Act(Do.STOP, (to_stop,)),
     Act(Do.STOP, (to_run, held)),
+    Act(Do.STOP, (held_here,)),
     Act(Do.FOLLOW, (two, runs, ready), (followed,)),
     Act(Do.RETIRE, (two, runs, ready)),
     Act(Do.TAKE_BACK, (two, before_wanted, to_run)),

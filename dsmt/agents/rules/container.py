@@ -10,6 +10,7 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 | `told.event` | the slot fact that the manager has heard and the agent had not, in the same way | the container manager |
 | `spec.event` | the spec fact that slot names, in the same way | the agent |
 | `instance.json` | `InstanceRecord` (`dsmt.agents.rules.record`) | the agent |
+| `held.json` | who has stopped it on this node (`HeldHere`), while that lasts | `dsmt stop --local` |
 | `outcome` | `gone` or `recreate`: why the agent ended by itself | the agent |
 | | `followed` or `excused`: that dsmt ended it | `dsmt upgrade`, `dsmt bus migrate`, the container manager |
 | `agent.json` | which process the agent is (`ProcessIdentity`) | the container manager |
@@ -47,18 +48,19 @@ SLOT: Final = "slot.event"
 TOLD: Final = "told.event"
 SPEC: Final = "spec.event"
 RECORD: Final = "instance.json"
+HELD: Final = "held.json"
 OUTCOME: Final = "outcome"
 PROCESS: Final = "agent.json"
 FILES: Final = "files"
 LOGS: Final = "logs"
-LEFT: Final = frozenset({SLOT, TOLD, SPEC, RECORD, FILES})
+LEFT: Final = frozenset({SLOT, TOLD, SPEC, RECORD, HELD, FILES})
 """What stays of a container that is cleared away (`dsmt down`): what its node brings to a store that lacks it (R5), what
-its agent had written down, and what is installed, which a depot that was lost cannot give again (E6)."""
-KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC, LOGS})
+its agent had written down, who has stopped it here, and what is installed: a depot that was lost cannot give that (E6)."""
+KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, TOLD, SPEC, HELD, LOGS})
 """What stays of a container in whose place a new one is made: what was told, and what the runs wrote that led to it."""
 
 POKE: Final = signal.SIGURG
-"""Sent to an agent: there is something in `TOLD`. Its default action is nothing (signal(7))."""
+"""Sent to an agent: there is something in `TOLD` or `HELD`. Its default action is nothing (signal(7))."""
 
 
 class AgentOutcome(StrEnum):

@@ -39,6 +39,18 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     limit_s: Seconds
 
 
+class HeldHere(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop by hand on the node itself (`dsmt stop --local`), while no operator's word could be said: by which user there.
+
+    `id` tells it from any other one: an operator's word that lifts it names it (`SlotControl.lifts`).
+    """
+
+    id: str
+    by: str
+    at_ms: Ms
+    reason: str
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """One observer's word on one layer of an instance (docs/reference/statuses.md)."""
 
@@ -70,6 +82,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Of the application: the last revision that was good here."""
     step: Step | None = None
     """Of the application: what its agent is at, where that takes long."""
+    held_here: HeldHere | None = None
+    """Of the application: who has stopped it on its node, until that is lifted (A24)."""
 
     @property
     def is_left_alone(self) -> bool:

@@ -38,6 +38,8 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
     leave: str = ""
     """The node that a move to any other one is to leave: where the slot was when that was said."""
     move_number: Count = 0
+    lifts: str = ""
+    """The id of the stop on its node (`HeldHere`) that ends by this word."""
     accept_data_loss: bool = False
     """It is moved though its data stays behind: in the move of this number, and in no other."""
     by: str = ""

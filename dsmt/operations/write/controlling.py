@@ -1,6 +1,7 @@
 """Controlling: start, stop, restart, move, retry, scale, remove: an operator's lasting will as facts, and commands (A7).
 
 Rule 1: `stop` is a hold on each slot, with who, when and why; it survives apply and failover, and only `start` lifts it.
+    It ends a stop on the node itself, too (A24).
 Rule 2: `restart` raises each slot's restart number, to when it was asked for; controllers pace it.
 Rule 3: `scale` is a new revision of the spec; `remove` is a spec that says so.
 Rule 4: a command goes to the agent of the present generation, and is executed once.
@@ -75,18 +76,23 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 
 async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
-    """Lift the hold of every slot of a target. Raises `NotFoundError`.
+    """Lift the hold of every slot of a target, and its stop on its node (A24). Raises `NotFoundError`.
 
     What had ended by itself is run again (A20), also where its agent was away and saw no stop: the restart number says so.
     """
     sight = await look(bus, of=(target.service,))
 
-    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
+    def will(before: SlotControl, key: SlotKey) -> SlotControl:
+        here = sight.slot(key).held_here
+        lifts = before.lifts if here is None else here.id
         if before.hold is None:
-            return before
-        return _will(before, by, reason, hold=None, restart=_next(before.restart, bus))
+            return before if lifts == before.lifts else _will(before, by, reason, lifts=lifts)
+        return _will(before, by, reason, hold=None, lifts=lifts, restart=_next(before.restart, bus))
 
-    return await _control(bus, sight, target, "start", will, lambda _: "it was not held")
+    def not_held(row: InstanceRow) -> str:
+        return "it was not held" if row.held is None else f"it starts when its agent on {row.node} hears that it is let go"
+
+    return await _control(bus, sight, target, "start", will, not_held)
 
 
 async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import is_replaced
 from dsmt.controllers.rollout import standing
-from dsmt.event.kinds.instance import LastExit, Status
+from dsmt.event.kinds.instance import HeldHere, LastExit, Status
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
@@ -233,12 +233,17 @@ def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
 
 
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
-    hold = entry.hold
+    hold, here = entry.hold, entry.held_here
     if hold is None:
-        return None
+        return None if here is None else Hold(by=on_its_node(entry, here), at=rfc3339(here.at_ms), reason=here.reason)
     component = standing(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
     stands = None if component is None or component.held_in is None else component.stands.revision
     return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
+
+
+def on_its_node(entry: SlotEntry, here: HeldHere) -> str:
+    """Who has stopped an instance on its node."""
+    return f"{here.by} on {'its node' if entry.record is None else entry.record.node} with --local"
 
 
 def _working(application: Status | None, seen: Seen) -> Working | None:

@@ -25,7 +25,7 @@ from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import person, quoted, some
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.instance_row import InstanceRow
+from dsmt.operations.read.rows.instance_row import InstanceRow, on_its_node
 from dsmt.operations.read.rows.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
 from dsmt.operations.read.waits.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.waits.waiting import Waited, progress, unheard_of, until
@@ -58,11 +58,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def asked_of(sight: Sight, key: SlotKey, will: SlotControl, version: int) -> Asked:
     """What stands of a slot by an operator's will of that version."""
     entry = sight.slot(key)
-    said = entry.status
+    said, here = entry.status, entry.held_here
     return Asked(
         spec=_spec(sight, key.service),
         version=version,
-        held=will.hold is not None,
+        held=will.hold is not None or (here is not None and will.lifts != here.id),
         restart=will.restart,
         move_number=will.move_number,
         generation=0 if said is None else said.record.generation,
@@ -139,7 +139,7 @@ class _Heeding:
         if self._action == "retry":
             return _was_tried(sight, row, self._asked[row.key])
         if row.held is not None:
-            return row.state is Shown.STOPPED
+            return self._asked[row.key].held and row.state is Shown.STOPPED
         return _is_let_run(_entry(sight, row.key)) and _is_well(sight, row)
 
     def _has_failed(self, sight: Sight, row: InstanceRow) -> bool:
@@ -173,11 +173,11 @@ class _Heeding:
 
     def _check_held(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
         """Raise `FailedError` where a later word holds what is to run, or lets run what is to stop."""
-        holds = {key: entry.hold for key, entry in heard.items() if not self._asked[key].held}
-        held = {key: hold for key, hold in holds.items() if hold is not None}
+        holds = {key: _held(entry) for key, entry in heard.items() if not self._asked[key].held}
+        held = {key: hold for key, hold in holds.items() if hold}
         if held:
             keys, hold = list(held), next(iter(held.values()))
-            why = f": held by {person(hold.by)}{quoted(hold.reason)}"
+            why = f": held by {hold}"
             said = f"{_named(keys)} {_were(keys)} stopped meanwhile, before {self._before(keys, why=why)}"
             whole = len(keys) == len(self._asked) > 1
             raise FailedError("wait.opposed", said, next=f"dsmt start {self._target if whole else keys[0]}")
@@ -231,6 +231,15 @@ def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
     """Whether it was to run on each node of a set, and its own is of that no more."""
     component, told = sight.spec_of(key), _entry(sight, key).record
     return component is not None and component.each_node and told is not None and told.desired == "gone"
+
+
+def _held(entry: SlotEntry) -> str:
+    """Who holds a slot, or has stopped it on its node with no word that ends that; empty for nobody."""
+    hold, here = entry.hold, entry.held_here
+    if hold is not None:
+        return f"{person(hold.by)}{quoted(hold.reason)}"
+    is_held = here is not None and entry.effective_control.lifts != here.id
+    return f"{on_its_node(entry, here)}{quoted(here.reason)}" if here is not None and is_held else ""
 
 
 def _is_heard(entry: SlotEntry, asked: Asked) -> bool:
