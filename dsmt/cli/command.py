@@ -157,4 +157,9 @@ reason_option = click.option(
     "--reason", default="", metavar="TEXT", callback=_short, help="Why you do this; other operators can read it."
 )
 wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most this long.")
+local_option = click.option(
+    "--local",
+    is_flag=True,
+    help="Of this machine alone, by the files of this home: asks no broker. For a machine that is cut off.",
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")

@@ -8,10 +8,11 @@ from functools import partial
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import Count, among, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.command import Count, among, command, local_option, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import NODE, TARGET
 from dsmt.cli.printing import document, one_line, page, warn
+from dsmt.errors import InputError
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.read.waits import heeding, waiting
@@ -37,8 +38,19 @@ _WAITED = {"start": "started", "restart": "restarted", "retry": "retried", "move
 @click.argument("target", type=TARGET)
 @reason_option
 @wait_option
-def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
-    """Stop TARGET and keep it stopped, through apply, failover and reboot, until `dsmt start`."""
+@local_option
+def stop(ctx: CliContext, target: str, *, reason: str, wait: str | None, local: bool) -> None:
+    """Stop TARGET and keep it stopped, through apply, failover and reboot, until `dsmt start`.
+
+    With --local it is stopped on this machine, with no broker, and waited for until it has ended. It stays stopped on its
+    node, and everybody is told by whom as soon as a broker is back. What moves it elsewhere begins it there: a drain, a
+    move, or that its node, which nobody hears, is taken for dead. `dsmt start` ends it, or `dsmt start --local` here.
+    """
+    if local:
+        from dsmt.cli import here  # noqa: PLC0415 - only on a machine that is cut off
+
+        here.stop(ctx, Target.parse(target), reason=reason, limit_s=seconds(wait))
+        return
     _act(ctx, target, controlling.stop, reason=reason, wait=wait)
 
 
@@ -46,8 +58,21 @@ def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @click.argument("target", type=TARGET)
 @reason_option
 @wait_option
-def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
-    """Let TARGET run again after `dsmt stop`."""
+@local_option
+def start(ctx: CliContext, target: str, *, reason: str, wait: str | None, local: bool) -> None:
+    """Let TARGET run again after `dsmt stop`, also where that was done on its node with --local.
+
+    With --local: what was stopped so on this machine, with no broker. What an operator of the realm has stopped stays so.
+    """
+    if local:
+        from dsmt.cli import here  # noqa: PLC0415 - only on a machine that is cut off
+
+        if reason:
+            raise InputError(
+                "local.form", "--reason cannot be combined with --local here: nobody keeps it", next="leave it out"
+            )
+        here.start(ctx, Target.parse(target), waits=wait is not None, limit_s=seconds(wait))
+        return
     _act(ctx, target, controlling.start, reason=reason, wait=wait)
 
 

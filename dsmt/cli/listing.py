@@ -7,7 +7,7 @@ import sys
 import click
 
 from dsmt.cli import member_screens, screens
-from dsmt.cli.command import command
+from dsmt.cli.command import command, local_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
@@ -46,11 +46,16 @@ def seen(ctx: CliContext, named: Target | None = None) -> Sight:
 @click.option("-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only services with this label.")
 @click.option("--problems", is_flag=True, help="Only instances with a problem, or whose start-up check fails.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also instances that have ended, and copies on other nodes.")
-def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
+@local_option
+def ps(
+    ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool, local: bool
+) -> None:
     """List the instances (of TARGET: a service, component or instance): where each runs, and its state.
 
     RESTARTS counts how often its program was begun again on its node after a failure, whatever revision failed there; an
     installation that is tried again does not count. SINCE is how long its state has lasted.
+
+    With --local: what is on this machine, by its own files and processes, whoever else is dead.
     """
     wanted = {}
     for label in labels:
@@ -59,6 +64,11 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
             raise InputError("label.form", f"{label!r} is not a label", next="write -l KEY=VALUE")
         wanted[key] = value
     named = None if target is None else Target.parse(target)
+    if local:
+        from dsmt.cli import here  # noqa: PLC0415 - only on a machine that is cut off
+
+        here.ps(ctx, named, wanted, problems=problems)
+        return
     sight = seen(ctx, named)
     rows = instances(sight, named, labels=wanted, problems=problems, everything=everything, ending=not problems)
     if ctx.json:

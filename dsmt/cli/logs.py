@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from dsmt.cli.command import Count, command
+from dsmt.cli.command import Count, command, local_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, revision_number
 from dsmt.cli.printing import line
@@ -34,6 +34,7 @@ from dsmt.operations.write.asking_logs import Line, LogNotice
 @click.option("--previous", is_flag=True, help="The last run that has ended; plain `logs` shows what runs.")
 @click.option("--revision", default=None, metavar="N", help="The last run of a revision, such as r2, that ran here.")
 @click.option("--step", default=None, type=click.Choice(STEPS), help="Show the log of this step instead.")
+@local_option
 def logs(
     ctx: CliContext,
     target: str,
@@ -44,22 +45,31 @@ def logs(
     previous: bool,
     revision: str | None,
     step: str | None,
+    local: bool,
 ) -> None:
     """Show what the instances of TARGET have written.
 
     A program writes its files itself. So a line has a time only if it is written while you follow; else the time is null.
+
+    With --local: what is in the files of this machine, with no broker and no agent.
     """
     if step is not None and (follow or previous or since is not None):
-        raise InputError(
-            "logs.form", "--step cannot be combined with --follow, --previous or --since", next="use one of them"
-        )
+        raise _not_together("--step", "--follow, --previous or --since")
     if previous and since is not None:
-        raise InputError("logs.form", "--previous cannot be combined with --since", next="use one of them")
+        raise _not_together("--previous", "--since")
     if revision is not None and (follow or previous or since is not None or step is not None):
-        said = "--revision cannot be combined with --follow, --previous, --since or --step"
-        raise InputError("logs.form", said, next="use one of them")
+        raise _not_together("--revision", "--follow, --previous, --since or --step")
+    if local and since is not None:
+        raise _not_together("--local", "--since: no file says when a line was written")
     number = None if revision is None else revision_number(revision, option="--revision")
     named = Target.parse(target)
+    if local:
+        from dsmt.cli import here  # noqa: PLC0415 - only on a machine that is cut off
+
+        last = 100 if lines is None else lines
+        told = asking_logs.LogQuery(last, follow=follow, previous=previous, revision=number, step=step)
+        here.logs(ctx, named, told, written)
+        return
     many = named.index is None
 
     async def work(connection: Connection) -> None:
@@ -74,6 +84,10 @@ def logs(
             sys.stdout.flush()
 
     ctx.act(lambda connection: while_read(work(connection)))
+
+
+def _not_together(one: str, others: str) -> InputError:
+    return InputError("logs.form", f"{one} cannot be combined with {others}", next="use one of them")
 
 
 def written(ctx: CliContext, one: Line | LogNotice, *, many: bool) -> None:

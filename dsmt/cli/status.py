@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from dsmt.cli import screens, service_screen
-from dsmt.cli.command import command
+from dsmt.cli.command import command, local_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
@@ -38,12 +38,21 @@ LOOKED_AT = 60
 
 @command()
 @click.argument("target", type=TARGET, required=False)
-def status(ctx: CliContext, target: str | None) -> None:
+@local_option
+def status(ctx: CliContext, target: str | None, *, local: bool) -> None:
     """Show the realm on one screen; or TARGET (a service, component or instance): what is wrong with it, what happened last.
 
     RESTARTS counts how often an instance's program was begun again on its node after a failure, whatever revision failed
     there; an installation that is tried again does not count.
+
+    With --local: this machine, by its own files and processes: what of dsmt lives on it, which brokers it reaches, and what
+    runs here.
     """
+    if local:
+        from dsmt.cli import here  # noqa: PLC0415 - only on a machine that is cut off
+
+        here.status(ctx, None if target is None else Target.parse(target))
+        return
     home = ctx.home()
     if home.exists and home.is_joined and not home.operator_file.exists():
         from dsmt.operations.local.letting_in import check_let_in  # noqa: PLC0415 - only where no operator is

@@ -65,6 +65,8 @@ def at(**about: Any) -> Situation:
         (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2")), Do.RETIRE),
         (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2"), recreate=True), Do.INSTALL),
         (at(held=True), Do.STOP),
+        (at(held_here=True), Do.STOP),
+        (at(held_here=True, duty=Duty.KEEP, running=OLD), Do.STOP),
         (at(duty=Duty.STOP), Do.STOP),
         (at(duty=Duty.LEAVE), Do.LEAVE),
         (at(duty=Duty.LEAVE, running=OLD), Do.LEAVE),
@@ -128,6 +130,7 @@ SITUATIONS = st.builds(
     followed=st.booleans(),
     overlaps=st.booleans(),
     held=st.booleans(),
+    held_here=st.booleans(),
     ended=st.none() | WANTED,
     ended_good=st.booleans(),
     reinstall=st.booleans(),
@@ -149,8 +152,15 @@ def test_nothing_is_started_that_is_not_installed_configured_prepared_and_owed(s
 
 
 @given(SITUATIONS)
-def test_what_is_kept_is_never_stopped_but_for_its_own_faults(situation: Situation) -> None:
-    if situation.duty is Duty.KEEP and not (situation.condemned or situation.restart_asked or situation.closing):
+def test_what_is_held_on_its_node_is_stopped_unless_it_ends_leaves_or_takes_note(situation: Situation) -> None:
+    if situation.held_here:
+        assert next_act(situation) in (Do.STOP, Do.END, Do.LEAVE, Do.OBEY)
+
+
+@given(SITUATIONS)
+def test_what_is_kept_is_never_stopped_but_for_its_own_faults_or_by_hand(situation: Situation) -> None:
+    faults = situation.condemned or situation.restart_asked or situation.closing or situation.held_here
+    if situation.duty is Duty.KEEP and not faults:
         assert next_act(situation) not in (Do.STOP, Do.RESTART, Do.LEAVE, Do.FAIL)
 
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dsmt.agents.rules.container import IDENTITY, KEPT_BY_RECREATION, LOGS, OUTCOME, PROCESS, RECORD, TOLD
+from dsmt.agents.rules.container import HELD, IDENTITY, KEPT_BY_RECREATION, LOGS, OUTCOME, PROCESS, RECORD, TOLD
 from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.bus.rules.ended_keys import NAMESAKE
 from dsmt.errors import FailedError
@@ -204,7 +204,9 @@ def test_escalation_to_a_new_container_keeps_the_count_also_where_it_ends_half_w
         steps = [s["reason"]["step"] for s in at.site.statuses() if s["state"] == "failed"]
         assert steps == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2 + ["move"]
         assert at.states("container").count("selected") == 3
-        assert left == [KEPT_BY_RECREATION - {TOLD} | {OUTCOME, RECORD}] * 2, "what asks for it goes when all else is done"
+        assert left == [KEPT_BY_RECREATION - {TOLD, HELD} | {OUTCOME, RECORD}] * 2, (
+            "what asks for it goes when all else is done"
+        )
         at.end()
 
     in_virtual_time(main)

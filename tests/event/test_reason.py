@@ -16,7 +16,7 @@ WHO_ACTS = {
     "wait.after": "dsmt", "wait.barrier": "dsmt", "wait.fence": "dsmt", "wait.pinned": "you", "wait.node": "you",
     "wait.word": "dsmt", "wait.copy": "dsmt", "wait.no_majority": "you",
     "wait.brake": "you",
-    "hold.operator": "you", "hold.veto": "you", "hold.rollout": "you",
+    "hold.operator": "you", "hold.local": "you", "hold.veto": "you", "hold.rollout": "you",
     "node.lost": "dsmt", "node.drained": "dsmt", "node.reclaimed": "dsmt", "node.rebooted": "dsmt",
     "node.stale": "world", "node.clock": "you", "node.files": "you",
     "fetch.unreachable": "world", "fetch.not_found": "you", "fetch.denied": "you", "fetch.mismatch": "you",

@@ -54,12 +54,24 @@ def own(files: Files, path: str) -> bytes | None:
 def kept(files: Files, path: str, bus: Bus) -> SignedEvent | None:
     """A fact that was kept, and was verified when it came; what proves it is known to the bus from now on."""
     try:
-        raw = files.read(path)
-        if raw is None:
-            return None
-        told = msgspec.convert(cbor2.loads(raw), _Kept, builtin_types=(bytes,))
-        signed = decode(told.event)
-    except (FailedError, UnusableEventError, msgspec.ValidationError, cbor2.CBORDecodeError, ValueError):
+        told = _read(files.read(path))
+    except FailedError:
         return None
-    bus.introduce(told.certificates)
-    return signed
+    if told is None:
+        return None
+    bus.introduce(told[1])
+    return told[0]
+
+
+def fact_in(raw: bytes | None) -> SignedEvent | None:
+    """The fact in the content of such a file, for who has no bus; None where there is none that can be read."""
+    told = _read(raw)
+    return None if told is None else told[0]
+
+
+def _read(raw: bytes | None) -> tuple[SignedEvent, tuple[bytes, ...]] | None:
+    try:
+        told = msgspec.convert(cbor2.loads(raw or b""), _Kept, builtin_types=(bytes,))
+        return decode(told.event), told.certificates
+    except (UnusableEventError, msgspec.ValidationError, cbor2.CBORDecodeError, ValueError):
+        return None

@@ -17,8 +17,8 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     ],
     "diff": ["dsmt diff web.yaml --exit-code"],
     "get": ["dsmt get web > web.yaml"],
-    "status": ["dsmt status", "dsmt status web"],
-    "ps": ["dsmt ps --problems", "dsmt ps web/app", "dsmt ps -l tier=front --json"],
+    "status": ["dsmt status", "dsmt status web", "dsmt status --local"],
+    "ps": ["dsmt ps --problems", "dsmt ps web/app", "dsmt ps -l tier=front --json", "dsmt ps --local"],
     "services": ["dsmt services"],
     "nodes": ["dsmt nodes"],
     "node drain": ["dsmt node drain n2 --deadline 10m --reason 'new kernel'", "dsmt node include n2"],
@@ -36,8 +36,12 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "history": ["dsmt history web"],
     "rollback": ["dsmt rollback web", "dsmt rollback web --to r3 --wait"],
     "scale": ["dsmt scale web/app 5 --wait"],
-    "stop": ["dsmt stop web/app/1 --reason 'new disk'", "dsmt start web/app/1"],
-    "start": ["dsmt start web/app/1 --wait"],
+    "stop": [
+        "dsmt stop web/app/1 --reason 'new disk'",
+        "dsmt start web/app/1",
+        "dsmt stop web/app/1 --local --reason 'it writes nonsense, and no broker answers'",
+    ],
+    "start": ["dsmt start web/app/1 --wait", "dsmt start web/app/1 --local"],
     "restart": ["dsmt restart web --wait"],
     "retry": ["dsmt retry web/app/1 --wait=30s"],
     "move": ["dsmt move web/app/1 --to n3", "dsmt move db/pg/0 --accept-data-loss"],
@@ -45,7 +49,12 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "wait": ["dsmt wait web --for ready --timeout 1m"],
     "why": ["dsmt why web/app/1", "dsmt why node/n3"],
     "why-not": ["dsmt why-not web/app/1"],
-    "logs": ["dsmt logs web/app/1 -f", "dsmt logs web/app/1 --previous", "dsmt logs web/app/1 --revision r2"],
+    "logs": [
+        "dsmt logs web/app/1 -f",
+        "dsmt logs web/app/1 --previous",
+        "dsmt logs web/app/1 --revision r2",
+        "dsmt logs web --local -f",
+    ],
     "tail": ["dsmt tail service/web/", "dsmt tail -n 20 --no-follow"],
     "nodeset set": ["dsmt nodeset set good 'minus(all_nodes, failed)' --reason 'no broken ones'"],
     "nodeset use": ["dsmt nodeset use web/app good"],
@@ -118,6 +127,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "  DSMT_BUS           the brokers to connect to: dsmt://HOST:PORT,...; as --bus\n"
         "  XDG_STATE_HOME     where DSMT_HOME is by default: in its directory dsmt\n"
         "  XDG_CACHE_HOME     where wheels for other machines are kept: in dsmt/wheels\n"
+        "  SUDO_USER          who has typed dsmt stop --local as root by sudo\n"
         "  NO_COLOR           no colours, even on a terminal;    TERM=dumb does the same\n"
         "  _DSMT_COMPLETE     set by what dsmt completion prints\n\n"
         "A program of a service, its commands and its exec checks find\n\n"
