@@ -194,6 +194,21 @@ def test_what_is_parked_is_held_and_tried_no_more() -> None:
     play(main)
 
 
+def test_an_installation_that_is_under_way_is_let_go() -> None:
+    async def main(site: Site) -> None:
+        site.machine.preparing_s = 1000.0
+        site.place(WEB)
+        site.start()
+        await site.realm.until(lambda: site.machine.prepared)
+        hold(site)
+        poke(site)
+        await site.realm.until(lambda: site.state() == "stopped", 5)
+        await asyncio.sleep(2000)
+        assert not site.machine.programs
+
+    play(main)
+
+
 def test_what_a_controller_stopped_as_well_stays_stopped_when_it_is_let_go_here() -> None:
     async def main(site: Site) -> None:
         await held(site)

@@ -4,11 +4,14 @@ import asyncio
 
 import pytest
 
-from dsmt.agents.rules.container import LEFT, RECORD, SLOT, TOLD
+from dsmt.agents.rules.container import HELD, LEFT, RECORD, SLOT, TOLD
+from dsmt.agents.rules.held_here import dump_held
 from dsmt.agents.rules.record import dump_record, remembered
 from dsmt.agents.shared.kept import keep
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.instance import HeldHere
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 
 from .managed import SLOT as WEB
@@ -86,6 +89,21 @@ def test_it_begins_by_the_fact_that_a_whole_store_has() -> None:
         at.start()
         await at.realm.until(lambda: programs(at) == 2)
         await at.site.until("running")
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_was_stopped_on_its_node_before_it_was_taken_down_stays_stopped_when_it_is_up_again() -> None:
+    async def main() -> None:
+        at, _ = await taken_down()
+        assert HELD in LEFT
+        stop = HeldHere(id="aa", by="root", at_ms=1, reason="")
+        at.node.files.below(WEB.directory).write(HELD, dump_held(stop))
+        at.start()
+        await at.realm.until(lambda: at.site.statuses()[-1]["held_here"] == to_data(stop))
+        await asyncio.sleep(60)
+        assert (programs(at), at.site.state()) == (1, "stopped")
         at.end()
 
     in_virtual_time(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.agents.rules.container import CONFIG, FILES, RECORD, SLOT, SPEC, TOLD
+from dsmt.agents.rules.container import CONFIG, FILES, HELD, RECORD, SLOT, SPEC, TOLD
 from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.event.kinds.slot import Good
 from dsmt.operations.local import parts
@@ -30,7 +30,7 @@ def left(directory: Path) -> list[str]:
 
 def test_down_leaves_what_a_node_is_to_bring_back_and_what_was_good_and_nothing_else(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    facts = {SLOT: b"slot", TOLD: b"told", SPEC: b"spec"}
+    facts = {SLOT: b"slot", TOLD: b"told", SPEC: b"spec", HELD: b"held"}
     good = dump_record(InstanceRecord(boot="b", generation=7, good=GOOD, good_key="k", installed=("i",)))
     kept = container(home, "web/app/0", **facts, **{RECORD: good, CONFIG: b"config", "identity": b"key"})
     never = container(home, "web/app/1", **facts, **{RECORD: dump_record(InstanceRecord(boot="b", generation=7))})

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.agents.rules.container import CONFIG, HELD, NodeConfig, dump_config
+from dsmt.agents.rules.container import CONFIG, HELD
 from dsmt.agents.rules.held_here import load_held
-from dsmt.agents.rules.record import InstanceRecord, dump_record
+from dsmt.agents.rules.record import InstanceRecord
 from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import HeldHere
 from dsmt.event.kinds.slot import Slot
@@ -28,9 +28,9 @@ from dsmt.programs.configuration import RealmConfig
 from dsmt.spec.parsing import parse
 from dsmt.system.procfs import identity_of
 from dsmt.trust.keys import SecretKey
-from dsmt.view import SlotKey
 
-KEY = SlotKey("web", "app", 0)
+from .here import KEY, container, cut_off, record, said
+
 ALIVE = ProcessIdentity(7, 7, "boot")
 WEB = "service: web\ncomponents:\n  app:\n    run: ./app\n"
 CHECKED = f"{WEB}    ports: {{http: auto}}\n    health: {{tcp: {{port: http}}}}\n"
@@ -48,10 +48,6 @@ def instance(record: InstanceRecord | None, *, spec: str = WEB, **about: Any) ->
         record=record,
         **{**known, **about},
     )
-
-
-def record(**about: Any) -> InstanceRecord:
-    return InstanceRecord(boot="boot", **about)
 
 
 HANDLE: Any = {"pid": 7}
@@ -126,26 +122,7 @@ def test_a_service_has_the_keys_that_it_has_where_the_realm_is_asked() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """A home with one node, and one container in it, whose agent is dead."""
-    made = Home(tmp_path)
-    key = SecretKey(bytes(32)).public
-    RealmConfig(name="main", roots=(key,), brokers=(("127.0.0.1:1", key),)).write(tmp_path)
-    place = container(made)
-    place.mkdir(parents=True)
-    node = NodeConfig(
-        node="n1", realm="main", roots=(key,), brokers=(), address="192.0.2.1", directory="/n1", data_root="/d", data_key="k"
-    )
-    (place / CONFIG).write_bytes(dump_config(node.for_agent(KEY)))
-    said(made, state=State.STOPPED)
-    return made
-
-
-def container(home: Home) -> Path:
-    return home.part("nodes", "n1") / "containers" / KEY.service / KEY.component / str(KEY.index)
-
-
-def said(home: Home, **about: Any) -> None:
-    (container(home) / "instance.json").write_bytes(dump_record(record(**about)))
+    return cut_off(tmp_path)
 
 
 def stop(machine: Machine, **about: Any) -> Any:
