@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,19 @@ def test_who_may_not_write_there_is_told_who_may(home: Home, monkeypatch: pytest
     with pytest.raises(RefusedError, match="cannot be changed by") as told:
         stop(look_here(home))
     assert told.value.next.endswith("or as root")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
+def test_root_writes_it_as_the_user_of_the_home() -> None:
+    with tempfile.TemporaryDirectory(prefix="dsmt-") as directory:
+        Path(directory).chmod(0o755)
+        made = cut_off(Path(directory))
+        for place in (container(made), container(made) / "instance.json"):
+            os.chown(place, 65534, 65534)
+        stop(look_here(made))
+        written = (container(made) / HELD).stat()
+        assert (written.st_uid, written.st_gid, written.st_mode & 0o777) == (65534, 65534, 0o600)
+        assert os.geteuid() == 0
 
 
 def test_a_container_that_is_none_any_more_is_nothing(home: Home) -> None:

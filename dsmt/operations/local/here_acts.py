@@ -3,6 +3,7 @@
 Rule 1: the stop is on the disk before anybody is told of it; who is interrupted afterwards has stopped it all the same.
 Rule 2: it is done when its agent has done it. Where no agent lives, that is said: nothing is begun any more, and what runs
     is left to who typed this.
+Rule 3: who is root changes a home as the user to whom it belongs: that user's agent reads what was written at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -91,18 +93,31 @@ def _not_held(one: Here) -> str:
 
 
 def _write(directory: Path, content: bytes) -> None:
-    """Write a stop; it belongs to whom the directory belongs to."""
     write_atomically(str(directory / HELD), content)
-    owned = directory.stat()
-    if owned.st_uid != os.geteuid():
-        os.chown(directory / HELD, owned.st_uid, owned.st_gid)
 
 
 def _change(directory: Path, change: Callable[[Path], object]) -> None:
     try:
-        change(directory)
+        with _as_owner(directory):
+            change(directory)
     except PermissionError as error:
         raise not_ours(directory, "changed") from error
+
+
+@contextmanager
+def _as_owner(directory: Path) -> Iterator[None]:
+    """Let root be whom a directory belongs to (rule 3)."""
+    owned, own = directory.stat(), (os.geteuid(), os.getegid())
+    if own[0] != 0:
+        yield
+        return
+    os.setegid(owned.st_gid)
+    os.seteuid(owned.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(own[0])
+        os.setegid(own[1])
 
 
 def _poke(one: Here) -> None:
