@@ -131,13 +131,14 @@ async def test_whoever_is_at_a_broker_whose_certificate_ends_goes_to_another_one
 
 @scenario
 async def test_attachments_are_numbered_above_those_at_another_broker(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
-    b2._recorder.time._time._offset -= 5_000  # its clock is behind
+    b1 = await r.broker("b1")
+    b2 = await r.broker("b2", clock=TestClock(-5.0), others=at(b1), born=False)
     identity = r.identity("node/n1")
     first = await r.client("node/n1", identity=identity, brokers=at(b1))
     at_b1 = first.attachment
     await until(lambda: b2._store.winner("broker/b1/session/node/n1") is not None)
     await r.stop(first)
+    assert b2.now_ms() < b1.now_ms() - 4_000
     second = await r.client("node/n1", identity=identity, brokers=at(b2))
     assert second.attachment > at_b1
 

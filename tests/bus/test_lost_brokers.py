@@ -51,7 +51,7 @@ async def test_what_another_broker_has_is_stored_a_little_at_a_time_and_others_h
     (other,) = copying._others.values()
 
     def take(_: str, arrived: Any, __: Any) -> int:
-        if arrived[0] is None:
+        if arrived and arrived[0] is None:
             parts.append(len(arrived))
             asyncio.get_running_loop().call_soon(lambda: turns.append(len(parts)))
         return 0

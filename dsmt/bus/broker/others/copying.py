@@ -15,6 +15,8 @@ Rule 5: a leaf reads one broker that is none, its upstream: the first that answe
     before the moment up to which that one surely had everything and passed it on (`handed_ms`), or at its own place (E5).
 Rule 6: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
     what it must have (`withheld`).
+Rule 7: before all else it takes what stands of the words on brokers. What it reads then begins with the words of before, by
+    which all others may have other keys, and it may be none itself.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.bus.broker.others.examining import examine
-from dsmt.bus.broker.others.other import Asked, HandedMs, Linked, Other, Take
+from dsmt.bus.broker.others.other import Asked, HandedMs, Linked, Other, Take, hear
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.event.hlc import BOUND_MS
+from dsmt.event.kinds.realm import BROKERS
 from dsmt.logs import Logger
 from dsmt.ports.bus import (
     Arrived,
@@ -265,6 +268,7 @@ class Copying:
     async def _read(self, other: Other, bus: BusReader) -> None:
         await bus.wait_attached()
         other.moved_at = self._clock.boottime()
+        await hear(bus, self._take, f"{BROKERS}+")  # rule 7
         goes_on = False
         while True:
             chosen = self._is_wanted(other) and not (self.leaf and self._upstream is None)

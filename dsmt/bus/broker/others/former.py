@@ -7,13 +7,13 @@ Rule 1: each side of a partition may have removed the brokers of the other one. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.broker.others.copying import Reach
+from dsmt.bus.broker.others.other import Take, hear
 from dsmt.event.kinds.realm import BROKERS
-from dsmt.ports.bus import Arrived, BusReader, Interest
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.revocations import REVOKED
 
@@ -24,7 +24,7 @@ ANSWER_S: Final = 5.0
 class Former:
     """Asks one after the other; `take` stores what each has."""
 
-    def __init__(self, reach: Reach, take: Callable[[str, Sequence[Arrived], BusReader], object]) -> None:
+    def __init__(self, reach: Reach, take: Take) -> None:
         self._reach, self._take = reach, take
         self._known: tuple[BrokerAddress, ...] = ()
         self._some = asyncio.Event()
@@ -49,9 +49,7 @@ class Former:
             running = asyncio.get_running_loop().create_task(bus.run())
             try:
                 await bus.wait_attached()
-                async with bus.subscribe(Interest((f"{BROKERS}+", REVOKED), signals=False, follow=False)) as batches:
-                    async for batch in batches:
-                        self._take(bus.broker, [each for each in batch if isinstance(each, Arrived)], bus)
+                await hear(bus, self._take, f"{BROKERS}+", REVOKED)
             finally:
                 running.cancel()
                 await asyncio.wait({running})

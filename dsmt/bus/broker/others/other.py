@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from dsmt.ports.bus import Arrived, BusReader, Cursor
+from dsmt.ports.bus import Arrived, BusReader, Cursor, Interest
 from dsmt.ports.realm import BrokerAddress
 
 HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
@@ -81,6 +81,13 @@ class Other:
         """It was read again for so many losses; there may have been another one since."""
         if self.losses == losses:
             self.again_ms = None
+
+
+async def hear(bus: BusReader, take: Take, *patterns: str) -> None:
+    """Take what stands on some topics where it is attached."""
+    async with bus.subscribe(Interest(patterns, signals=False, follow=False)) as batches:
+        async for batch in batches:
+            take(bus.broker, [each for each in batch if isinstance(each, Arrived)], bus)
 
 
 class Linked:
