@@ -37,6 +37,8 @@ LINK_THREADS = 2
 PATIENCE_S = 5.0
 REFUSED_S = 1.0
 """Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
+HANGS_S = 1.5
+"""And so much longer for each other broker: one that hangs is left after that."""
 LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
@@ -154,7 +156,7 @@ async def _wait_attached(bus: BusReader, reached: list[BrokerAddress], realm: Re
             async with asyncio.timeout(min(LOOK_S, left)):
                 await bus.wait_attached()
         if bus.refusal is not None and not refused:
-            refused, until = True, min(until, loop.time() + REFUSED_S)
+            refused, until = True, min(until, loop.time() + REFUSED_S + HANGS_S * (len(reached) - 1))
     if bus.attached:
         return
     if bus.refusal is not None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.brokers import FIRST_S
 from dsmt.bus.zeromq.network import ZmqNetwork
-from dsmt.operations.connection import connect, reading
+from dsmt.errors import RefusedError
+from dsmt.operations import connection
+from dsmt.operations.connection import PATIENCE_S, REFUSED_S, connect, reading
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
+from tests.bus.idle import run_alone
 from tests.bus.realm import TestRealm, realm, scenario
 from tests.waiting import until
 
@@ -74,3 +80,18 @@ def test_each_command_of_a_home_does_so(tmp_path: Path, how: Any) -> None:
         assert asyncio.run(main()) == {"broker/b2"}
     finally:
         network.close()
+
+
+@pytest.mark.parametrize(("brokers", "waits_s"), [(1, REFUSED_S), (2, FIRST_S), (3, 2 * FIRST_S)])
+def test_who_is_refused_by_one_has_the_time_to_leave_others_that_hang(brokers: int, waits_s: float) -> None:
+    refusal = RefusedError("broker.left", "broker/b1 is a broker of this realm no more")
+    never: Any = SimpleNamespace(attached=False, refusal=refusal, wait_attached=lambda: asyncio.sleep(PATIENCE_S))
+    every = [BrokerAddress(f"127.0.0.1:{port}", bytes([port]) * 32) for port in range(1, brokers + 1)]
+
+    async def main() -> None:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(RefusedError, match="no more"):
+            await connection._wait_attached(never, every, SimpleNamespace(), PATIENCE_S)  # type: ignore[arg-type]
+        assert waits_s <= asyncio.get_running_loop().time() - began < PATIENCE_S
+
+    run_alone(main())
