@@ -136,3 +136,22 @@ def test_an_endpoint_is_renewed_before_it_dies_also_where_one_word_is_lost() -> 
         agent.kill()
 
     in_virtual_time(main)
+
+
+def test_an_endpoint_is_told_also_while_realm_time_is_what_it_was_an_hour_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of a NATS server was put back: for an hour nobody was told where an instance is reached."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(site.endpoint)
+        topic, now_ms, said = site.slot.on("endpoint", site.node), site.bus.now_ms, len(site.realm.log)
+        monkeypatch.setattr(site.bus, "now_ms", lambda: now_ms() - 3_600_000)
+        await asyncio.sleep(600)
+        told = [signed.event for signed in site.realm.log[said:] if signed.event.topic == topic]
+        assert told[0].time_ms < now_ms() - 3_600_000 - 600_000 + 45_000
+        assert not told[-1].is_dead(site.bus.now_ms())
+        agent.kill()
+
+    in_virtual_time(main)

@@ -388,3 +388,11 @@ def test_who_was_misled_decides_nothing_before_it_has_read_all_anew(monkeypatch:
     assert not hand.runner._fold([])
     assert len(hand.runner.view) == 0
     assert hand.runner._gate.place(hand.clock.now) is None
+
+
+def test_who_finds_realm_time_put_back_reads_all_anew_and_decides_by_the_time_that_there_is() -> None:
+    hand = applied()
+    assert hand.slots() == SLOTS
+    hand.bus.now_ms = lambda: START_MS - 3_600_000  # type: ignore[method-assign]
+    assert not hand.runner._fold([])
+    assert (len(hand.runner.view), hand.runner._now_ms(hand.clock.now)) == (0, START_MS - 3_600_000)

@@ -28,3 +28,11 @@ def test_it_does_not_go_back_for_a_mark_that_came_late() -> None:
     timing.marked(60_100, 6.0)
     assert timing.now_ms(6.25, own_ms=90_000) == 61_000
     assert timing.now_ms(7.0, own_ms=90_000) == 61_100
+
+
+def test_a_view_is_left_where_its_own_time_was_put_back_by_more_than_is_forgiven() -> None:
+    timing = Timing()
+    timing.marked(60_000, 5.0)
+    assert timing.now_ms(5.0, own_ms=60_000) == 60_000
+    assert not timing.is_left(50_000)
+    assert timing.is_left(49_999)

@@ -111,6 +111,14 @@ def test_it_is_renewed_at_half_of_its_life_and_not_when_gone() -> None:
     assert machine.renew(TTL_MS * 3) == []
 
 
+def test_what_was_said_before_realm_time_was_put_back_is_said_again_and_then_at_half_of_its_life() -> None:
+    machine = monitor()
+    *_, running = machine.pass_to(S.RUNNING, TTL_MS)
+    assert machine.renew(TTL_MS - 60_000) == [running]
+    assert machine.renew(TTL_MS - 59_000) == []
+    assert machine.renew(TTL_MS - 60_000 + TTL_MS // 2) == [running]
+
+
 @pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
 def test_what_was_said_before_realm_time_was_read_is_renewed_at_half_of_its_life_by_realm_time(by_ms: int) -> None:
     machine, said_ms = monitor(), TTL_MS

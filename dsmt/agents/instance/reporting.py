@@ -3,7 +3,7 @@
 Rule 1: what follows from a trigger (a slot fact, a failure, a command) names it as its cause; a failure names the
     status before it, and is the trigger of what comes after.
 Rule 2: facts are renewed each half of their time to live, endpoints each third of theirs, and said again to a broker
-    that has lost its view.
+    that has lost its view; and where realm time was put back: what was said before that may be believed by nobody.
 Rule 3: a heartbeat each `EMIT_RATE_S`, and a second after something was said.
 Rule 4: a step that takes longer than `TOLD_AFTER_S` is named in the status until it is over.
 """
@@ -26,7 +26,7 @@ from dsmt.event.records import later, to_data
 from dsmt.event.registry import lookup
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
-from dsmt.monitors.rules.install import TTL_MS, InstallMonitor
+from dsmt.monitors.rules.install import TTL_MS, InstallMonitor, is_due
 from dsmt.ports.bus import Bus, Draft, Emission
 
 EMIT_RATE_S: Final = 30.0
@@ -151,7 +151,7 @@ class Reporter:
         """Say health and endpoint once more before they die; nothing while no broker hears."""
         now_ms = self._bus.now_ms()
         for topic, (draft, said_ms) in list(self._facts.items()):
-            if self._bus.attached and now_ms - said_ms >= _renewed_after_ms(topic):
+            if self._bus.attached and is_due(said_ms, now_ms, _renewed_after_ms(topic)):
                 self._facts[topic] = (draft, now_ms)
                 self._emit(draft)
 

@@ -158,7 +158,7 @@ class ControllerRunner:
                     self._attached(broker, now, lost=held if step is Step.ANEW else None)
                 case _:
                     pass
-        if self._resaying.is_misled(self.view, batch, now):
+        if self._resaying.is_misled(self.view, batch, now) or self._timing.is_left(self._bus.now_ms()):
             self._following.begin()
             self._begin(View(), now)
             return False

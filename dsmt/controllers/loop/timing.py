@@ -4,10 +4,13 @@ Rule 1: what a broker says of sessions has its realm time. A controller's own fo
     ahead: a link that is back in a moment would have been away for too long at once. So it decides at no later time than
     that of the newest mark, and what has passed since that came.
 Rule 2: where its own is behind that counts, as what agents and controllers say is timed: nothing was good for longer.
-Rule 3: within one view it never goes back: what has died of age stays dead, and decisions replay in their order.
+Rule 3: within one view it never goes back: what has died of age stays dead, and decisions replay in their order. Where its
+    own does, for the clock of NATS servers was put back, all facts are read anew: else nothing would be decided meanwhile.
 """
 
 from __future__ import annotations
+
+from dsmt.event.hlc import BOUND_MS
 
 
 class Timing:
@@ -28,3 +31,7 @@ class Timing:
         time_ms, at = self._marked
         self._last = max(self._last, min(own_ms, time_ms + int(max(0.0, now - at) * 1000)))
         return self._last
+
+    def is_left(self, own_ms: int) -> bool:
+        """Whether its own realm time was put back: what is said at the time of this view nobody believes (rule 3)."""
+        return self._last > own_ms + BOUND_MS

@@ -5,7 +5,8 @@ Rule 2: `running`, `failed` and `gone` are never passed on the way to another st
 Rule 3: `attempt` counts the tries of a generation; `since` is when the state was entered.
 Rule 4: only the state that is aimed at carries the reason, and only `failed` a next try, or that it is parked: neither
     word outlives its failure. Nor does the step that an agent is at outlive its state.
-Rule 5: between changes a status is renewed each half of its time to live; heartbeats vouch for it meanwhile.
+Rule 5: between changes a status is renewed each half of its time to live, and where realm time was put back; heartbeats
+    vouch for it meanwhile.
 Rule 6: which of a status's times were read here is known: those that were read before realm time was are put right (J4).
 """
 
@@ -58,6 +59,11 @@ def path(layer: Layer, before: State | None, after: State) -> tuple[State, ...]:
                 seen.add(state)
                 ways.append((*way, state))
     raise InputError("status.path", f"a {layer} cannot go from {before} to {after}")
+
+
+def is_due(said_ms: int, now_ms: int, after_ms: int) -> bool:
+    """Whether what was said is to be said again: after so long, or where realm time was put back behind it (J4)."""
+    return not said_ms <= now_ms < said_ms + after_ms
 
 
 class InstallMonitor:
@@ -125,8 +131,8 @@ class InstallMonitor:
         return [told]
 
     def renew(self, now_ms: int) -> list[Status]:
-        """Say it once more if half of its time to live has passed; what is gone is left to die."""
-        if self.status is None or self.state is State.GONE or now_ms - self._said_ms < self._ttl_ms // 2:
+        """Say it once more if half of its time to live has passed (rule 5); what is gone is left to die."""
+        if self.status is None or self.state is State.GONE or not is_due(self._said_ms, now_ms, self._ttl_ms // 2):
             return []
         return self.again(now_ms)
 
