@@ -16,6 +16,8 @@ from dsmt.bus.nats.door import Verdict
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.errors import FailedError, RefusedError, TransportError
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
@@ -328,6 +330,32 @@ def test_who_has_measured_realm_time_by_a_clock_that_is_put_back_is_believed_aga
             await alice.publish(Draft("user/t", {"n": 3}))
             await got.until(lambda g: {"n": 3} in g.of("user/t"))
             assert abs(alice.now_ms() - bob.now_ms()) < 5_000
+
+    on_nats(within)(tmp_path)
+
+
+def test_a_fact_that_was_stored_as_the_clock_was_put_back_and_nobody_believes_is_said_again(tmp_path, monkeypatch) -> None:
+    """Who was attached is told by such facts: a controller that was, was not alive to the others, for good."""
+    real, ahead_ms = measuring.head, 60_000
+
+    async def head(link, stream):
+        at = await real(link, stream)
+        return at._replace(now_ms=at.now_ms + ahead_ms) if link._name == "controller/c1" else at
+
+    async def within(e: NatsEngine) -> None:
+        nonlocal ahead_ms
+        monkeypatch.setattr(nats_bus, "MEASURE_S", 0.5)
+        monkeypatch.setattr(measuring, "head", head)
+        c1, bob = await e.bus("controller/c1"), await e.bus("operator/bob")
+        c1._said.signer.chain.incarnation -= 100_000  # it has been there for long
+        async with reading(bob, "controller/", start=Start.LIVE) as got:
+            for decisions in (1, 2):
+                state = ControllerState(version="1", ruleset=1, pid=None, decisions=decisions)
+                await c1.publish(Draft("controller/c1/state", to_data(state)))
+            await got.until(lambda g: len(g.notices) == 2)
+            ahead_ms = 0
+            await got.until(lambda g: g.arrived)
+            assert [one["decisions"] for one in got.of("controller/c1/state")] == [2]
 
     on_nats(within)(tmp_path)
 

@@ -126,6 +126,19 @@ def test_where_realm_time_went_back_times_begin_anew_below_those_that_were_said(
     assert unanswered.id == again[-1].id
 
 
+def test_where_realm_time_went_back_what_was_answered_lately_is_said_again_where_nothing_newer_is() -> None:
+    source = Source()
+    stored, replaced = source.say("user/a"), source.say("user/b")
+    for one in (stored, replaced):
+        assert one.id is not None
+        assert source.kept.stored(one.id, ACK) is one
+    newer = source.say("user/b")
+    source.kept.begin_backwards(8, [stored, replaced])
+    _, *again = source.signed()
+    assert [(event.topic, event.incarnation) for event in again] == [("user/a", 8), ("user/b", 8)]
+    assert [stored.id, newer.id] == [event.id for event in again]
+
+
 @pytest.mark.parametrize(("by_ms", "matters"), [(TOLERATED_MS, False), (-TOLERATED_MS - 1, True), (5000, True)])
 def test_own_times_of_all_that_is_unanswered_are_put_right_where_they_were_guessed_too_wrong(
     by_ms: int, matters: bool

@@ -8,7 +8,8 @@ Rule 3: what it says goes through `sender` and `door`, what it reads through `su
 Rule 4: what NATS cannot do stands in `NatsRealm.can`; what else it lacks, in docs/nats.md.
 Rule 5: where realm time is more than `BOUND_MS` behind what it was, for another server leads or its clock was put back, a
     source goes back too, and says what is unacknowledged again in a new incarnation: else it would be acknowledged and
-    believed by nobody (J4).
+    believed by nobody (J4). So may be what was acknowledged since realm time was measured last: what stands of that, and is
+    no shared fact, it says again, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Final
 from dsmt.bus.nats import depot, fetch
 from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import NatsDoor
+from dsmt.bus.nats.emission import NatsEmission
 from dsmt.bus.nats.link import NatsLink, any_server
 from dsmt.bus.nats.measuring import measured
 from dsmt.bus.nats.offers import NatsOffers
@@ -33,11 +35,10 @@ from dsmt.bus.nats.streams import head, last_on
 from dsmt.bus.nats.subscription import NatsSubscription
 from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.rules.authority import check_reads
-from dsmt.bus.rules.emitting import Underway, pending_of
+from dsmt.bus.rules.emitting import pending_of
 from dsmt.bus.rules.nats_config import ALL, broker_of
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import MEASURE_S, RealmTime
-from dsmt.bus.rules.signer import PendingEvent
 from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.bus.wire.handshake import out_of_time
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
@@ -60,26 +61,6 @@ BROKER: Final = "broker/nats"
 ATTACH_S: Final = 15.0
 """In which a cluster may choose a leader."""
 RETRY_S: Final = 0.1
-
-
-class NatsEmission(Underway):
-    """An event on its way; fulfils `ports.bus.Emission`."""
-
-    __slots__ = ("_done",)
-
-    def __init__(self, pending: PendingEvent) -> None:
-        super().__init__(pending)
-        self._done = asyncio.Event()
-
-    def settle(self, ack: Ack | None, error: DsmtError | None) -> None:
-        """It was answered."""
-        super().settle(ack, error)
-        self._done.set()
-
-    async def acknowledged(self) -> Ack:
-        """Wait for the acknowledgement. Raises `RefusedError`, `FailedError` (see the port)."""
-        await self._done.wait()
-        return self.answer()
 
 
 class NatsBus:
@@ -116,6 +97,8 @@ class NatsBus:
         self.on_time_known = self._said.on_time_known
         self._link: NatsLink | None = None
         self._store, self._attached, self._flushing = "", asyncio.Event(), False
+        self._lately: dict[str, NatsEmission] = {}
+        """By topic: its own facts that were acknowledged since realm time was measured (rule 5)."""
         self._log = Logger(source=identity.name)
         trust.add_all([signed.raw for signed in identity.chain])
 
@@ -259,8 +242,9 @@ class NatsBus:
                 raise TransportError("link.time", "realm time went back", next="it attaches anew when it is there again")
             self._time = RealmTime(offset_ms)
             if chain is not None:
-                self._said.begin_backwards(max(chain.incarnation + 1, now_ms))
+                self._said.begin_backwards(max(chain.incarnation + 1, now_ms), self._lately.values())
                 self._sender.outbox = self._said.outbox
+        self._lately.clear()
         return self._time.measured(offset_ms, now)
 
     async def _keep_time(self, link: NatsLink) -> None:
@@ -309,7 +293,9 @@ class NatsBus:
             self._said.refused(identity, error)
             return
         cursor = Cursor(self._store, row, self.now_ms())
-        self._said.stored(identity, Ack(self.can.level, self._realm.replicas // 2 + 1, self._realm.synced, cursor))
+        said = self._said.stored(identity, Ack(self.can.level, self._realm.replicas // 2 + 1, self._realm.synced, cursor))
+        if said is not None and said.pending.fact and said.pending.version is None:
+            self._lately[said.pending.topic] = said
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
         """Re-offer signed facts of anybody (rule R5)."""

@@ -7,7 +7,7 @@ Rule 3: what is refused is declared by the next event on its topic. What was giv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from dsmt.bus.rules.emitting import Underway
@@ -71,11 +71,17 @@ class Unanswered(Generic[Said]):
             fresh[former] = emission.pending
             self.say(emission)
 
-    def begin_backwards(self, incarnation: int) -> None:
-        """The same, for realm time went back: what is said from now on may have earlier times than what was (J4)."""
+    def begin_backwards(self, incarnation: int, lately: Iterable[Said] = ()) -> None:
+        """The same, for realm time went back: what is said from now on may have earlier times than what was (J4).
+
+        What was answered `lately` is said again before it, where nothing is unanswered on its topic.
+        """
         chain = self.signer.chain
         assert chain is not None  # noqa: S101 - an incarnation is there, and goes
         self.sign()
+        newer = {one.pending.topic for one in self._emissions.values()}
+        again = {one.id: one for one in lately if one.id is not None and one.pending.topic not in newer}
+        self._emissions = {**again, **self._emissions}
         self.signer.clock.last = 0
         self.begin_anew(incarnation, previous=(chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence)))
 
@@ -89,10 +95,10 @@ class Unanswered(Generic[Said]):
 
     # --- what becomes of it --------------------------------------------------------------------------------------
 
-    def stored(self, identity: EventId, ack: Ack) -> None:
-        """It was stored."""
+    def stored(self, identity: EventId, ack: Ack) -> Said | None:
+        """It was stored; who said it has this of it."""
         self.outbox.settled(identity)
-        self._settle(identity, ack, None)
+        return self._settle(identity, ack, None)
 
     def acknowledged(self, source: str, incarnation: int, first: int, last: int, ack: Ack) -> None:
         """Events of a range were stored."""
@@ -109,7 +115,8 @@ class Unanswered(Generic[Said]):
         self.outbox.settled(identity)
         self._settle(identity, None, error)
 
-    def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
+    def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> Said | None:
         emission = self._emissions.pop(identity, None)
         if emission is not None:
             emission.settle(ack, error)
+        return emission
