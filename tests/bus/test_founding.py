@@ -339,6 +339,22 @@ async def test_a_history_of_days_keeps_its_times_and_each_store_has_what_the_oth
     assert found.ok, (found.faults, found.gaps)
 
 
+@scenario
+async def test_what_was_stored_at_a_time_that_has_not_come_is_not_taken_and_it_is_told_when_that_is(made: TestRealm) -> None:
+    """A server's clock had been days ahead: the realm was at that time when it had moved, and for ever."""
+    alice, trust, clock = Pen(made.identity("operator/alice")), made.trust(), TestClock()
+    trust.add_all([one.raw for one in alice.identity.chain])
+    store = SqliteStore(str(made.directory / "b1.db"), identity="s", synced=True)
+    founding = Founding(made.identity("broker/b1"), trust, store, "test", now_ms=clock.wall_ms, now=clock.boottime)
+    stored = [PastEvent(253_402_300_799_000, alice.write("user/f", {"n": 1}, version=1))]
+    with pytest.raises(RefusedError, match=r"9999-12-31T23:59:59\.000Z, which has not come"):
+        founding.take(stored, lambda _: ())
+    assert store.head == 0
+    founding.take([PastEvent(clock.wall_ms() + 5000, stored[0].signed)], lambda _: ())
+    assert store.head == 1
+    store.close()
+
+
 @on_nats
 async def test_other_streams_than_those_of_which_a_part_was_copied_are_refused(e: NatsEngine) -> None:
     directory, (b1,) = e._made.directory, named(e, "broker/b1")

@@ -6,6 +6,8 @@ Rule 2: it begins with the broker's own `started` and its head over nothing, in 
     that is exported from it is this store's, and older heads among its rows are of other rows (B9).
 Rule 3: the place up to which all was taken is kept after what was taken. What comes again is known by its id, so each event
     stands there once, whenever its writer is killed.
+Rule 4: what was stored at a time that has not come is not taken, nor what is behind it: the broker's realm time would begin
+    there, and never goes back (J4).
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from dsmt.bus.broker.places import keep_place
 from dsmt.bus.broker.recorder import next_incarnation
 from dsmt.bus.broker.reporter import BrokerReporter, Condition, Self
 from dsmt.bus.broker.words import Words
+from dsmt.errors import RefusedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import BOUND_MS, rfc3339
 from dsmt.ports.bus import Cursor
 from dsmt.ports.store import PastEvent, Row, Store
 from dsmt.trust.identity import Identity
@@ -50,6 +54,7 @@ class Founding:
         self.identity, self._store, self._version, self._now = identity, store, version, now
         self._words = Words(identity, next_incarnation(store.meta, now_ms()), now_ms)
         self._keyring = Keyring(identity, trust, store)
+        self._now_ms = now_ms
         self._at_ms = max((row.arrived_ms for row in store.rows(max(0, store.head - 1), 1)), default=0)
         self._ingest = Ingest(identity, trust, store, self._words, now_ms=lambda: self._at_ms, founds=True)
         self._depot = Depot(store.blobs, self._words, limit=DEPOT_BYTES, now_ms=now_ms, due=lambda: None)
@@ -92,7 +97,11 @@ class Founding:
         return tuple(signed.raw for signed in self.identity.chain)
 
     def take(self, taken: Sequence[PastEvent], proofs: Proofs) -> None:
-        """Take in events, in one commit."""
+        """Take in events, in one commit. Raises `RefusedError` (rule 4)."""
+        latest_ms = max((stored_ms for stored_ms, _ in taken), default=0)
+        if latest_ms > self._now_ms() + BOUND_MS:
+            said = f"events were stored at {rfc3339(latest_ms)}, which has not come: a server's clock was ahead"
+            raise RefusedError("bridge.time", said, next="dsmt bus migrate --abort, and begin again after that")
         self._keyring.brought([one.signed for one in taken], proofs)
         for stored_ms, signed in taken:
             self._at_ms = max(self._at_ms, stored_ms)
