@@ -25,6 +25,7 @@ from dsmt.operations.local.making import ensure_broker, ensure_node, init
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.local.ways import way_to
 from dsmt.operations.read.screens.summaries import status
+from dsmt.operations.remote.roles import Roles
 from dsmt.ports.bus import HistoryPage
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Append
@@ -332,11 +333,14 @@ def test_after_the_swap_nothing_goes_back(home: Home) -> None:
 def test_while_a_realm_is_moved_it_keeps_its_brokers(home: Home) -> None:
     under_way(home)
     bus = ScriptedBus((), now_ms=0)
+    giving = Roles(SimpleNamespace(realm=home.realm(), bus=bus), home, ("broker", "node"))  # type: ignore[arg-type]
     with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has") as told:
         asyncio.run(brokers.add(home, bus, "b2", listen=None, by="a", reason="", now_s=0, waits=lambda _: None, leaf=False))
     assert told.value.next == "dsmt bus migrate --cut or --abort first"
     with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has"):
         asyncio.run(brokers.remove(home, bus, "b1", by="a", reason="", waits=lambda _: None))
+    with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has"):
+        asyncio.run(giving.give(SimpleNamespace(), {}, "one"))  # type: ignore[arg-type]
     with pytest.raises(RefusedError, match="--brokers 3"):
         check_same(home, Wanted(brokers=3))
 

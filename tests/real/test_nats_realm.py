@@ -34,6 +34,7 @@ from dsmt.system.fork import LOG_CAP
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 from dsmt.trust.revocations import topic_of
+from tests.operations.scripted import ScriptedBus
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
 from tests.waiting import told
 
@@ -219,6 +220,10 @@ def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -
     alone = init(Home(tmp_path / "alone"), name="test", nats=True)
     with pytest.raises(RefusedError, match="born with one NATS server, and one that stands alone cannot become a cluster"):
         servers.check_grows(alone)
+    asked = brokers.remove(Home(tmp_path / "alone"), ScriptedBus((), now_ms=0), "b1", by="root", reason="", waits=silent)
+    with pytest.raises(RefusedError, match="b1 is the only NATS server") as last:
+        asyncio.run(asked)
+    assert last.value.next.startswith("dsmt bus migrate dsmt"), "no other one may be added"
     with pytest.raises(RefusedError, match="on NATS there is no leaf"):
         servers.check_mesh(leaf=True)
     (home.root / "servers.key").rename(tmp_path / "away")

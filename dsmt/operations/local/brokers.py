@@ -134,7 +134,7 @@ async def add(
     if listen is not None:
         check_address(listen)
     async with alone(home, waits):
-        _check_still(home)
+        check_still(home)
         others = await brokers.announced(bus)
         _check_new(home, name, others, listen)
         if not leaf:
@@ -224,7 +224,7 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     `NotFoundError`, `TimedOutError`, `RefusedError` for the last, also of those that are alive.
     """
     async with alone(home, waits):
-        _check_still(home)
+        check_still(home)
         realm = home.realm()
         if realm.nats is None:
             await _another_is_whole(bus, name, waits)
@@ -289,6 +289,9 @@ async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, wait
     if here and stands and here.public != stands.public and here.address != stands.address:
         return here
     nats, least = home.realm().nats, 1
+    if nats is not None and nats.replicas < servers.LEAST and name in of_home(home):
+        said = f"{name} is the only NATS server, and stays so: without one nobody hears anything"
+        raise RefusedError("broker.last", said, next="dsmt bus migrate dsmt, to have brokers in its place")
     if nats is not None:
         await servers.check_left(bus, name, known, waits)
         least = min(nats.replicas, servers.LEAST)
@@ -301,7 +304,7 @@ async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, wait
         return here or at  # its name may have been another one's when that was removed
 
 
-def _check_still(home: Home) -> None:
+def check_still(home: Home) -> None:
     """Raise `RefusedError` while the realm is moved: there it will have as many brokers, or servers, as it had then."""
     move = home.moving()
     if move is not None:

@@ -16,7 +16,7 @@ import msgspec
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local import servers
-from dsmt.operations.local.brokers import check_number, made_ms, note_announced, of_home
+from dsmt.operations.local.brokers import check_number, check_still, made_ms, note_announced, of_home
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.making import reach_also
@@ -60,11 +60,14 @@ class Roles:
     async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> Given:
         """Have a host hold what it is to run, by its node's name.
 
-        Raises `RefusedError` for a name that another one has, `InputError`, and what the host says.
+        Raises `RefusedError` for a name that another one has, and for a broker while the realm is moved, `InputError`, and
+        what the host says.
         """
         root, now_s = self._root, self._connection.bus.now_ms() // 1000
         if root is None:
             return Given(None, certified=False)
+        if "broker" in self.all:
+            check_still(self._home)
         announced = await brokers.announced(self._connection.bus)
         if "broker" in self.all and not self._leaf:
             check_number(self._adding | {name}, {**of_home(self._home), **announced})
