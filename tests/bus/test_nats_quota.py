@@ -112,6 +112,13 @@ def test_who_says_a_little_for_hours_owes_nothing_however_often_somebody_asks() 
     assert work.waits_s(N1, 3600.0) == 0.0
 
 
+def test_what_is_owed_is_owed_still_when_it_is_counted_next_however_long_the_gate_has_run() -> None:
+    work = work_of()
+    work.counted({AT[1]: Counted(N1, 9999 * 10 + 60, 0)}, 10_000.0)
+    work.counted({AT[1]: Counted(N1, 9999 * 10 + 60 + 51, 0)}, 10_001.0)
+    assert work.waits_s(N1, 10_001.0) > 0
+
+
 def test_who_sends_much_over_one_connection_after_another_stays_away_too() -> None:
     work, waits = work_of(), list[float]()
     for n in range(4):

@@ -156,6 +156,19 @@ def test_marks_wait_for_what_is_held_back_and_the_last_stands_for_those_before_i
     assert told[-len(waited) - 1 :] == [third, *waited]
 
 
+def test_a_mark_waits_for_all_that_is_held_back_before_it_and_not_for_the_first_of_that_alone() -> None:
+    ordered, (first, _, third), (other, _, last) = Ordered(follows=True), chain(3), chain(3, topic="user/b")
+    for one in (first, third):
+        ordered.event(one, 0.0)
+    for one in (other, last):
+        ordered.event(one, 0.1)
+    assert ordered.mark(mark(1)) == []
+    assert ordered.deadline is not None
+    told = ordered.timer(ordered.deadline)
+    assert (third in told, last in told, mark(1) in told) == (True, False, False)
+    assert ordered.timer(ordered.deadline)[-2:] == [last, mark(1)]
+
+
 def test_what_came_only_because_it_is_addressed_here_is_delivered_once_by_its_id() -> None:
     ordered = Ordered(follows=True)
     one, two, *_ = chain(2)

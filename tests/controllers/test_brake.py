@@ -213,6 +213,19 @@ def test_a_slot_that_must_wait_keeps_no_other_node_waiting_and_is_looked_at_when
     assert moved(realm) == {"n00"}
 
 
+def test_a_node_is_let_go_for_any_of_its_slots_though_the_first_must_wait() -> None:
+    realm = realm_of(10, instances=11)
+    (node,) = [one for one in set(realm.nodes_of()) if realm.nodes_of().count(one) == 2]
+    waiting, other = [index for index in range(11) if realm.slot(index).node == node]
+    back = msgspec.structs.replace(realm.slot(waiting), moves=20, moved_at_ms=realm.now_ms + 400_000)
+    realm.say("controller/c1", f"service/web/slot/app/{waiting}", back)
+    for one in (node, *[f"n{i:02}" for i in range(10) if f"n{i:02}" != node][:3]):
+        realm.close(one, how="timeout")
+        realm.verdict(one, road="silent")
+        realm.after(1)
+    assert [intent.topic for intent in realm.after(300).step()] == [f"service/web/slot/app/{other}"]
+
+
 def test_a_slot_that_an_operator_holds_keeps_no_other_node_waiting() -> None:
     realm = realm_of(10)
     dead_in_turn(realm, 4)

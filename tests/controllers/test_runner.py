@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dsmt.controllers.decide import RULESET, decide
+from dsmt.controllers.endings import ORPHAN_MS
 from dsmt.controllers.loop.ranking import rank
 from dsmt.controllers.loop.runner import RANK_S, ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
@@ -226,6 +227,14 @@ def test_nothing_follows_what_the_broker_has_not_answered_for_it_may_be_refused_
             assert await turn() == slot
 
     asyncio.run(scenario())
+
+
+def test_what_ends_an_orphan_dies_of_age_so_that_there_is_room_to_end_the_next_ones() -> None:
+    hand, realm = Hand(), Realm("n1")
+    realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=7, orphan=True)
+    hand.give(*(event for _, event in realm.rows))
+    assert hand.slots() == SLOTS[:1]
+    assert [draft.ttl_ms for draft in hand.bus.said if draft.topic == SLOTS[0]] == [ORPHAN_MS]
 
 
 def test_a_batch_names_its_inputs_and_products() -> None:
