@@ -15,18 +15,11 @@ Rule 5: one of which no fact is known, of a service that is older than what the 
 
 from __future__ import annotations
 
-from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.slot import Home, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.liveness import RETURN_MS
-
-
-def home_of(governing: Governing, key: SlotKey) -> Home | None:
-    """Where the data is that a slot stays with (`good`, rule 2); None for one that may be anywhere, or was nowhere yet."""
-    component = governing.of(key)
-    return None if component is None else component.home_of(key)
 
 
 def is_there(fleet: Fleet, home: Home) -> bool:

@@ -44,7 +44,6 @@ from dsmt.ports.bus import (
     Bookmark,
     Bus,
     Complete,
-    Cursor,
     Delivery,
     Draft,
     Emission,
@@ -150,10 +149,8 @@ class ControllerRunner:
                 case Complete() | Bookmark() if step is Step.BEHIND:
                     self._begin(held, now)
                     return False
-                case Complete(cursor=cursor, whole=whole):
-                    self._reached(cursor, None, now, whole=whole)
-                case Bookmark(cursor=cursor, whole=whole, token=token):
-                    self._reached(cursor, token, now, whole=whole)
+                case Complete() | Bookmark():
+                    self._reached(delivery, now)
                 case Reattached(broker=broker):
                     self._attached(broker, now, lost=held if step is Step.ANEW else None)
                 case _:
@@ -164,10 +161,11 @@ class ControllerRunner:
             return False
         return True
 
-    def _reached(self, cursor: Cursor, token: int | None, now: float, *, whole: bool) -> None:
+    def _reached(self, mark: Complete | Bookmark, now: float) -> None:
         """Everything up to a place was read."""
-        self._timing.marked(cursor.time_ms, now)
-        self._gate.bookmark(Place(cursor.store, cursor.row), token, whole=whole)
+        token = mark.token if isinstance(mark, Bookmark) else None
+        self._timing.marked(mark.cursor.time_ms, now)
+        self._gate.bookmark(Place(mark.cursor.store, mark.cursor.row), token, whole=mark.whole)
 
     def _look_for_quarantine(self, topic: str) -> None:
         why = self.view.quarantined.get(topic)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.controllers.pinning import home_of, is_there
+from dsmt.controllers.pinning import is_there
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import Command
 from dsmt.event.kinds.service import SpecFact
@@ -129,7 +129,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         slot = sight.view.slot(key)
         node = _where(slot)
-        home = home_of(sight.governing, key)
+        home = sight.home_of(key)
         stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
         if stays and node and node == goes[key]:
             return before
@@ -137,9 +137,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
     done = await _control(bus, sight, target, "move", will, lambda row: f"it is on {row.node} already")
-    homes = {
-        str(key): home.node for key in keys if (home := home_of(sight.governing, key)) is not None and goes[key] != home.node
-    }
+    homes = {str(key): home.node for key in keys if (home := sight.home_of(key)) is not None and goes[key] != home.node}
     data = {one: node for one, node in homes.items() if one in done.instances}
     waits = [f"{key} {why}" for key in keys if str(key) in done.instances and (why := move_waits(sight, key, goes[key]))]
     return msgspec.structs.replace(done, data=data, warnings=[*done.warnings, *waits])
@@ -166,7 +164,7 @@ def _held_already(row: InstanceRow) -> str:
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
     """Where a slot is to go, empty for any other node. Raises `InputError`, `RefusedError` when it may not be moved."""
-    spec, home = sight.spec_of(key), home_of(sight.governing, key)
+    spec, home = sight.spec_of(key), sight.home_of(key)
     lost = home is not None and not is_there(sight.fleet, home)
     if spec is not None and spec.each_node:
         if home is None or not lost or to not in (None, home.node):

@@ -13,6 +13,7 @@ from dsmt.controllers.brake import Brake, brake
 from dsmt.controllers.rollout import Governing
 from dsmt.errors import TransportError
 from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.slot import Home
 from dsmt.event.phrases import some
 from dsmt.event.slots import SlotKey
 from dsmt.event.topic import is_level
@@ -66,6 +67,11 @@ class Sight:
         """What governs a slot: its component as the revision has it that does; None where no spec that stands wants it."""
         governs = self.governing.of(key)
         return None if governs is None else governs.component
+
+    def home_of(self, key: SlotKey) -> Home | None:
+        """Where the data is that a slot stays with; None for one that may be anywhere, or was nowhere yet."""
+        governs = self.governing.of(key)
+        return None if governs is None else governs.home_of(key)
 
     @cached_property
     def brake(self) -> Brake:

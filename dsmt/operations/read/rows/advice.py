@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.controllers.pinning import home_of, is_there
+from dsmt.controllers.pinning import is_there
 from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.controller_rows import is_undecided
@@ -38,7 +38,7 @@ def logs_of_refused(key: SlotKey, entry: SlotEntry | None) -> str:
 
 def shut_home(sight: Sight, key: SlotKey) -> str | None:
     """The node that has the data of a slot and lives, and takes nothing because an operator says so."""
-    home = home_of(sight.governing, key)
+    home = sight.home_of(key)
     entry = None if home is None else sight.view.nodes.get(home.node)
     if home is None or entry is None or entry.mode == "active" or not is_there(sight.fleet, home):
         return None

@@ -6,7 +6,6 @@ import msgspec
 
 from dsmt.controllers.left_data import data_of
 from dsmt.controllers.pending import waits_for
-from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import Shown
@@ -64,7 +63,7 @@ def is_to_leave(sight: Sight, node: str) -> bool:
 
 def _stays(sight: Sight, key: SlotKey) -> bool:
     spec = sight.spec_of(key)
-    return spec is not None and not spec.each_node and home_of(sight.governing, key) is not None
+    return spec is not None and not spec.each_node and sight.home_of(key) is not None
 
 
 def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.pending import waits_for, waits_for_home
-from dsmt.controllers.pinning import home_of, is_there
+from dsmt.controllers.pinning import is_there
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.phrases import another_certificate, size_in_words
@@ -128,7 +128,7 @@ def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
 
 def _tied(sight: Sight, key: SlotKey, node: str) -> Iterator[Misfit]:
     """What keeps a slot that has data off every node but its home."""
-    home = home_of(sight.governing, key)
+    home = sight.home_of(key)
     if home is None:
         return
     if node != home.node:
@@ -174,7 +174,7 @@ def _free(chooser: Chooser, node: str, clause: str) -> int:
 
 def _home_again(sight: Sight, key: SlotKey) -> Iterator[str]:
     """That the node may come back that has its data and has left: no clause tells of that one."""
-    home = home_of(sight.governing, key)
+    home = sight.home_of(key)
     if home is not None and sight.fleet.state(home.node) == "left":
         yield f"bring {home.node} back: dsmt up, or add it again, on the machine that has the data"
 
