@@ -289,8 +289,8 @@ def test_components_that_are_apart_share_no_node() -> None:
         ("reserve: {memory: 9GiB}", "place.no_room", "9 GiB memory, the most that is free is 8 GiB"),
         ("reserve: {cpu: 5}", "place.no_room", "5 cores, the most that is free is 4 cores"),
         ("nodes: elsewhere", "place.empty_set", "elsewhere"),
-        ("requires: node.labels.gpu == 'yes'", "place.no_match", "requires alone removes 2"),
-        ("driver: bubblewrap", "place.no_match", "driver alone removes 2"),
+        ("requires: node.labels.gpu == 'yes'", "place.no_match", "0 of 2 pass every clause; requires alone removes 2"),
+        ("driver: bubblewrap", "place.no_match", "0 of 2 pass every clause; driver alone removes 2"),
     ],
 )
 def test_a_slot_with_no_place_says_why(component: str, code: str, says: str) -> None:
