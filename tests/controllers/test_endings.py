@@ -1,5 +1,7 @@
 """Orphans, removed services, and their one tombstone."""
 
+from typing import Any
+
 import pytest
 
 from dsmt.controllers.endings import ORPHAN_MS, ORPHANS_AT_ONCE
@@ -23,6 +25,13 @@ def test_what_runs_with_no_slot_fact_and_no_spec_is_told_to_be_gone() -> None:
     assert (intent.next_version, intent.record.desired) == (8, "gone")
     assert intent.to == ("node/n1", "node/n3")
     assert len(intent.cause) == 2
+    assert realm.step() == []
+
+
+@pytest.mark.parametrize("fact", [Slot(node="n1", spec="operator/alice#1-1", revision=1, desired="running"), {"node": 7}])
+def test_what_has_a_fact_is_not_ended_for_want_of_one_though_its_node_lacks_it_or_nobody_here_can_read_it(fact: Any) -> None:
+    realm = orphaned()
+    realm.say("controller/c9", "service/web/slot/app/0", fact)
     assert realm.step() == []
 
 

@@ -62,13 +62,14 @@ def test_what_there_is_too_little_of_is_said_with_what_is_needed_and_what_is_fre
     assert chooser(realm).misfit("n1").says == says
 
 
-def test_spread_none_fills_by_instances_alone() -> None:
+@pytest.mark.parametrize("nodes", ["all_nodes", "union(n1, n2)"])
+def test_spread_none_fills_by_instances_alone(nodes: str) -> None:
     realm = Realm("n1", "n2")
     realm.apply(web(2, service="db", component="nodes: n1"))
     realm.step()
-    realm.apply(web(3, component="spread: none"))
+    realm.apply(web(2, component=f"spread: none\nnodes: {nodes}"))
     realm.step()
-    assert Counter(realm.nodes_of()) == {"n2": 2, "n1": 1} or Counter(realm.nodes_of()) == {"n2": 3}
+    assert realm.nodes_of() == ["n2", "n2"]
 
 
 def test_spread_by_label_is_even_over_its_values() -> None:

@@ -9,7 +9,7 @@ import pytest
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import LAST_MS
-from dsmt.operations.words.times import local, milliseconds, moment, off_by, rfc3339, span, zone
+from dsmt.operations.words.times import AHEAD_MS, beginning, local, milliseconds, moment, off_by, rfc3339, span, zone
 
 NOW = 1_700_000_000_123
 
@@ -65,6 +65,13 @@ def test_since_takes_an_event_id() -> None:
     assert moment("controller/c1#17-42", NOW) == EventId("controller/c1", 17, 42)
 
 
+def test_what_is_read_begins_no_later_than_now_but_for_what_the_clock_here_may_be_ahead() -> None:
+    assert beginning(rfc3339(NOW + AHEAD_MS) or "", NOW) == NOW + AHEAD_MS
+    assert beginning("controller/c1#17-42", NOW) == EventId("controller/c1", 17, 42)
+    with pytest.raises(InputError, match="is still to come"):
+        beginning(rfc3339(NOW + AHEAD_MS + 1) or "", NOW)
+
+
 def test_a_time_of_day_is_the_last_one_that_was() -> None:
     found = moment("14:05", NOW)
     assert isinstance(found, int)
@@ -106,7 +113,18 @@ def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(400, "0.4 s"), (8_000, "8 s"), (90_000, "1 m"), (366_000, "6 m"), (7_200_000, "2 h"), (172_800_000, "2 d")],
+    [
+        (-3_000, "0.0 s"),
+        (400, "0.4 s"),
+        (1_000, "1 s"),
+        (8_000, "8 s"),
+        (59_999, "59 s"),
+        (60_000, "1 m"),
+        (90_000, "1 m"),
+        (366_000, "6 m"),
+        (7_200_000, "2 h"),
+        (172_800_000, "2 d"),
+    ],
 )
 def test_a_span_is_read_in_its_largest_unit(ms: int, text: str) -> None:
     assert span(ms) == text
