@@ -45,7 +45,8 @@ class Room:
 def _tests(room: str, *without: str) -> tuple[str, ...]:
     """The tests of a room, not of those below it, but for those with these words in their names.
 
-    What forks is left out, for mutmut would be told of its end; and what takes minutes, or a quiet machine.
+    What forks is left out, for mutmut would be told of its end; what takes minutes, or a quiet machine; and what reads the
+    code as a text, in which all mistakes stand.
     """
     found = (path for path in (ROOT / room).glob("test_*.py") if not any(word in path.name for word in without))
     return tuple(sorted(str(path.relative_to(ROOT)) for path in found))
@@ -76,7 +77,7 @@ ROOMS: Final[Mapping[str, Room]] = {
     "bus-rules": Room(("dsmt/bus/rules/[!n]*", "dsmt/bus/rules/nats_[!c]*", "dsmt/bus/wire/*"), _tests("tests/bus")),
     "agents-rules": Room(("dsmt/agents/rules/*",), OF_AGENTS),
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
-    "words": Room(("dsmt/operations/words/*",), ("tests/operations", "tests/cli")),
+    "words": Room(("dsmt/operations/words/*",), ("tests/operations", *_tests("tests/cli", "exit_codes"))),
     "bus": Room(
         (
             *(f"dsmt/bus/{room}/*" for room in ("broker", "broker/others", "client", "store", "zeromq", "memory", "nats")),
