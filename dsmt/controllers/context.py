@@ -130,10 +130,9 @@ class ComponentContext(Rollout):
         intent = slot_intent(self.fleet, key, self.slot(key), slot, cause, because=because, spec=self.spec)
         if intent is None:
             return NOTHING
-        node = None if slot.desired == "gone" else slot.node
         refuses = self.refusal is None and slot.refuses is not None and self.entry.says_again(slot.refuses.spec)
         governs = self.component if self.kept is None else self.entry.component(self.component.name) or self.component
-        self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else governs))
+        self.plan.allocations.put(key, slot.node, need_of(self.runs(slot) if refuses else governs))
         return Outcome((intent,))
 
 
