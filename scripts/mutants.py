@@ -1,7 +1,7 @@
 """Do the tests notice? `make mutants ROOM=event` plants small mistakes one at a time (mutmut) and runs a room's tests.
 
 Each function is tried with those tests alone that call it. A mistake that no test calls counts as one that nobody noticed.
-What only a module's own import calls is not tried: it has run before any mistake is planted.
+What only imports call is not tried: it has run before any mistake is planted.
 The work is done in a copy of the tree. Exit code 1 when less is noticed than the room's floor.
 """
 
@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -161,21 +162,41 @@ def _outcomes(tree: Path) -> Iterator[tuple[str, int | None]]:
     """Each mistake by name, with how its tests ended, None when it was not tried; those that cannot be are left out."""
     for path in sorted((tree / "mutants").rglob("*.meta")):
         told = json.loads(path.read_text())["exit_code_by_key"]
-        early = _at_import(tree / path.relative_to(tree / "mutants").with_suffix(""))
         for name, code in told.items():
-            function = name.rpartition(".")[2].removeprefix("x_").rpartition("__mutmut_")[0]
-            if function not in early:
+            module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
+            if f"{module}.{function.removeprefix('x_')}" not in _at_import(tree):
                 yield name, code
 
 
-def _at_import(module: Path) -> set[str]:
-    """The private functions of a module that are called while it is imported, and by none of its functions."""
-    tree = ast.parse(module.read_text())
-    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    statements = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
-    calls = [node.func for top in statements for node in ast.walk(top) if isinstance(node, ast.Call)]
-    early = {name.id for name in calls if isinstance(name, ast.Name) and name.id.startswith("_")}
-    return early - {node.id for body in bodies for node in ast.walk(body) if isinstance(node, ast.Name)}
+@cache
+def _at_import(tree: Path) -> set[str]:
+    """The functions that only imports call: statements of modules, or functions that those alone call."""
+    users: dict[str, set[str]] = {}
+    for path in (tree / "dsmt").rglob("*.py"):
+        for function, user in _uses(".".join(path.relative_to(tree).with_suffix("").parts), ast.parse(path.read_text())):
+            users.setdefault(function, set()).add(user)
+    early, before = set[str](), None
+    while early != before:
+        before, early = early, {one for one, by in users.items() if by <= {"", *early}}
+    return early
+
+
+def _uses(module: str, parsed: ast.Module) -> Iterator[tuple[str, str]]:
+    """What a module uses, and by whom: "" calls it while it is imported, a function once that is called; or "later"."""
+    froms = [node for node in parsed.body if isinstance(node, ast.ImportFrom)]
+    taken = {name.asname or name.name: f"{one.module}.{name.name}" for one in froms for name in one.names}
+    for top in parsed.body:
+        function = isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef)
+        at_once = f"{module}.{top.name}" if isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef) else ""
+        inner = [one for one in ast.walk(top) if one is not top and isinstance(one, ast.FunctionDef | ast.Lambda)]
+        late = {node for one in inner for node in ast.walk(one)}
+        calls = {node.func for node in ast.walk(top) if isinstance(node, ast.Call) and node not in late}
+        for node in ast.walk(top):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                is_now = node in calls and (function or not isinstance(top, ast.ClassDef | ast.If))
+                yield taken.get(node.id, f"{module}.{node.id}"), at_once if is_now else "later"
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                yield f"{taken.get(node.value.id)}.{node.attr}", "later"
 
 
 def _told(name: str, room: Room, outcomes: Mapping[str, int], tree: Path | None) -> int:
