@@ -40,8 +40,7 @@ def rfc3339(ms: int) -> str:
     """
     if not 0 <= ms <= LAST_MS:
         return f"before {rfc3339(0)}" if ms < 0 else f"after {rfc3339(LAST_MS)}"
-    seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{seconds}.{ms % 1000:03d}Z"
+    return f"{instant(ms):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
 def instant(ms: int) -> datetime:

@@ -72,6 +72,12 @@ def test_any_part_of_a_burst_comes_as_it_was_signed_in_as_few_bytes_as_may_be(to
     assert sum(map(len, parts)) <= sum(len(one.raw) for one in some)
 
 
+def test_where_the_leaves_of_the_others_are_as_many_as_the_hashes_of_paths_a_run_saves_a_signature():
+    some = seal(events(8), KEY)[:2]
+    (run,) = parts_of(sealed(some))
+    assert len(run) < sum(len(one.raw) for one in some)
+
+
 def test_what_is_in_another_order_or_of_several_bursts_keeps_its_order():
     a, b, alone = seal(events(3), KEY), seal(events(5), KEY), seal(events(1), KEY)
     mixed = [a[2], a[0], a[1], alone[0], *b, a[1]]

@@ -107,6 +107,13 @@ def test_what_is_like_the_event_before_it_is_not_written_in_full(monkeypatch):
     assert in_full == [1]
 
 
+def test_what_is_like_the_event_before_it_is_not_read_in_full(monkeypatch):
+    told, in_full = [a_user_event(70_000 + number) for number in range(4)], []
+    monkeypatch.setattr(layout, "event_of", lambda body, leaf: in_full.append(body) or event_of(body, leaf))
+    assert events_of([payload(one) for one in told], [LEAF] * 4) == told
+    assert in_full == [payload(told[0])]
+
+
 @pytest.mark.parametrize(("field", "value"), OTHERWISE.items(), ids=list(OTHERWISE))
 def test_what_differs_in_anything_else_is_written_and_read_as_in_full(field, value):
     like = a_user_event(epoch=1, version=1)
