@@ -186,6 +186,12 @@ def test_services_do_not_disturb_each_other() -> None:
     assert realm.view.slot(key(0)).fact.version == 1
 
 
+def test_a_service_that_is_gone_keeps_none_behind_it_from_being_looked_at() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    assert [intent.topic for intent in realm.decide(scope={"gone": None, "web": None}).intents] == ["service/web/slot/app/0"]
+
+
 def test_what_a_slot_waits_for_is_told() -> None:
     realm = Realm("n1")
     realm.apply(web(1))
