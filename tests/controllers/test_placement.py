@@ -291,6 +291,7 @@ def test_components_that_are_apart_share_no_node() -> None:
         ("reserve: {cpu: 5}", "place.no_room", "5 cores, the most that is free is 4 cores"),
         ("nodes: elsewhere", "place.empty_set", "elsewhere"),
         ("requires: node.labels.gpu == 'yes'", "place.no_match", "0 of 2 pass every clause; requires alone removes 2"),
+        ("user: www-data", "place.no_match", "user alone removes 2"),
         ("driver: bubblewrap", "place.no_match", "0 of 2 pass every clause; driver alone removes 2"),
     ],
 )

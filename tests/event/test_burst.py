@@ -4,6 +4,7 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event import codec
@@ -98,6 +99,12 @@ def test_a_member_alone_is_equal_to_itself_in_its_run():
     signed = seal(events(5), KEY)
     assert [decode(one.raw) for one in signed] == signed
     assert len({*signed, *(decode(one.raw) for one in signed)}) == 5
+
+
+def test_one_payload_under_two_signatures_is_two_events():
+    (one,) = seal(events(1), KEY)
+    other = replace(one, sealed=one.raw[:-1] + bytes([one.raw[-1] ^ 1]))
+    assert (one == other, one == replace(one), one == one.raw) == (False, True, False)
 
 
 def test_one_signature_stands_over_no_more_than_a_run_may_hold():

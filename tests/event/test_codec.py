@@ -323,7 +323,7 @@ def test_what_is_refused_for_its_path_says_so():
 
 def test_a_burst_has_at_most_two_to_the_twentieth_members():
     def of(size):
-        return _rewrapped(lambda path: {PATH_LABEL: [0, size, [bytes(32)] * 20]})
+        return _rewrapped(lambda path: {PATH_LABEL: [0, size, [bytes(32)] * (size - 1).bit_length()]})
 
     assert open_envelope(of(2**20)).path.size == 2**20
     assert refused(of(2**20 + 1)) == "event.path"

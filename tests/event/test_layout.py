@@ -114,6 +114,14 @@ def test_what_is_like_the_event_before_it_is_not_read_in_full(monkeypatch):
     assert in_full == [payload(told[0])]
 
 
+@pytest.mark.parametrize("data", [{"n": float("nan")}, {"n": 2**63}, {"n": {1: 2}}], ids=repr)
+def test_data_that_is_refused_in_full_is_not_written_behind_what_is_like_it(data):
+    encoder = Encoder()
+    encoder.encode(a_user_event(70_000))
+    with pytest.raises(InputError):
+        encoder.encode(a_user_event(70_001, data=data))
+
+
 @pytest.mark.parametrize(("field", "value"), OTHERWISE.items(), ids=list(OTHERWISE))
 def test_what_differs_in_anything_else_is_written_and_read_as_in_full(field, value):
     like = a_user_event(epoch=1, version=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.merkle import Path, leaf_hash, root_of, tree
+from dsmt.event.merkle import Path, leaf_hash, root_of, steps, tree
 
 SIZES = [*range(1, 34), 63, 64, 65, 100, 127, 129]
 
@@ -59,6 +59,11 @@ def test_an_altered_path_leads_elsewhere(size, data):
         case "append":
             siblings.append(bytes(32))
     assert gives(leaves(size)[i], replace(paths[i], siblings=tuple(siblings))) != root
+
+
+@pytest.mark.parametrize("size", range(1, 18))
+def test_how_long_each_path_is_is_known_without_the_tree(size):
+    assert [steps(index, size) for index in range(size)] == [len(path.siblings) for path in tree(leaves(size))[1]]
 
 
 def test_an_odd_node_is_promoted_and_not_doubled():

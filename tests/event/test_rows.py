@@ -40,6 +40,12 @@ def test_a_set_of_rows_is_what_was_written_and_counts_exactly(numbers, one, othe
     assert read.within(first, last) == sum(first <= number <= last for number in numbers)
 
 
+@given(rows, rows)
+def test_sets_of_rows_are_put_together_and_taken_from_each_other(some, others):
+    one, other = RowSet.of(some), RowSet.of(others)
+    assert ((one | other).runs, (one - other).runs) == (runs_of(some | others), runs_of(some - others))
+
+
 def test_how_many_lie_between_two_is_told_without_looking_at_each_run():
     looked = []
 
