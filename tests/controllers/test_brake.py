@@ -12,7 +12,7 @@ from dsmt.view.liveness import REATTACH_GRACE_MS
 from .build import Realm, key, web
 
 
-def realm_of(count: int, *, instances: int | None = None) -> Realm:
+def realm_of(count: int, *, instances: int | str | None = None) -> Realm:
     realm = Realm(*(f"n{i:02}" for i in range(count)))
     realm.apply(web(instances or count))
     realm.settle(seconds=1)
@@ -98,6 +98,16 @@ def test_silent_nodes_with_nothing_to_replace_do_not_count() -> None:
     for name in empty:
         realm.close(name, how="timeout")
         realm.verdict(name, road="silent")
+    assert not stand(realm).on
+
+
+@pytest.mark.parametrize("instances", [2, "each_node"])
+def test_silent_nodes_with_what_is_wanted_no_more_or_on_each_node_do_not_count(instances: int | str) -> None:
+    realm = realm_of(10, instances=10 if instances == 2 else instances)
+    realm.apply(web(instances))
+    for index in (7, 8, 9):
+        realm.close(realm.slot(index).node, how="timeout")
+        realm.verdict(realm.slot(index).node, road="silent")
     assert not stand(realm).on
 
 

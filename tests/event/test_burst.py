@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import UnusableEventError
 from dsmt.event import codec
-from dsmt.event.burst import RUN_BYTES, RUN_EVENTS, content_of, parts_of, raws_of
+from dsmt.event.burst import RUN_BYTES, RUN_EVENTS, content_of, disassemble, parts_of, raws_of
 from dsmt.event.codec import decode, decode_part, events_in, prepare, protected_header, seal, sign_burst, sign_bursts
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.merkle import root, tree
@@ -99,6 +99,12 @@ def test_a_member_alone_is_equal_to_itself_in_its_run():
     signed = seal(events(5), KEY)
     assert [decode(one.raw) for one in signed] == signed
     assert len({*signed, *(decode(one.raw) for one in signed)}) == 5
+
+
+@pytest.mark.parametrize("size", [1, 100, 300, 10_000])
+def test_what_is_alone_is_taken_apart_by_where_its_parts_stand_however_long_it_is(size):
+    (one,) = seal(events(1, size=size), KEY)
+    assert disassemble(one.raw) is not None
 
 
 def test_one_payload_under_two_signatures_is_two_events():

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,6 +113,12 @@ def test_what_is_like_the_event_before_it_is_not_read_in_full(monkeypatch):
     monkeypatch.setattr(layout, "event_of", lambda body, leaf: in_full.append(body) or event_of(body, leaf))
     assert events_of([payload(one) for one in told], [LEAF] * 4) == told
     assert in_full == [payload(told[0])]
+
+
+@pytest.mark.parametrize("number", [end + more for end in (23, 2**8 - 1, 2**16 - 1, 2**32 - 1) for more in (0, 1)])
+def test_a_number_is_written_in_as_few_bytes_as_it_needs(number):
+    body = payload(a_user_event(ttl=number))
+    assert (cbor2.loads(body)["ttl"], canonical(cbor2.loads(body))) == (number, body)
 
 
 @pytest.mark.parametrize("data", [{"n": float("nan")}, {"n": 2**63}, {"n": {1: 2}}], ids=repr)

@@ -109,6 +109,7 @@ def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(InputError) as caught:
         moment(text, NOW)
     assert caught.value.next
+    assert caught.value.code == ("event.id" if "#" in text else "time.form")
 
 
 @pytest.mark.parametrize(
