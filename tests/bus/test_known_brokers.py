@@ -72,6 +72,9 @@ def test_a_word_that_cannot_be_read_says_nothing_and_hides_no_other() -> None:
     bad = signed("operator/alice", f"{BROKERS}b1", {"address": 7}, version=2)
     assert names(known([seed("b1")], [bad, word("b2")], Keys())) == ["b1.first:4000", "b2.said:4000"]
     assert leaves([bad, word("b2", leaf=True)]) == {"broker/b2": key("b2")}
+    words = BrokerWords((), TrustStore(Realm(name="lab", roots=(SecretKey(bytes(32)).public,))))
+    assert all(map(words.take, (bad, word("b2"), word("b3", removed=True))))
+    assert ([*words.present], [*words.removed]) == (["b2"], ["b3"])
 
 
 @pytest.mark.parametrize("on_nats", [True, False])

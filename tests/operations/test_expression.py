@@ -87,8 +87,7 @@ def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
         return there(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(
-        InputError, match=r"not installed here.* in dsmt's source, as README.md installs it: pip install '\.\[cel\]'"
-    ) as caught:
+    with pytest.raises(InputError, match="not installed here") as caught:
         compiled("true")
     assert caught.value.code == "where.missing"
+    assert caught.value.next == "in dsmt's source, as README.md installs it: pip install '.[cel]'"

@@ -85,7 +85,7 @@ class Work:
             self._away[payer] = now + away_s, times + 1
 
     def _owes(self, payer: str, now: float) -> float:
-        owed, since = self._owed.get(payer, (0.0, now))
+        owed, since = self._owed[payer]
         return max(0.0, owed - (now - since) * self._rate)
 
     def waits_s(self, payer: str, now: float) -> float:
