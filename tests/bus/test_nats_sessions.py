@@ -85,6 +85,14 @@ def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_
     assert gate.said.all[2:] == [("node/n1", "closed", "peer")]
 
 
+def test_who_had_closed_and_comes_again_with_the_number_that_it_had_is_said_to_be_open() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0)
+    gate.sessions.ended(Connection("S1", 1), "Client Closed", 1.1, NOW_MS)
+    gate.open("node/n1", 2, 2.0)
+    assert [state for _, state, _ in gate.said.all] == ["open", "closed", "open"]
+
+
 def test_who_was_attached_before_the_gate_came_may_be_quiet_for_as_long_as_before() -> None:
     """It is asked as a delegate is: late."""
     gate = Gate()
