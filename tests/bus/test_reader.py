@@ -203,6 +203,8 @@ def test_a_gap_is_closed_when_its_chain_is_forgotten_for_there_are_too_many(monk
     assert shown(reader.timer(1.0)) == [("gap", 2, 3), 4]
     assert feed(reader, [events[1], *chain(1, topic="user/b")]) == [2, ("filled", 2), 1]
     assert feed(reader, chain(1, topic="user/c")) == [("lost", 3, 3), 1]
+    reader.again()
+    assert reader.wanted() == [], "nobody waits for it"
     assert reader.repaired(Closing("operator/a", 1, TOPIC, 40, "lost"), [], 2.0) == []
     reader.again()
     assert feed(reader, [events[4]]) == [5]

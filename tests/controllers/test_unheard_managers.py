@@ -25,6 +25,23 @@ def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an
     assert realm.nodes_of()[4:] == ["n2"] * 2
 
 
+@pytest.mark.parametrize(("at", "node"), [("b1", "n1"), ("b2", "n2")])
+def test_of_two_brokers_that_do_not_reach_each_other_the_one_is_lost_at_which_the_controller_is_not(
+    at: str, node: str
+) -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    for one, other in (("b1", "b2"), ("b2", "b1")):
+        realm.session(f"broker/{other}", "open", broker=one)
+    for name, broker in (("n1", "b1"), ("n2", "b2")):
+        realm.node(name, broker=broker)
+    for one, other in (("b1", "b2"), ("b2", "b1")):
+        realm.session(f"broker/{other}", "silent", broker=one)
+    realm.after(60).apply(web(2))
+    realm.broker = at
+    slots = [intent.record.node for intent in realm.decide().intents if "/slot/" in intent.topic]
+    assert slots == [node] * 2
+
+
 def between(realm: Realm, linked: bool) -> None:
     """b1 and b2 do not reach each other; b3 reaches both, or not."""
     for one, other in (("b1", "b2"), ("b2", "b1"), ("b1", "b3"), ("b3", "b1"), ("b3", "b2")):
