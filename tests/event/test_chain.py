@@ -142,8 +142,9 @@ def test_what_was_given_up_must_link_to_what_stands_around_it():
     for i in (0, 3):
         reader.judge(RUN[i])
     reader.forgive(line(), 2, 3)
-    told = [reader.judge(one).verdict for one in (another(RUN[2]), RUN[2], another(RUN[1]), RUN[1])]
-    assert told == [Verdict.EQUIVOCATION, Verdict.FOUND, Verdict.EQUIVOCATION, Verdict.FOUND]
+    behind_another = another(RUN[1], previous=bytes(32))
+    told = [reader.judge(one).verdict for one in (behind_another, another(RUN[2]), RUN[2], another(RUN[1]), RUN[1])]
+    assert told == [Verdict.EQUIVOCATION, Verdict.EQUIVOCATION, Verdict.FOUND, Verdict.EQUIVOCATION, Verdict.FOUND]
 
 
 def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_late_is_none():
@@ -182,10 +183,11 @@ def test_what_is_forgiven_is_waited_for_no_more_and_the_rest_still_is(low, more,
     assert reader.judge(RUN[max(came)]).verdict is Verdict.NEXT
 
 
-def another(event, word="forged"):
-    """Another event of the same source with the same number and link."""
+def another(event, word="forged", *, previous=None):
+    """Another event of the same source with the same number, and with the same link or another one."""
     told = event.event
-    return signed_event(told.topic, told.incarnation, told.sequence, told.chain, word)
+    link = told.chain if previous is None else ChainLink(told.chain.number, previous)
+    return signed_event(told.topic, told.incarnation, told.sequence, link, word)
 
 
 def test_a_second_event_of_the_head_s_number_is_an_equivocation():

@@ -1,7 +1,9 @@
 """Slot keys: told from the names and topics that have them, and from no others."""
 
 import pytest
+from msgspec.structs import replace
 
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer
 
@@ -10,6 +12,13 @@ KEY = SlotKey("web", "app", 3)
 
 def test_an_agent_is_of_one_slot() -> None:
     assert KEY.agent("n1") == "agent/n1/web/app/3"
+
+
+def test_by_which_words_a_fact_was_decided_is_no_part_of_what_it_says() -> None:
+    slot = Slot(node="n1", spec="operator/alice#1-1", revision=1, desired="running")
+    for word in ("spec_version", "control_version", "control_ms", "node_words_ms"):
+        assert replace(slot, **{word: 7}).says(slot)
+    assert not replace(slot, node="n2").says(slot)
 
 
 def test_what_is_said_of_a_slot_has_a_topic_for_each_kind() -> None:
