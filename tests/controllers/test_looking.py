@@ -9,7 +9,7 @@ from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
 
 from .build import Realm, web
-from .test_runner import Hand
+from .hand import Hand
 
 SLOTS = 200
 MICROSECONDS = 1e-6

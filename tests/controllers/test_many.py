@@ -19,9 +19,9 @@ from dsmt.view.allocation import MOST_ON_A_NODE
 
 from .build import Attentive, Realm, spec, web
 from .fleet import Fleet, Rows, simulate
+from .hand import HandBus, HandClock
 from .scenario import FullLife, Life, shown
 from .signing import check
-from .test_runner import HandBus, HandClock
 
 ASKED = 100_000
 SMALL = "reserve: {memory: 1MiB, cpu: 0, disk: 1MiB}"

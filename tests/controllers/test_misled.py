@@ -13,7 +13,7 @@ from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Reattached
 from dsmt.view import View
 
 from .build import Realm, spec, web
-from .test_runner import Hand
+from .hand import Hand
 
 EVIL, GRAVE = "service/evil/spec", "tombstone/service/old"
 
