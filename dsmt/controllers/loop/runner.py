@@ -324,7 +324,7 @@ class ControllerRunner:
     def _publish(self, intents: Sequence[Intent], inputs: Decision, now: float) -> None:
         said: list[_Said] = []
         for intent in intents:
-            del self._wanted[intent.topic]
+            self._wanted.pop(intent.topic, None)
             self._echoes.said(intent.topic, self._place_of(intent), now)
             said += self._emit(intent, draft_of(intent, version=intent.next_version, epoch=self._epoch(intent)))
         ids = [str(emission.id) for emission, _ in said if emission.id is not None]
