@@ -19,205 +19,185 @@ from dsmt.ports.driver import Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
 from dsmt.spec.records import Logs as Bounds
+from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
 from .sights import command
-from .world import WEB, Site, in_virtual_time
+from .world import WEB, Site
 
 
-def test_retry_tries_at_once_what_is_parked() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.machine.steps["sleep"] = Exit(1, None)
-        site.place(WEB + "    restart: {escalate: [{restart: 2}]}\n")
-        agent = site.start()
-        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
-        site.machine.steps.clear()
-        began = asyncio.get_running_loop().time()
-        command(site, "RETRY")
-        await site.until("running")
-        assert asyncio.get_running_loop().time() - began < 1
-        assert not site.statuses()[-1]["parked"]
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_retry_tries_at_once_what_is_parked() -> None:
+    site = Site(Realm())
+    site.machine.steps["sleep"] = Exit(1, None)
+    site.place(WEB + "    restart: {escalate: [{restart: 2}]}\n")
+    agent = site.start()
+    await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+    site.machine.steps.clear()
+    began = asyncio.get_running_loop().time()
+    command(site, "RETRY")
+    await site.until("running")
+    assert asyncio.get_running_loop().time() - began < 1
+    assert not site.statuses()[-1]["parked"]
+    agent.kill()
 
 
-def test_logs_are_answered_to_the_asker_also_of_the_run_before() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
-        site.logs.write("stdout", "one\ntwo\n")
-        site.machine.alive[0].end(Exit(1, None))
-        await site.realm.until(lambda: len(site.machine.programs) == 2)
-        site.logs.write("stdout", "three\nfour\n")
-        command(site, "LOGS", "l1", lines=1, stream="stdout")
-        command(site, "LOGS", "l2", lines=5, stream="stdout", previous=True)
-        topic = "service/web/log/app/0/n1/stdout"
-        await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
-        now, before = site.realm.told(topic)
-        assert (now["lines"], now["last"]) == (["four"], True)
-        assert before["lines"] == ["one", "two"]
-        assert next(s.event.to for s in site.realm.log if s.event.topic == topic) == ("operator/op",)
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_logs_are_answered_to_the_asker_also_of_the_run_before() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "none")
+    site.logs.write("stdout", "one\ntwo\n")
+    site.machine.alive[0].end(Exit(1, None))
+    await site.realm.until(lambda: len(site.machine.programs) == 2)
+    site.logs.write("stdout", "three\nfour\n")
+    command(site, "LOGS", "l1", lines=1, stream="stdout")
+    command(site, "LOGS", "l2", lines=5, stream="stdout", previous=True)
+    topic = "service/web/log/app/0/n1/stdout"
+    await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
+    now, before = site.realm.told(topic)
+    assert (now["lines"], now["last"]) == (["four"], True)
+    assert before["lines"] == ["one", "two"]
+    assert next(s.event.to for s in site.realm.log if s.event.topic == topic) == ("operator/op",)
+    agent.kill()
 
 
 @pytest.mark.parametrize("about", [{"asker": "nobody's name!"}, {"id": "x" * 64_250}], ids=["no asker", "no id"])
 @pytest.mark.parametrize("verb", ["LOGS", "RETRY"])
-def test_a_command_that_nobody_could_be_answered_ends_no_agent(verb: Any, about: dict[str, str]) -> None:
+@in_virtual_time
+async def test_a_command_that_nobody_could_be_answered_ends_no_agent(verb: Any, about: dict[str, str]) -> None:
     """A thief of a controller's key names no source as who asks, or calls the command by what fits into no status."""
-
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
-        site.logs.write("stderr", "a line\n" * 100)
-        told = Command(**{"id": "c0", "verb": verb, "generation": 1, "asker": "operator/op", **about})
-        site.spec_bus.emit(Draft(site.slot.command_topic, to_data(told), to=("node/n1",)))
-        await asyncio.sleep(1)  # in virtual time: whatever it does is done
-        command(site, "LOGS")
-        topic = "service/web/log/app/0/n1/stderr"
-        await site.realm.until(lambda: any(one["command"] == "c1" for one in site.realm.told(topic)))
-        agent.kill()
-
-    in_virtual_time(main)
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "none")
+    site.logs.write("stderr", "a line\n" * 100)
+    told = Command(**{"id": "c0", "verb": verb, "generation": 1, "asker": "operator/op", **about})
+    site.spec_bus.emit(Draft(site.slot.command_topic, to_data(told), to=("node/n1",)))
+    await asyncio.sleep(1)  # in virtual time: whatever it does is done
+    command(site, "LOGS")
+    topic = "service/web/log/app/0/n1/stderr"
+    await site.realm.until(lambda: any(one["command"] == "c1" for one in site.realm.told(topic)))
+    agent.kill()
 
 
-def test_the_log_of_a_step_is_answered_under_its_name() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.machine.steps["prepare"] = Exit(4, None)
-        site.place(WEB + "    install: prepare it\n")
-        site.logs.write("install", "no such thing\n")
-        agent = site.start()
-        await site.until("failed")
-        command(site, "LOGS", "l1", step="install")
-        topic = "service/web/log/app/0/n1/install"
-        await site.realm.until(lambda: site.realm.told(topic))
-        (told,) = site.realm.told(topic)
-        assert (told["command"], told["lines"], told["last"]) == ("l1", ["no such thing"], True)
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_the_log_of_a_step_is_answered_under_its_name() -> None:
+    site = Site(Realm())
+    site.machine.steps["prepare"] = Exit(4, None)
+    site.place(WEB + "    install: prepare it\n")
+    site.logs.write("install", "no such thing\n")
+    agent = site.start()
+    await site.until("failed")
+    command(site, "LOGS", "l1", step="install")
+    topic = "service/web/log/app/0/n1/install"
+    await site.realm.until(lambda: site.realm.told(topic))
+    (told,) = site.realm.told(topic)
+    assert (told["command"], told["lines"], told["last"]) == ("l1", ["no such thing"], True)
+    agent.kill()
 
 
-def test_a_depot_that_cannot_be_reached_is_a_reason_and_no_crash() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.artifacts.wrong = TransportError("link.lost", "the broker was lost before it answered")
-        site.place(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
-        agent = site.start()
-        await site.until("failed")
-        assert site.statuses()[-1]["reason"]["code"] == "fetch.unreachable"
-        assert "the broker was lost" in site.statuses()[-1]["reason"]["message"]
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_depot_that_cannot_be_reached_is_a_reason_and_no_crash() -> None:
+    site = Site(Realm())
+    site.artifacts.wrong = TransportError("link.lost", "the broker was lost before it answered")
+    site.place(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+    agent = site.start()
+    await site.until("failed")
+    assert site.statuses()[-1]["reason"]["code"] == "fetch.unreachable"
+    assert "the broker was lost" in site.statuses()[-1]["reason"]["message"]
+    agent.kill()
 
 
-def test_followed_logs_bring_what_is_written_later() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.until("running")
-        command(site, "LOGS", "l1", stream="stdout", follow_s=10)
-        await asyncio.sleep(2)
-        site.logs.write("stdout", "new\nhalf")
-        await asyncio.sleep(2)
-        site.logs.write("stdout", " a line\n")
-        topic = "service/web/log/app/0/n1/stdout"
-        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
-        lines = [line for told in site.realm.told(topic) for line in told["lines"]]
-        assert lines == ["new", "half a line"]
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_followed_logs_bring_what_is_written_later() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.until("running")
+    command(site, "LOGS", "l1", stream="stdout", follow_s=10)
+    await asyncio.sleep(2)
+    site.logs.write("stdout", "new\nhalf")
+    await asyncio.sleep(2)
+    site.logs.write("stdout", " a line\n")
+    topic = "service/web/log/app/0/n1/stdout"
+    await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+    lines = [line for told in site.realm.told(topic) for line in told["lines"]]
+    assert lines == ["new", "half a line"]
+    agent.kill()
 
 
-def test_a_followed_line_has_its_time_and_one_that_was_there_before_has_none() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.until("running")
-        site.logs.write("stdout", "old\n")
-        command(site, "LOGS", "l1", stream="stdout", follow_s=5)
-        await asyncio.sleep(2)
-        site.logs.write("stdout", "new\n")
-        wrote_ms = site.bus.now_ms()
-        topic = "service/web/log/app/0/n1/stdout"
-        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
-        by_line = {line: told["written_ms"] for told in site.realm.told(topic) for line in told["lines"]}
-        assert by_line["old"] is None
-        assert 0 <= by_line["new"] - wrote_ms <= 1000
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_followed_line_has_its_time_and_one_that_was_there_before_has_none() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.until("running")
+    site.logs.write("stdout", "old\n")
+    command(site, "LOGS", "l1", stream="stdout", follow_s=5)
+    await asyncio.sleep(2)
+    site.logs.write("stdout", "new\n")
+    wrote_ms = site.bus.now_ms()
+    topic = "service/web/log/app/0/n1/stdout"
+    await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+    by_line = {line: told["written_ms"] for told in site.realm.told(topic) for line in told["lines"]}
+    assert by_line["old"] is None
+    assert 0 <= by_line["new"] - wrote_ms <= 1000
+    agent.kill()
 
 
-def test_who_follows_goes_on_where_the_answer_before_ended_over_a_restart_of_the_program() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
-        site.logs.write("stdout", "one\n")
-        command(site, "LOGS", "l1", stream="stdout", follow_s=2)
-        topic = "service/web/log/app/0/n1/stdout"
-        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
-        place = site.realm.told(topic)[-1]["upto"]
-        site.logs.write("stdout", "two\nhal")
-        site.machine.alive[0].end(Exit(1, None))
-        await site.realm.until(lambda: len(site.machine.programs) == 2)
-        site.logs.write("stdout", "f\nthree\n")
-        command(site, "LOGS", "l2", stream="stdout", after={"stdout": place}, follow_s=2)
-        await site.realm.until(lambda: site.realm.told(topic)[-1]["command"] == "l2" and site.realm.told(topic)[-1]["last"])
-        lines = [line for told in site.realm.told(topic) if told["command"] == "l2" for line in told["lines"]]
-        assert lines == ["two", "half", "three"]
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_who_follows_goes_on_where_the_answer_before_ended_over_a_restart_of_the_program() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "none")
+    site.logs.write("stdout", "one\n")
+    command(site, "LOGS", "l1", stream="stdout", follow_s=2)
+    topic = "service/web/log/app/0/n1/stdout"
+    await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+    place = site.realm.told(topic)[-1]["upto"]
+    site.logs.write("stdout", "two\nhal")
+    site.machine.alive[0].end(Exit(1, None))
+    await site.realm.until(lambda: len(site.machine.programs) == 2)
+    site.logs.write("stdout", "f\nthree\n")
+    command(site, "LOGS", "l2", stream="stdout", after={"stdout": place}, follow_s=2)
+    await site.realm.until(lambda: site.realm.told(topic)[-1]["command"] == "l2" and site.realm.told(topic)[-1]["last"])
+    lines = [line for told in site.realm.told(topic) if told["command"] == "l2" for line in told["lines"]]
+    assert lines == ["two", "half", "three"]
+    agent.kill()
 
 
-def test_logs_since_a_time_leave_out_what_was_written_half_a_minute_before_it() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
-        site.logs.write("stdout", "early\n")
-        await asyncio.sleep(90)
-        since_ms = site.bus.now_ms()
-        site.logs.write("stdout", "late\n")
-        command(site, "LOGS", "l1", stream="stdout", lines=10, since_ms=since_ms)
-        command(site, "LOGS", "l2", stream="stdout", lines=10, since_ms=since_ms - 3_600_000)
-        topic = "service/web/log/app/0/n1/stdout"
-        await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
-        assert [told["lines"] for told in site.realm.told(topic)] == [["late"], ["early", "late"]]
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_logs_since_a_time_leave_out_what_was_written_half_a_minute_before_it() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "none")
+    site.logs.write("stdout", "early\n")
+    await asyncio.sleep(90)
+    since_ms = site.bus.now_ms()
+    site.logs.write("stdout", "late\n")
+    command(site, "LOGS", "l1", stream="stdout", lines=10, since_ms=since_ms)
+    command(site, "LOGS", "l2", stream="stdout", lines=10, since_ms=since_ms - 3_600_000)
+    topic = "service/web/log/app/0/n1/stdout"
+    await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
+    assert [told["lines"] for told in site.realm.told(topic)] == [["late"], ["early", "late"]]
+    agent.kill()
 
 
-def test_who_asks_for_logs_changes_nothing_that_is_said_of_the_instance() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.realm.until(site.good)
-        said = len(site.statuses())
-        command(site, "LOGS", "l1", lines=1)
-        await site.realm.until(lambda: site.realm.told("service/web/log/app/0/n1/stderr"))
-        assert len(site.statuses()) == said
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_who_asks_for_logs_changes_nothing_that_is_said_of_the_instance() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.realm.until(site.good)
+    said = len(site.statuses())
+    command(site, "LOGS", "l1", lines=1)
+    await site.realm.until(lambda: site.realm.told("service/web/log/app/0/n1/stderr"))
+    assert len(site.statuses()) == said
+    agent.kill()
 
 
 class PutAside:
@@ -306,18 +286,15 @@ def test_lines_of_any_script_fit_into_the_events_that_bring_them() -> None:
     assert len(batches) < 16, "lines in plain letters are not sent one by one"
 
 
-def test_logs_are_followed_for_a_minute_however_long_they_were_asked_for() -> None:
+@in_virtual_time
+async def test_logs_are_followed_for_a_minute_however_long_they_were_asked_for() -> None:
     """Its asker asks again; one that has gone is sent nothing more."""
-
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.until("running")
-        began, topic = asyncio.get_running_loop().time(), "service/web/log/app/0/n1/stdout"
-        command(site, "LOGS", "l1", stream="stdout", follow_s=300)
-        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"], 600)
-        assert FOLLOW_S <= asyncio.get_running_loop().time() - began < FOLLOW_S + 2
-        agent.kill()
-
-    in_virtual_time(main)
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.until("running")
+    began, topic = asyncio.get_running_loop().time(), "service/web/log/app/0/n1/stdout"
+    command(site, "LOGS", "l1", stream="stdout", follow_s=300)
+    await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"], 600)
+    assert FOLLOW_S <= asyncio.get_running_loop().time() - began < FOLLOW_S + 2
+    agent.kill()

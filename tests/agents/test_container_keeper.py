@@ -18,88 +18,82 @@ from dsmt.event.reason import failed
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.ports.processes import UNSEEN, Exit
+from dsmt.simulator.engine.run import run
+from tests.loops import in_virtual_time
 
 from .managed import SLOT, Managed
 from .memory_machine import MemoryFiles
-from .world import AgentProcess, Agents, in_virtual_time
+from .world import AgentProcess, Agents
 
 
-def test_an_agent_that_dies_as_soon_as_it_lives_is_not_started_again_at_once() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        loop, agents, pauses = asyncio.get_running_loop(), at.node.agents.started, list[float]()
-        await at.realm.until(lambda: bool(agents))
-        for count in range(1, 8):
-            died = loop.time()
-            agents[-1].process.kill()
-            await at.realm.until(lambda count=count: len(agents) > count)
-            pauses.append(round(loop.time() - died, 1))
-        assert min(pauses) > 0
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_an_agent_that_dies_as_soon_as_it_lives_is_not_started_again_at_once() -> None:
+    at = Managed()
+    at.start()
+    at.site.place()
+    loop, agents, pauses = asyncio.get_running_loop(), at.node.agents.started, list[float]()
+    await at.realm.until(lambda: bool(agents))
+    for count in range(1, 8):
+        died = loop.time()
+        agents[-1].process.kill()
+        await at.realm.until(lambda count=count: len(agents) > count)
+        pauses.append(round(loop.time() - died, 1))
+    assert min(pauses) > 0
+    at.end()
 
 
-def test_what_keeps_one_instance_from_being_ended_keeps_no_other_one_nor_the_node_s_end() -> None:
-    async def main() -> None:
-        at = Managed()
-        drivers, refused = at.node.machine.drivers, set[str]()
+@in_virtual_time
+async def test_what_keeps_one_instance_from_being_ended_keeps_no_other_one_nor_the_node_s_end() -> None:
+    at = Managed()
+    drivers, refused = at.node.machine.drivers, set[str]()
 
-        def driving(place: str) -> Any:
-            if place in refused:
-                raise FailedError("node.files", "too many open files")
-            return drivers(place)
+    def driving(place: str) -> Any:
+        if place in refused:
+            raise FailedError("node.files", "too many open files")
+        return drivers(place)
 
-        at.node.machine.drivers = driving  # type: ignore[method-assign]
-        process, stubborn = at.start(), at.site.spec("service: web\ncomponents:\n  app:\n    run: sleep stubborn\n")
-        other = at.node.agents.site(SlotKey("web", "app", 1))
-        for site in (at.site, other):
-            site.assign(stubborn)
-            await site.until("running")
-        refused.add(f"/n1/{SLOT.directory}")
-        assert at.manager is not None
-        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown(patience_s=0.1)))  # type: ignore[union-attr]
-        assert (await asyncio.wait_for(process.wait(), 60)).code == 0
-        assert [program.owner for program in at.node.machine.alive] == [f"/n1/{SLOT.directory}"]
-        at.end()
-
-    in_virtual_time(main)
+    at.node.machine.drivers = driving  # type: ignore[method-assign]
+    process, stubborn = at.start(), at.site.spec("service: web\ncomponents:\n  app:\n    run: sleep stubborn\n")
+    other = at.node.agents.site(SlotKey("web", "app", 1))
+    for site in (at.site, other):
+        site.assign(stubborn)
+        await site.until("running")
+    refused.add(f"/n1/{SLOT.directory}")
+    assert at.manager is not None
+    process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown(patience_s=0.1)))  # type: ignore[union-attr]
+    assert (await asyncio.wait_for(process.wait(), 60)).code == 0
+    assert [program.owner for program in at.node.machine.alive] == [f"/n1/{SLOT.directory}"]
+    at.end()
 
 
-def test_shutdown_ends_what_an_agent_had_started_and_not_written_down() -> None:
-    async def main() -> None:
-        at = Managed()
-        process = at.start()
-        at.site.place()
-        await at.site.until("running")
-        (program,) = at.node.machine.alive
-        at.node.machine.start(program.owner, program.launch)
-        assert at.manager is not None
-        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
-        assert (await process.wait()).code == 0
-        assert not at.node.machine.alive
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_shutdown_ends_what_an_agent_had_started_and_not_written_down() -> None:
+    at = Managed()
+    process = at.start()
+    at.site.place()
+    await at.site.until("running")
+    (program,) = at.node.machine.alive
+    at.node.machine.start(program.owner, program.launch)
+    assert at.manager is not None
+    process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
+    assert (await process.wait()).code == 0
+    assert not at.node.machine.alive
+    at.end()
 
 
-def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_the_next_one_that_dies_has() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
-        for told in ([], ["failed"]):
-            if not told:
-                files.write(OUTCOME, AgentOutcome.FOLLOWED.encode())
-            count, said = len(agents), len(at.states("agent"))
-            agents[-1].process.kill()
-            await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")
-            assert [state for state in at.states("agent")[said:] if state == "failed"] == told
-            await at.realm.until(lambda: files.read(OUTCOME) is None)
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_an_agent_that_is_ended_so_that_another_follows_it_has_not_failed_and_the_next_one_that_dies_has() -> None:
+    at = await Managed.running()
+    agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
+    for told in ([], ["failed"]):
+        if not told:
+            files.write(OUTCOME, AgentOutcome.FOLLOWED.encode())
+        count, said = len(agents), len(at.states("agent"))
+        agents[-1].process.kill()
+        await at.realm.until(lambda count=count: len(agents) > count and at.states("agent")[-1] == "running")
+        assert [state for state in at.states("agent")[said:] if state == "failed"] == told
+        await at.realm.until(lambda: files.read(OUTCOME) is None)
+    at.end()
 
 
 def test_an_agent_that_has_ended_says_how_and_one_that_could_not_be_begun_says_nothing_of_that(
@@ -131,7 +125,7 @@ def test_an_agent_that_has_ended_says_how_and_one_that_could_not_be_begun_says_n
             assert at.told("agent")[-1]["last_exit"] is not None
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def test_nothing_of_a_container_is_left_when_it_is_said_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,51 +146,47 @@ def test_nothing_of_a_container_is_left_when_it_is_said_to_be_gone(monkeypatch: 
         assert left == [[], []]
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_container_of_which_something_cannot_be_removed_is_gone_and_says_what_is_left(again: bool) -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        stuck = f"/n1/{SLOT.directory}/files/mounted"
-        at.node.files.content[stuck] = b"x"
-        at.node.files.stuck.add(stuck)
-        at.site.assign(at.site.spec_of(), version=2, desired="gone")
-        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
-        said = at.told("container")[-1]
-        assert (said["state"], said["reason"]["code"]) == ("gone", "node.files")
-        assert "mounted cannot be removed" in said["reason"]["message"]
-        assert [path for path in at.node.files.content if SLOT.directory in path] == [stuck]
-        if again:  # what is placed there later begins beside it
-            at.site.assign(at.site.spec_of(), version=3)
-            await at.site.until("running")
-        else:  # and it goes with the next manager, once it can
-            at.node.files.stuck.clear()
-            assert at.process is not None
-            at.process.kill()
-            at.start()
-            await at.realm.until(lambda: stuck not in at.node.files.content)
-        at.end()
-
-    in_virtual_time(main)
-
-
-def test_a_container_that_is_made_anew_beside_what_cannot_be_removed_begins_all_the_same() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        stuck = f"/n1/{SLOT.directory}/files/mounted"
-        at.node.files.content[stuck] = b"x"
-        at.node.files.stuck.add(stuck)
-        agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
-        files.write(OUTCOME, AgentOutcome.RECREATE.encode())
-        agents[-1].process.kill()
-        await at.realm.until(lambda: len(agents) == 2)
+@in_virtual_time
+async def test_a_container_of_which_something_cannot_be_removed_is_gone_and_says_what_is_left(again: bool) -> None:
+    at = await Managed.running()
+    stuck = f"/n1/{SLOT.directory}/files/mounted"
+    at.node.files.content[stuck] = b"x"
+    at.node.files.stuck.add(stuck)
+    at.site.assign(at.site.spec_of(), version=2, desired="gone")
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+    said = at.told("container")[-1]
+    assert (said["state"], said["reason"]["code"]) == ("gone", "node.files")
+    assert "mounted cannot be removed" in said["reason"]["message"]
+    assert [path for path in at.node.files.content if SLOT.directory in path] == [stuck]
+    if again:  # what is placed there later begins beside it
+        at.site.assign(at.site.spec_of(), version=3)
         await at.site.until("running")
-        assert "failed" not in at.states("container")
-        at.end()
+    else:  # and it goes with the next manager, once it can
+        at.node.files.stuck.clear()
+        assert at.process is not None
+        at.process.kill()
+        at.start()
+        await at.realm.until(lambda: stuck not in at.node.files.content)
+    at.end()
 
-    in_virtual_time(main)
+
+@in_virtual_time
+async def test_a_container_that_is_made_anew_beside_what_cannot_be_removed_begins_all_the_same() -> None:
+    at = await Managed.running()
+    stuck = f"/n1/{SLOT.directory}/files/mounted"
+    at.node.files.content[stuck] = b"x"
+    at.node.files.stuck.add(stuck)
+    agents, files = at.node.agents.started, at.site.files.below(at.site.slot.directory)
+    files.write(OUTCOME, AgentOutcome.RECREATE.encode())
+    agents[-1].process.kill()
+    await at.realm.until(lambda: len(agents) == 2)
+    await at.site.until("running")
+    assert "failed" not in at.states("container")
+    at.end()
 
 
 def test_what_makes_a_container_one_goes_first_and_last_what_its_program_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +226,7 @@ def test_who_dies_while_a_container_is_made_anew_is_followed_by_one_that_makes_i
         assert told == [AgentOutcome.RECREATE.encode()]
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def test_what_nobody_foresaw_in_one_container_keeps_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +251,7 @@ def test_what_nobody_foresaw_in_one_container_keeps_no_other_one_waiting(monkeyp
         assert {type(error) for error in told} == {IndexError}
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 @pytest.mark.parametrize("name", [CONFIG, OUTCOME, PROCESS, IDENTITY, FACT, RECORD])
@@ -289,7 +279,7 @@ def test_what_a_program_has_put_in_the_place_of_a_file_of_ours_goes_and_the_next
         assert process.alive
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def test_what_cannot_be_read_for_a_moment_is_not_removed_and_is_read_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +306,7 @@ def test_what_cannot_be_read_for_a_moment_is_not_removed_and_is_read_later(monke
         assert (len(at.node.agents.started), len(at.node.machine.programs)) == (1, 1)
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def test_a_record_that_cannot_be_read_before_any_fact_has_come_ends_no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,23 +328,20 @@ def test_a_record_that_cannot_be_read_before_any_fact_has_come_ends_no_manager(m
         assert (process.alive, at.site.state()) == (True, "running")
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
-def test_who_finds_no_record_ends_what_runs_here_before_it_begins_another_one() -> None:
+@in_virtual_time
+async def test_who_finds_no_record_ends_what_runs_here_before_it_begins_another_one() -> None:
     """A program may remove all that is in its container's directory: what it has started is nobody's then."""
-
-    async def main() -> None:
-        at = await Managed.running()
-        (program,) = at.node.machine.alive
-        for path in [path for path in at.node.files.content if SLOT.directory in path]:
-            del at.node.files.content[path]
-        at.node.agents.started[-1].process.kill()
-        await at.realm.until(lambda: len(at.node.machine.programs) == 2 and len(at.node.machine.alive) == 1)
-        assert program not in at.node.machine.alive
-        at.end()
-
-    in_virtual_time(main)
+    at = await Managed.running()
+    (program,) = at.node.machine.alive
+    for path in [path for path in at.node.files.content if SLOT.directory in path]:
+        del at.node.files.content[path]
+    at.node.agents.started[-1].process.kill()
+    await at.realm.until(lambda: len(at.node.machine.programs) == 2 and len(at.node.machine.alive) == 1)
+    assert program not in at.node.machine.alive
+    at.end()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from dsmt.agents.rules.container import RECORD
 from dsmt.agents.rules.record import dump_record, remembered
 from dsmt.event.kinds.slot import Ended
 from dsmt.ports.processes import Exit
+from dsmt.simulator.engine.run import run
 
 from .memory_bus import Realm
 from .sights import FAILS, command
-from .world import WEB, Site, in_virtual_time
+from .world import WEB, Site
 
 NEVER = WEB + "    restart: never\n"
 ON_FAILURE = WEB + "    restart: on_failure\n"
@@ -31,7 +32,7 @@ def on_site(test: Callable[[Site], Awaitable[None]]) -> None:
             if site.process is not None:
                 site.process.kill()
 
-    in_virtual_time(main)
+    run(main())
 
 
 async def ended(site: Site, text: str, code: int = 0) -> None:

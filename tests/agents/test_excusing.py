@@ -11,13 +11,15 @@ from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import OUTCOME, AgentOutcome
 from dsmt.ports.processes import Exit
+from dsmt.simulator.engine.run import run
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
+from tests.loops import in_virtual_time
 
 from .managed import Managed
 from .memory_bus import EPOCH_MS
 from .memory_machine import MemoryFiles
-from .world import WEB, in_virtual_time
+from .world import WEB
 
 INSTALLS = WEB + "    install: take time\n    restart: {park: {after: 2}}\n"
 
@@ -101,25 +103,23 @@ def codes(at: Managed) -> list[str]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_step_in_which_dsmt_ends_agents_itself_goes_on_until_it_is_done(
+@in_virtual_time
+async def test_a_step_in_which_dsmt_ends_agents_itself_goes_on_until_it_is_done(
     end: Callable[[Managed, int], Awaitable[None]],
 ) -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place(INSTALLS)
-        for count in range(1, after.CUT_MOST + 3):
-            await in_install(at, count)
-            assert at.site.record().doing.startswith("install ")
-            await end(at, count)
-        at.node.machine.steps["take"] = Exit(0, None)
-        await in_install(at, after.CUT_MOST + 3)
-        at.node.machine.alive[0].end(Exit(0, None))
-        await at.site.until("running")
-        assert "install.cut" not in codes(at)
-        at.end()
-
-    in_virtual_time(main)
+    at = Managed()
+    at.start()
+    at.site.place(INSTALLS)
+    for count in range(1, after.CUT_MOST + 3):
+        await in_install(at, count)
+        assert at.site.record().doing.startswith("install ")
+        await end(at, count)
+    at.node.machine.steps["take"] = Exit(0, None)
+    await in_install(at, after.CUT_MOST + 3)
+    at.node.machine.alive[0].end(Exit(0, None))
+    await at.site.until("running")
+    assert "install.cut" not in codes(at)
+    at.end()
 
 
 def test_an_agent_that_hangs_in_a_step_is_ended_and_may_have_been_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,39 +142,34 @@ def test_an_agent_that_hangs_in_a_step_is_ended_and_may_have_been_by_it(monkeypa
         assert codes(at)[-1] == "install.cut"
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
-def test_who_was_ended_by_its_step_after_another_was_by_dsmt_counts_from_then_on() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place(INSTALLS)
-        for count in range(1, after.CUT_MOST + 2):
-            await in_install(at, count)
-            await upgrade(at, count) if count == 1 else at.node.agents.started[-1].process.kill()
-            await at.realm.until(lambda count=count: len(at.node.agents.started) > count)
-        await at.site.until("failed")
-        assert codes(at)[-1] == "install.cut"
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_who_was_ended_by_its_step_after_another_was_by_dsmt_counts_from_then_on() -> None:
+    at = Managed()
+    at.start()
+    at.site.place(INSTALLS)
+    for count in range(1, after.CUT_MOST + 2):
+        await in_install(at, count)
+        await upgrade(at, count) if count == 1 else at.node.agents.started[-1].process.kill()
+        await at.realm.until(lambda count=count: len(at.node.agents.started) > count)
+    await at.site.until("failed")
+    assert codes(at)[-1] == "install.cut"
+    at.end()
 
 
-def test_an_agent_is_written_down_as_excused_before_it_is_ended() -> None:
+@in_virtual_time
+async def test_an_agent_is_written_down_as_excused_before_it_is_ended() -> None:
     """Who ends it may be killed at any moment after."""
+    files, seen = MemoryFiles(), list[bytes | None]()
 
-    async def main() -> None:
-        files, seen = MemoryFiles(), list[bytes | None]()
+    class Agent:
+        def signal(self, _number: int) -> None:
+            seen.append(files.read(OUTCOME))
 
-        class Agent:
-            def signal(self, _number: int) -> None:
-                seen.append(files.read(OUTCOME))
+        async def wait(self) -> Exit:
+            return Exit(None, signal.SIGKILL)
 
-            async def wait(self) -> Exit:
-                return Exit(None, signal.SIGKILL)
-
-        await end_excused(Agent(), files)  # type: ignore[arg-type]
-        assert seen == [AgentOutcome.EXCUSED.encode()]
-
-    in_virtual_time(main)
+    await end_excused(Agent(), files)  # type: ignore[arg-type]
+    assert seen == [AgentOutcome.EXCUSED.encode()]

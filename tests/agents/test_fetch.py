@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from dsmt.agents.fetch.artifacts import fetch_blob, fetch_https
 from dsmt.errors import FailedError, NotFoundError
+from tests.loops import in_real_time
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -172,21 +173,17 @@ def test_a_server_that_cannot_be_reached_or_trusted_is_unreachable(server, tmp_p
             assert caught.value.fields["host"] == "127.0.0.1"
 
 
-def test_a_cancelled_fetch_returns_at_once_and_leaves_nothing(server, tmp_path):
-    async def main():
-        task = asyncio.ensure_future(
-            fetch_https(server.url("/stuck"), str(tmp_path / "a"), sha256=SHA256, context=server.trust)
-        )
-        while names(tmp_path) == []:  # noqa: ASYNC110 - a thread makes the file
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        server.release.set()
-        while names(tmp_path) != []:  # noqa: ASYNC110 - a thread removes it
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_cancelled_fetch_returns_at_once_and_leaves_nothing(server, tmp_path):
+    task = asyncio.ensure_future(fetch_https(server.url("/stuck"), str(tmp_path / "a"), sha256=SHA256, context=server.trust))
+    while names(tmp_path) == []:  # noqa: ASYNC110 - a thread makes the file
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    server.release.set()
+    while names(tmp_path) != []:  # noqa: ASYNC110 - a thread removes it
+        await asyncio.sleep(0)
 
 
 def test_a_fetch_that_is_cancelled_before_anything_has_come_makes_nothing_in_what_is_anothers_by_then(server, tmp_path):

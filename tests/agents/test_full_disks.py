@@ -14,12 +14,14 @@ from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.reason import failed
 from dsmt.ports.processes import Exit
+from dsmt.simulator.engine.run import run
+from tests.loops import in_virtual_time
 
 from .managed import Managed
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
 from .sights import CHECKED
-from .world import Site, in_virtual_time
+from .world import Site
 
 FILED = CHECKED.replace("    run:", "    files: [{to: conf, content: first}]\n    run:")
 
@@ -79,100 +81,88 @@ def kept_in(site: Site, path: str) -> SignedEvent | None:
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_there_is_room(broken: bool) -> None:
-    async def main() -> None:
-        site, disk, spec, agent = await filled()
-        disk.broken = broken
-        fact = site.assign(spec, version=2, desired="stopped")
-        await site.until("stopped", 30)
-        assert not site.machine.alive
-        disk.full = False
-        await site.realm.until(lambda: (one := kept_in(site, SLOT)) is not None and one.id == fact.id, 5)
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_there_is_room(broken: bool) -> None:
+    site, disk, spec, agent = await filled()
+    disk.broken = broken
+    fact = site.assign(spec, version=2, desired="stopped")
+    await site.until("stopped", 30)
+    assert not site.machine.alive
+    disk.full = False
+    await site.realm.until(lambda: (one := kept_in(site, SLOT)) is not None and one.id == fact.id, 5)
+    agent.kill()
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_there_is_room(broken: bool) -> None:
-    async def main() -> None:
-        site, disk, spec, agent = await filled()
-        disk.broken = broken
-        site.assign(spec, version=2, node="n2")
-        await site.until("gone", 30)
-        assert not site.machine.alive
-        assert agent.alive
-        disk.full = False
-        await site.realm.until(lambda: not agent.alive, 5)
-        assert site.files.below(site.slot.directory).read(OUTCOME) == b"gone"
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_there_is_room(broken: bool) -> None:
+    site, disk, spec, agent = await filled()
+    disk.broken = broken
+    site.assign(spec, version=2, node="n2")
+    await site.until("gone", 30)
+    assert not site.machine.alive
+    assert agent.alive
+    disk.full = False
+    await site.realm.until(lambda: not agent.alive, 5)
+    assert site.files.below(site.slot.directory).read(OUTCOME) == b"gone"
 
 
-def test_a_spec_that_waits_for_room_is_not_written_any_more_when_its_slot_has_left() -> None:
-    async def main() -> None:
-        site, disk, _, agent = await filled()
-        spec = site.spec(FILED.replace("first", "second"), version=2)
-        site.assign(spec, version=2, revision=2)
-        await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
-        site.assign(spec, version=3, node="n2")
-        await site.until("gone", 30)
-        disk.full = False
-        await site.realm.until(lambda: not agent.alive, 5)
-        assert kept_in(site, SPEC) is None
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_spec_that_waits_for_room_is_not_written_any_more_when_its_slot_has_left() -> None:
+    site, disk, _, agent = await filled()
+    spec = site.spec(FILED.replace("first", "second"), version=2)
+    site.assign(spec, version=2, revision=2)
+    await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
+    site.assign(spec, version=3, node="n2")
+    await site.until("gone", 30)
+    disk.full = False
+    await site.realm.until(lambda: not agent.alive, 5)
+    assert kept_in(site, SPEC) is None
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_what_crashes_on_a_full_disk_is_started_again_for_its_record_is_there(broken: bool) -> None:
-    async def main() -> None:
-        site, disk, _, agent = await filled()
-        disk.broken = broken
-        for _ in range(3):
-            begun = len(site.machine.programs)
-            site.machine.alive[0].end(Exit(1, None))
-            await site.realm.until(lambda begun=begun: len(site.machine.programs) > begun, 60)
-        await site.realm.until(lambda: site.health() == "ready", 60)
-        agent.kill()
-
-    in_virtual_time(main)
-
-
-def test_a_revision_for_which_there_is_no_room_is_not_said_to_run() -> None:
-    async def main() -> None:
-        site, disk, _, agent = await filled()
+@in_virtual_time
+async def test_what_crashes_on_a_full_disk_is_started_again_for_its_record_is_there(broken: bool) -> None:
+    site, disk, _, agent = await filled()
+    disk.broken = broken
+    for _ in range(3):
         begun = len(site.machine.programs)
-        spec = site.spec(FILED.replace("first", "second"), version=2)
-        site.assign(spec, version=2, revision=2)
-        await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
-        assert [one["generation"] for one in healths(site) if one["health"] == "ready"] == [1]
-        assert len(site.machine.programs) == begun
-        disk.full = False
-        await site.realm.until(lambda: healths(site)[-1]["generation"] == 2 and site.health() == "ready", 120)
-        await site.realm.until(lambda: (one := kept_in(site, SPEC)) is not None and one.id == spec.id, 5)
-        agent.kill()
-
-    in_virtual_time(main)
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda begun=begun: len(site.machine.programs) > begun, 60)
+    await site.realm.until(lambda: site.health() == "ready", 60)
+    agent.kill()
 
 
-def test_what_comes_back_to_a_full_disk_before_it_could_leave_runs_again() -> None:
-    async def main() -> None:
-        site, disk, _, agent = await filled()
-        spec = site.spec(CHECKED, version=2)
-        site.assign(spec, version=2, revision=2)
-        await site.realm.until(lambda: site.health() == "ready" and healths(site)[-1]["generation"] == 2, 120)
-        site.assign(spec, version=3, revision=2, node="n2")
-        await site.until("gone", 30)
-        site.assign(spec, version=4, revision=2)
-        await site.realm.until(lambda: site.health() == "ready" and healths(site)[-1]["generation"] == 4, 120)
-        disk.full = False
-        await asyncio.sleep(2 * AGAIN_S)
-        assert agent.alive
-        assert site.files.below(site.slot.directory).read(OUTCOME) is None
-        agent.kill()
+@in_virtual_time
+async def test_a_revision_for_which_there_is_no_room_is_not_said_to_run() -> None:
+    site, disk, _, agent = await filled()
+    begun = len(site.machine.programs)
+    spec = site.spec(FILED.replace("first", "second"), version=2)
+    site.assign(spec, version=2, revision=2)
+    await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
+    assert [one["generation"] for one in healths(site) if one["health"] == "ready"] == [1]
+    assert len(site.machine.programs) == begun
+    disk.full = False
+    await site.realm.until(lambda: healths(site)[-1]["generation"] == 2 and site.health() == "ready", 120)
+    await site.realm.until(lambda: (one := kept_in(site, SPEC)) is not None and one.id == spec.id, 5)
+    agent.kill()
 
-    in_virtual_time(main)
+
+@in_virtual_time
+async def test_what_comes_back_to_a_full_disk_before_it_could_leave_runs_again() -> None:
+    site, disk, _, agent = await filled()
+    spec = site.spec(CHECKED, version=2)
+    site.assign(spec, version=2, revision=2)
+    await site.realm.until(lambda: site.health() == "ready" and healths(site)[-1]["generation"] == 2, 120)
+    site.assign(spec, version=3, revision=2, node="n2")
+    await site.until("gone", 30)
+    site.assign(spec, version=4, revision=2)
+    await site.realm.until(lambda: site.health() == "ready" and healths(site)[-1]["generation"] == 4, 120)
+    disk.full = False
+    await asyncio.sleep(2 * AGAIN_S)
+    assert agent.alive
+    assert site.files.below(site.slot.directory).read(OUTCOME) is None
+    agent.kill()
 
 
 def reason_of(site: Site) -> str | None:
@@ -199,22 +189,20 @@ def test_a_disk_with_no_room_for_who_an_agent_is_names_nobody_who_was_it_before(
         assert files.read(PROCESS) is None
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
-def test_a_manager_whose_disk_has_no_room_for_a_container_says_so_and_makes_it_when_there_is() -> None:
-    async def main() -> None:
-        at = Managed()
-        full = NoRoom(at.node.files.content, at.node.files.root)
-        at.node.files = at.node.agents.files = full
-        at.start()
-        at.site.place()
-        await at.realm.until(lambda: at.states("container")[-1:] == ["failed"])
-        assert at.told("container")[-1]["reason"]["code"] == "fetch.no_space"
-        assert at.process is not None
-        assert at.process.alive, "it keeps what else there is"
-        full.full = False
-        await at.site.until("running")
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_manager_whose_disk_has_no_room_for_a_container_says_so_and_makes_it_when_there_is() -> None:
+    at = Managed()
+    full = NoRoom(at.node.files.content, at.node.files.root)
+    at.node.files = at.node.agents.files = full
+    at.start()
+    at.site.place()
+    await at.realm.until(lambda: at.states("container")[-1:] == ["failed"])
+    assert at.told("container")[-1]["reason"]["code"] == "fetch.no_space"
+    assert at.process is not None
+    assert at.process.alive, "it keeps what else there is"
+    full.full = False
+    await at.site.until("running")
+    at.end()

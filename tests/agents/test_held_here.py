@@ -12,9 +12,10 @@ from dsmt.event.kinds.slot import Hold, Previous, SlotControl
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
+from dsmt.simulator.engine.run import run
 
 from .memory_bus import Realm
-from .world import WEB, Site, in_virtual_time
+from .world import WEB, Site
 
 STOP = HeldHere(id="aa", by="alice", at_ms=1_700_000_000_000, reason="disk smokes")
 
@@ -26,7 +27,7 @@ def play(scenario: Callable[[Site], Awaitable[None]]) -> None:
         if site.process is not None and site.process.alive:
             site.process.kill()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def hold(site: Site, held: HeldHere = STOP) -> None:

@@ -9,12 +9,14 @@ import pytest
 from dsmt.agents.rules.container import OUTCOME, RECORD, AgentOutcome
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
+from dsmt.simulator.engine.run import run
+from tests.loops import in_virtual_time
 
 from .managed import SLOT, Managed
 from .memory_bus import Realm
 from .memory_machine import MemoryFiles
 from .sights import CHECKED, Doing
-from .world import Site, in_virtual_time
+from .world import Site
 
 
 def killed_at(
@@ -41,7 +43,7 @@ def killed_at(
         last.kill()
         return killed
 
-    return bool(in_virtual_time(main))
+    return bool(run(main()))
 
 
 DEPOT = CHECKED.replace(
@@ -106,7 +108,7 @@ def test_an_agent_killed_at_any_time_leaves_at_most_one_program_and_ends_with_on
             assert not site.machine.copies
             agent.kill()
 
-        in_virtual_time(main)
+        run(main())
 
 
 class FullDisk(MemoryFiles):
@@ -118,63 +120,57 @@ class FullDisk(MemoryFiles):
         super().write(path, content, mode=mode)
 
 
-def test_nothing_is_started_of_which_no_record_can_be_kept() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        disk, deps = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.deps
-        site.deps = lambda: replace(deps(), quick=disk)  # type: ignore[method-assign]
-        site.place()
-        agent = site.start()
-        await site.until("failed")
-        assert site.statuses()[-1]["reason"]["code"] == "fetch.no_space"
-        assert not site.machine.programs
-        disk.full = False
-        await site.until("running")
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_nothing_is_started_of_which_no_record_can_be_kept() -> None:
+    site = Site(Realm())
+    disk, deps = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.deps
+    site.deps = lambda: replace(deps(), quick=disk)  # type: ignore[method-assign]
+    site.place()
+    agent = site.start()
+    await site.until("failed")
+    assert site.statuses()[-1]["reason"]["code"] == "fetch.no_space"
+    assert not site.machine.programs
+    disk.full = False
+    await site.until("running")
+    agent.kill()
 
 
-def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "none")
-        agent.kill()
-        (before,) = site.machine.alive
-        site.files.below(site.slot.directory).write(RECORD, b"{half of")
-        agent = site.start()
-        await site.realm.until(lambda: len(site.machine.programs) == 2)
-        assert before.ended == Exit(None, 9)
-        assert not site.machine.copies
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "none")
+    agent.kill()
+    (before,) = site.machine.alive
+    site.files.below(site.slot.directory).write(RECORD, b"{half of")
+    agent = site.start()
+    await site.realm.until(lambda: len(site.machine.programs) == 2)
+    assert before.ended == Exit(None, 9)
+    assert not site.machine.copies
+    agent.kill()
 
 
-def test_an_agent_that_was_killed_says_again_when_it_had_the_slot_fact() -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place()
-        agent = site.start()
-        await site.until("running")
-        taken_ms = site.statuses()[-1]["taken_ms"]
-        assert taken_ms == site.statuses()[0]["since_ms"]
-        await asyncio.sleep(20)
-        agent.kill()
-        site.machine.alive[0].end(Exit(1, None))
-        agent = site.start()
-        await site.until("failed")
-        await site.until("running")
-        assert {status["taken_ms"] for status in site.statuses()} == {taken_ms}
-        await asyncio.sleep(20)
-        site.place(version=2)
-        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
-        assert site.statuses()[-1]["taken_ms"] >= taken_ms + 20_000
-        agent.kill()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_an_agent_that_was_killed_says_again_when_it_had_the_slot_fact() -> None:
+    site = Site(Realm())
+    site.place()
+    agent = site.start()
+    await site.until("running")
+    taken_ms = site.statuses()[-1]["taken_ms"]
+    assert taken_ms == site.statuses()[0]["since_ms"]
+    await asyncio.sleep(20)
+    agent.kill()
+    site.machine.alive[0].end(Exit(1, None))
+    agent = site.start()
+    await site.until("failed")
+    await site.until("running")
+    assert {status["taken_ms"] for status in site.statuses()} == {taken_ms}
+    await asyncio.sleep(20)
+    site.place(version=2)
+    await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+    assert site.statuses()[-1]["taken_ms"] >= taken_ms + 20_000
+    agent.kill()
 
 
 def test_who_dies_while_a_container_is_made_anew_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,4 +200,4 @@ def test_who_dies_while_a_container_is_made_anew_loses_no_count(monkeypatch: pyt
         assert (at.site.record().restarts, at.site.record().history.failures) == (1, 1)
         at.end()
 
-    in_virtual_time(main)
+    run(main())

@@ -8,10 +8,11 @@ import pytest
 
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
+from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
 from .sights import CHECKED
-from .world import Site, in_virtual_time
+from .world import Site
 
 ENDS_WELL = CHECKED.replace("run: sleep", "run: stubborn") + "    restart: on_failure\n    update: {order: stop_first}\n"
 
@@ -40,69 +41,65 @@ async def ends_as_asked(program: Any, *, watched: bool, site: Site) -> None:
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_what_was_asked_to_end_has_neither_failed_nor_ended_well_where_its_agent_is_killed_meanwhile(watched: bool) -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place(ENDS_WELL)
-        site.start()
-        await site.realm.until(lambda: site.health() == "ready")
-        site.assign(site.spec_of(), version=2, desired="stopped")
-        program = await asked_to_end(site)
-        await ends_as_asked(program, watched=watched, site=site)
-        await site.until("stopped")
-        await asyncio.sleep(60)
-        assert site.state() == "stopped"
-        assert "failed" not in site.states()
-        assert not site.record().finished
-        assert site.record().good is None
-        kill(site)
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_was_asked_to_end_has_neither_failed_nor_ended_well_where_its_agent_is_killed_meanwhile(
+    watched: bool,
+) -> None:
+    site = Site(Realm())
+    site.place(ENDS_WELL)
+    site.start()
+    await site.realm.until(lambda: site.health() == "ready")
+    site.assign(site.spec_of(), version=2, desired="stopped")
+    program = await asked_to_end(site)
+    await ends_as_asked(program, watched=watched, site=site)
+    await site.until("stopped")
+    await asyncio.sleep(60)
+    assert site.state() == "stopped"
+    assert "failed" not in site.states()
+    assert not site.record().finished
+    assert site.record().good is None
+    kill(site)
 
 
 @pytest.mark.parametrize("how", ["dead", "rebooted", "asked", "ending"])
-def test_what_an_earlier_agent_said_is_served_and_ended_with_it_is_withdrawn_at_once(how: str) -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place(ENDS_WELL)
-        site.start()
-        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
-        (program,) = site.machine.alive
-        if how in ("asked", "ending"):
-            site.assign(site.spec_of(), version=2, restart=1)
-            await asked_to_end(site)
-            topic = site.slot.on("endpoint", site.node)
-            assert site.bus is not None
-            site.bus.emit(Draft(topic, site.realm.told(topic)[0]))  # as if its last word had come to nobody
-        kill(site)
-        site.checks.passed = False
-        if how == "rebooted":
-            site.machine.reboot()
-        elif how != "ending":
-            program.end(Exit(None, 9))
-        site.start()
-        await asyncio.sleep(1)
-        assert not site.endpoint()["ready"]
-        kill(site)
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_an_earlier_agent_said_is_served_and_ended_with_it_is_withdrawn_at_once(how: str) -> None:
+    site = Site(Realm())
+    site.place(ENDS_WELL)
+    site.start()
+    await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+    (program,) = site.machine.alive
+    if how in ("asked", "ending"):
+        site.assign(site.spec_of(), version=2, restart=1)
+        await asked_to_end(site)
+        topic = site.slot.on("endpoint", site.node)
+        assert site.bus is not None
+        site.bus.emit(Draft(topic, site.realm.told(topic)[0]))  # as if its last word had come to nobody
+    kill(site)
+    site.checks.passed = False
+    if how == "rebooted":
+        site.machine.reboot()
+    elif how != "ending":
+        program.end(Exit(None, 9))
+    site.start()
+    await asyncio.sleep(1)
+    assert not site.endpoint()["ready"]
+    kill(site)
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_what_is_not_live_begins_anew_where_its_agent_is_killed_while_it_ends(watched: bool) -> None:
-    async def main() -> None:
-        site = Site(Realm())
-        site.place(ENDS_WELL)
-        site.start()
-        await site.realm.until(lambda: site.health() == "ready")
-        site.checks.passed = False
-        program = await asked_to_end(site)
-        site.checks.passed = True
-        failures = site.record().history.failures
-        await ends_as_asked(program, watched=watched, site=site)
-        await site.realm.until(lambda: len(site.machine.programs) == 2 and site.health() == "ready")
-        assert site.record().history.failures == failures == 1
-        assert not site.machine.copies
-        kill(site)
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_is_not_live_begins_anew_where_its_agent_is_killed_while_it_ends(watched: bool) -> None:
+    site = Site(Realm())
+    site.place(ENDS_WELL)
+    site.start()
+    await site.realm.until(lambda: site.health() == "ready")
+    site.checks.passed = False
+    program = await asked_to_end(site)
+    site.checks.passed = True
+    failures = site.record().history.failures
+    await ends_as_asked(program, watched=watched, site=site)
+    await site.realm.until(lambda: len(site.machine.programs) == 2 and site.health() == "ready")
+    assert site.record().history.failures == failures == 1
+    assert not site.machine.copies
+    kill(site)

@@ -6,9 +6,9 @@ from dsmt.agents.node.purging import AGAIN_S, KEPT
 from dsmt.event.kinds.realm import PURGES, PurgeWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
+from tests.loops import in_virtual_time
 
 from .managed import SLOT, Managed
-from .world import in_virtual_time
 
 HERE = "/n1/data/web/app/0/rows"
 OTHER = "/n1/data/web/old/3/rows"
@@ -28,130 +28,116 @@ def left(at: Managed) -> set[str]:
     return {place for place in (HERE, OTHER, ELSE) if place in at.node.files.content}
 
 
-def test_all_that_it_left_goes_also_where_it_ran_before_and_nothing_of_others() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        await at.ended()
-        fill(at)
-        at.buried()
-        say(at)
-        await at.realm.until(lambda: left(at) == {ELSE})
-        await asyncio.sleep(1)
-        assert at.node.files.names("data") == [KEPT, "shop"]
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_all_that_it_left_goes_also_where_it_ran_before_and_nothing_of_others() -> None:
+    at = Managed()
+    at.start()
+    await at.ended()
+    fill(at)
+    at.buried()
+    say(at)
+    await at.realm.until(lambda: left(at) == {ELSE})
+    await asyncio.sleep(1)
+    assert at.node.files.names("data") == [KEPT, "shop"]
+    at.end()
 
 
-def test_what_a_container_uses_goes_after_it() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        fill(at)
-        say(at)
-        await at.realm.until(lambda: OTHER not in left(at))
-        await asyncio.sleep(3 * AGAIN_S)
-        assert left(at) == {HERE, ELSE}
-        at.site.assign(at.site.spec_of(), version=2, desired="gone")
-        await at.realm.until(lambda: left(at) == {ELSE})
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_a_container_uses_goes_after_it() -> None:
+    at = await Managed.running()
+    fill(at)
+    say(at)
+    await at.realm.until(lambda: OTHER not in left(at))
+    await asyncio.sleep(3 * AGAIN_S)
+    assert left(at) == {HERE, ELSE}
+    at.site.assign(at.site.spec_of(), version=2, desired="gone")
+    await at.realm.until(lambda: left(at) == {ELSE})
+    at.end()
 
 
-def test_a_node_that_was_away_deletes_it_when_it_is_back_before_the_service_that_was_made_anew_begins() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        await at.ended()
-        at.end()
-        fill(at)
-        at.buried()
-        say(at)
-        at.site.assign(at.site.spec(epoch=2), epoch=2)
-        at.start()
-        await at.site.until("running")
-        assert left(at) == {ELSE}
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_node_that_was_away_deletes_it_when_it_is_back_before_the_service_that_was_made_anew_begins() -> None:
+    at = Managed()
+    at.start()
+    await at.ended()
+    at.end()
+    fill(at)
+    at.buried()
+    say(at)
+    at.site.assign(at.site.spec(epoch=2), epoch=2)
+    at.start()
+    await at.site.until("running")
+    assert left(at) == {ELSE}
+    at.end()
 
 
-def test_what_the_service_that_was_made_anew_has_and_leaves_stays_though_the_word_comes_again() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.assign(at.site.spec(epoch=2), epoch=2)
-        await at.site.until("running")
-        fill(at)
-        say(at, epoch=1)
-        await at.realm.until(lambda: OTHER not in left(at))
-        at.site.assign(at.site.spec_of(), version=2, epoch=2, desired="gone")
-        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
-        at.end()
-        at.start()
-        await asyncio.sleep(3 * AGAIN_S)
-        assert left(at) == {HERE, ELSE}
-        say(at, epoch=2, version=2)
-        await at.realm.until(lambda: left(at) == {ELSE})
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_the_service_that_was_made_anew_has_and_leaves_stays_though_the_word_comes_again() -> None:
+    at = Managed()
+    at.start()
+    at.site.assign(at.site.spec(epoch=2), epoch=2)
+    await at.site.until("running")
+    fill(at)
+    say(at, epoch=1)
+    await at.realm.until(lambda: OTHER not in left(at))
+    at.site.assign(at.site.spec_of(), version=2, epoch=2, desired="gone")
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+    at.end()
+    at.start()
+    await asyncio.sleep(3 * AGAIN_S)
+    assert left(at) == {HERE, ELSE}
+    say(at, epoch=2, version=2)
+    await at.realm.until(lambda: left(at) == {ELSE})
+    at.end()
 
 
-def test_what_is_adopted_by_the_service_that_was_made_anew_stays() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        fill(at)
-        at.buried()
-        say(at)
-        await asyncio.sleep(1)
-        at.site.assign(at.site.spec(epoch=2), epoch=2)
-        await asyncio.sleep(2 * AGAIN_S)
-        at.site.assign(at.site.spec_of(), version=2, epoch=2, desired="gone")
-        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
-        await asyncio.sleep(2 * AGAIN_S)
-        assert left(at) == {HERE, ELSE}
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_is_adopted_by_the_service_that_was_made_anew_stays() -> None:
+    at = await Managed.running()
+    fill(at)
+    at.buried()
+    say(at)
+    await asyncio.sleep(1)
+    at.site.assign(at.site.spec(epoch=2), epoch=2)
+    await asyncio.sleep(2 * AGAIN_S)
+    at.site.assign(at.site.spec_of(), version=2, epoch=2, desired="gone")
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+    await asyncio.sleep(2 * AGAIN_S)
+    assert left(at) == {HERE, ELSE}
+    at.end()
 
 
-def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_it() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        await at.ended()
-        fill(at)
-        at.node.files.stuck.add(HERE)
-        at.buried()
-        say(at)
-        await at.realm.until(lambda: OTHER not in left(at))
-        at.site.assign(at.site.spec(epoch=2), epoch=2)
-        await asyncio.sleep(2 * AGAIN_S)
-        assert left(at) == {HERE, ELSE}
-        assert at.manager is not None
-        assert at.manager.slots == ()
-        at.node.files.stuck.clear()
-        await at.site.until("running")
-        assert left(at) == {ELSE}
-        assert at.manager.slots == (SLOT,)
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_it() -> None:
+    at = Managed()
+    at.start()
+    await at.ended()
+    fill(at)
+    at.node.files.stuck.add(HERE)
+    at.buried()
+    say(at)
+    await at.realm.until(lambda: OTHER not in left(at))
+    at.site.assign(at.site.spec(epoch=2), epoch=2)
+    await asyncio.sleep(2 * AGAIN_S)
+    assert left(at) == {HERE, ELSE}
+    assert at.manager is not None
+    assert at.manager.slots == ()
+    at.node.files.stuck.clear()
+    await at.site.until("running")
+    assert left(at) == {ELSE}
+    assert at.manager.slots == (SLOT,)
+    at.end()
 
 
-def test_where_nobody_can_tell_what_was_purged_before_nothing_is() -> None:
-    async def main() -> None:
-        at = Managed()
-        fill(at)
-        at.node.files.write(f"data/{KEPT}", b"{")
-        at.start()
-        say(at)
-        await asyncio.sleep(2 * AGAIN_S)
-        assert left(at) == {HERE, OTHER, ELSE}
-        at.node.files.remove(f"data/{KEPT}")
-        await at.realm.until(lambda: left(at) == {ELSE})
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_where_nobody_can_tell_what_was_purged_before_nothing_is() -> None:
+    at = Managed()
+    fill(at)
+    at.node.files.write(f"data/{KEPT}", b"{")
+    at.start()
+    say(at)
+    await asyncio.sleep(2 * AGAIN_S)
+    assert left(at) == {HERE, OTHER, ELSE}
+    at.node.files.remove(f"data/{KEPT}")
+    await at.realm.until(lambda: left(at) == {ELSE})
+    at.end()

@@ -14,53 +14,51 @@ from dsmt.event.records import to_data
 from dsmt.ports.bus import Arrived, Complete, Cursor, Draft
 from dsmt.ports.processes import UNSEEN, Exit
 from dsmt.ports.realm import NatsTerms
+from dsmt.simulator.engine.run import run
 from dsmt.trust.identity import load, root_issued
 from dsmt.trust.keys import SecretKey
+from tests.loops import in_virtual_time
 
 from . import managed
 from .managed import SLOT, Managed
 from .memory_bus import EPOCH_MS, Bus
-from .world import AgentProcess, Agents, in_virtual_time, node_config
+from .world import AgentProcess, Agents, node_config
 
 
-def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        assert at.process is not None
-        at.process.kill()
+@in_virtual_time
+async def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None:
+    at = await Managed.running()
+    assert at.process is not None
+    at.process.kill()
+    at.start()
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == (SLOT,))
+    await asyncio.sleep(30)
+    assert len(at.node.agents.started) == 1
+    assert len(at.node.machine.programs) == 1
+    assert at.states("agent")[-1] == "running"
+    assert at.node.bus is not None
+    assert [signed.event.topic for signed in at.node.bus.offered] == [SLOT.topic]
+    at.end()
+
+
+@in_virtual_time
+async def test_agents_below_a_key_that_was_rotated_are_followed_by_ones_below_the_new_and_their_programs_live_on() -> None:
+    at = await Managed.running()
+    assert at.process is not None
+    at.process.kill()
+    root, key = SecretKey(b"r" * 32), SecretKey(b"m" * 32)
+    at.node.identity = root_issued("node/n1", root, key=key, now_s=EPOCH_MS // 1000 + 60, serial=b"2" * 16)
+    for _ in range(2):
         at.start()
-        await at.realm.until(lambda: at.manager is not None and at.manager.slots == (SLOT,))
         await asyncio.sleep(30)
-        assert len(at.node.agents.started) == 1
-        assert len(at.node.machine.programs) == 1
-        assert at.states("agent")[-1] == "running"
-        assert at.node.bus is not None
-        assert [signed.event.topic for signed in at.node.bus.offered] == [SLOT.topic]
-        at.end()
-
-    in_virtual_time(main)
-
-
-def test_agents_below_a_key_that_was_rotated_are_followed_by_ones_below_the_new_and_their_programs_live_on() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        assert at.process is not None
+        assert len(at.node.agents.started) == 2
         at.process.kill()
-        root, key = SecretKey(b"r" * 32), SecretKey(b"m" * 32)
-        at.node.identity = root_issued("node/n1", root, key=key, now_s=EPOCH_MS // 1000 + 60, serial=b"2" * 16)
-        for _ in range(2):
-            at.start()
-            await asyncio.sleep(30)
-            assert len(at.node.agents.started) == 2
-            at.process.kill()
-        kept = load(at.node.files.read(f"{SLOT.directory}/{IDENTITY}") or b"", where="test")
-        assert kept.chain[1].certificate.key_id == key.key_id
-        assert len(at.node.machine.programs) == 1
-        assert "failed" not in at.states("agent") + at.site.states()
-        assert at.states("agent")[-1] == "running"
-        at.end()
-
-    in_virtual_time(main)
+    kept = load(at.node.files.read(f"{SLOT.directory}/{IDENTITY}") or b"", where="test")
+    assert kept.chain[1].certificate.key_id == key.key_id
+    assert len(at.node.machine.programs) == 1
+    assert "failed" not in at.states("agent") + at.site.states()
+    assert at.states("agent")[-1] == "running"
+    at.end()
 
 
 def test_no_agent_is_followed_before_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,46 +85,42 @@ def test_no_agent_is_followed_before_it_has_ended(monkeypatch: pytest.MonkeyPatc
         assert beside == [0, 0]
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
-def test_agents_that_were_told_another_bus_are_followed_by_ones_of_the_one_that_carries_the_realm_now(
+@in_virtual_time
+async def test_agents_that_were_told_another_bus_are_followed_by_ones_of_the_one_that_carries_the_realm_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        assert at.process is not None
-        at.process.kill()
-        moved = replace(node_config(), nats=NatsTerms(authority="PEM", replicas=1))
-        monkeypatch.setattr(managed, "node_config", lambda: moved)
-        for _ in range(2):
-            at.start()
-            await asyncio.sleep(30)
-            assert len(at.node.agents.started) == 2
-            at.process.kill()
-        assert len(at.node.machine.programs) == 1
-        assert "failed" not in at.states("agent") + at.site.states()
-        at.end()
-
-    in_virtual_time(main)
-
-
-def test_an_agent_that_died_is_started_again_and_its_program_lives_on() -> None:
-    async def main() -> None:
-        at = await Managed.running()
-        await asyncio.sleep(5)
-        at.node.agents.started[0].process.kill()
-        await at.realm.until(lambda: len(at.node.agents.started) == 2)
-        await at.realm.until(lambda: at.states("agent")[-1] == "running")
-        assert at.states("agent")[-4:] == ["failed", "initiated", "instantiated", "running"]
-        failed = [told for told in at.told("agent") if told["state"] == "failed"]
-        assert failed[0]["reason"]["code"] == "run.signal"
-        assert at.told("agent")[-1]["last_exit"] == {**failed[0]["last_exit"], "reason": failed[0]["reason"]}
+    at = await Managed.running()
+    assert at.process is not None
+    at.process.kill()
+    moved = replace(node_config(), nats=NatsTerms(authority="PEM", replicas=1))
+    monkeypatch.setattr(managed, "node_config", lambda: moved)
+    for _ in range(2):
+        at.start()
         await asyncio.sleep(30)
-        assert len(at.node.machine.programs) == 1
-        at.end()
+        assert len(at.node.agents.started) == 2
+        at.process.kill()
+    assert len(at.node.machine.programs) == 1
+    assert "failed" not in at.states("agent") + at.site.states()
+    at.end()
 
-    in_virtual_time(main)
+
+@in_virtual_time
+async def test_an_agent_that_died_is_started_again_and_its_program_lives_on() -> None:
+    at = await Managed.running()
+    await asyncio.sleep(5)
+    at.node.agents.started[0].process.kill()
+    await at.realm.until(lambda: len(at.node.agents.started) == 2)
+    await at.realm.until(lambda: at.states("agent")[-1] == "running")
+    assert at.states("agent")[-4:] == ["failed", "initiated", "instantiated", "running"]
+    failed = [told for told in at.told("agent") if told["state"] == "failed"]
+    assert failed[0]["reason"]["code"] == "run.signal"
+    assert at.told("agent")[-1]["last_exit"] == {**failed[0]["last_exit"], "reason": failed[0]["reason"]}
+    await asyncio.sleep(30)
+    assert len(at.node.machine.programs) == 1
+    at.end()
 
 
 class Heard:
@@ -191,7 +185,7 @@ def test_an_agent_that_hangs_is_ended_and_followed_by_one_that_takes_over_what_r
         assert reasons()[1:] == ["run.signal" if seen else "run.unseen"], "its successor did not hang"
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def test_an_agent_that_stands_still_before_it_has_begun_is_ended_and_followed_by_another_one(
@@ -218,69 +212,63 @@ def test_an_agent_that_stands_still_before_it_has_begun_is_ended_and_followed_by
         assert [told["reason"]["code"] for told in at.told("agent") if told["reason"]] == ["run.watchdog"]
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
-def test_agents_of_a_node_that_is_silent_itself_or_not_attached_are_not_ended_for_their_silence() -> None:
-    async def main() -> None:
-        at = Managed()
-        heard, agent = Heard(at), SLOT.agent("n1")
-        at.start()
-        at.site.place()
-        await at.site.until("running")
-        for source in ("node/n1", agent):
-            heard.say(source, "open")
-            heard.say(source, "silent")
-        await asyncio.sleep(120)
-        heard.say("node/n1", "open")
-        await asyncio.sleep(25)
-        heard.say(agent, "open")
-        heard.say(agent, "silent")
-        at.realm.up.clear()
-        await asyncio.sleep(120)
-        assert len(at.node.agents.started) == 1
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_agents_of_a_node_that_is_silent_itself_or_not_attached_are_not_ended_for_their_silence() -> None:
+    at = Managed()
+    heard, agent = Heard(at), SLOT.agent("n1")
+    at.start()
+    at.site.place()
+    await at.site.until("running")
+    for source in ("node/n1", agent):
+        heard.say(source, "open")
+        heard.say(source, "silent")
+    await asyncio.sleep(120)
+    heard.say("node/n1", "open")
+    await asyncio.sleep(25)
+    heard.say(agent, "open")
+    heard.say(agent, "silent")
+    at.realm.up.clear()
+    await asyncio.sleep(120)
+    assert len(at.node.agents.started) == 1
+    at.end()
 
 
-def test_a_silence_counts_only_for_as_long_as_this_manager_itself_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        at = Managed()
-        heard, agent = Heard(at), SLOT.agent("n1")
-        hearing = Hearing("n1", heard.bus)
-        heard.say("node/n1", "open")
-        heard.say(agent, "open")
-        heard.say(agent, "silent")
-        for row, signed in enumerate(at.realm.log, 1):
-            hearing.take(Arrived(signed, row, live=True))
-        hearing.take(Complete(Cursor("store", len(at.realm.log), 0), whole=True))
-        ahead_ms = heard.bus.now_ms() + 3_600_000
-        monkeypatch.setattr(heard.bus, "now_ms", lambda: ahead_ms)  # realm time steps: that is no silence
-        assert not any(hearing.hung(now) for now in (5.0, 10.0, 15.0, 20.0, 25.0, 30.0))
-        assert hearing.hung(35.0) == {agent}
-        assert not hearing.hung(60.0), "it stood still itself, and what it read before is no evidence"
-        assert not any(hearing.hung(now) for now in (65.0, 70.0, 75.0, 80.0, 85.0))
-        assert hearing.hung(90.0) == {agent}
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_silence_counts_only_for_as_long_as_this_manager_itself_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Managed()
+    heard, agent = Heard(at), SLOT.agent("n1")
+    hearing = Hearing("n1", heard.bus)
+    heard.say("node/n1", "open")
+    heard.say(agent, "open")
+    heard.say(agent, "silent")
+    for row, signed in enumerate(at.realm.log, 1):
+        hearing.take(Arrived(signed, row, live=True))
+    hearing.take(Complete(Cursor("store", len(at.realm.log), 0), whole=True))
+    ahead_ms = heard.bus.now_ms() + 3_600_000
+    monkeypatch.setattr(heard.bus, "now_ms", lambda: ahead_ms)  # realm time steps: that is no silence
+    assert not any(hearing.hung(now) for now in (5.0, 10.0, 15.0, 20.0, 25.0, 30.0))
+    assert hearing.hung(35.0) == {agent}
+    assert not hearing.hung(60.0), "it stood still itself, and what it read before is no evidence"
+    assert not any(hearing.hung(now) for now in (65.0, 70.0, 75.0, 80.0, 85.0))
+    assert hearing.hung(90.0) == {agent}
 
 
-def test_an_agent_that_keeps_dying_is_started_ever_more_slowly() -> None:
-    async def main() -> None:
-        at = Managed()
-        at.start()
-        at.site.place()
-        for count in range(1, 8):
-            await at.realm.until(lambda count=count: len(at.node.agents.started) == count)
-            await asyncio.sleep(0.01)
-            at.node.agents.started[-1].process.kill()
-        began = asyncio.get_running_loop().time()
-        await at.realm.until(lambda: len(at.node.agents.started) == 8)
-        assert asyncio.get_running_loop().time() - began > 1
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_an_agent_that_keeps_dying_is_started_ever_more_slowly() -> None:
+    at = Managed()
+    at.start()
+    at.site.place()
+    for count in range(1, 8):
+        await at.realm.until(lambda count=count: len(at.node.agents.started) == count)
+        await asyncio.sleep(0.01)
+        at.node.agents.started[-1].process.kill()
+    began = asyncio.get_running_loop().time()
+    await at.realm.until(lambda: len(at.node.agents.started) == 8)
+    assert asyncio.get_running_loop().time() - began > 1
+    at.end()
 
 
 def test_both_killed_at_any_moment_end_with_one_agent_and_one_program() -> None:
@@ -302,4 +290,4 @@ def test_both_killed_at_any_moment_end_with_one_agent_and_one_program() -> None:
             assert len(at.node.machine.alive) == 1
             at.end()
 
-        in_virtual_time(main)
+        run(main())

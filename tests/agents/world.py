@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
@@ -18,7 +18,6 @@ from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.simulator.engine.process import SimProcess
-from dsmt.simulator.engine.run import run as simulate
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.identity import root_issued
@@ -34,11 +33,6 @@ components:
     run: sleep forever
     ports: {http: auto}
 """
-
-
-def in_virtual_time(main: Callable[[], Any]) -> Any:
-    """Run an async function in the simulator."""
-    return simulate(main())
 
 
 class Site:

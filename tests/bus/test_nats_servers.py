@@ -26,6 +26,7 @@ from tests.bus.nats_servers import BINARY, NatsServers
 from tests.bus.realm import TestClock, TestEntropy
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.ipv6 import on_ipv6
+from tests.loops import in_real_time
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -43,17 +44,15 @@ async def remove(bus: NatsBus, n: int) -> None:
 
 
 @on_ipv6
-def test_a_server_at_an_ipv6_address_is_known_by_its_certificate() -> None:
-    async def main() -> None:
-        servers = NatsServers(1, tls=True, host="[::1]")
-        try:
-            servers.start()
-            link = await servers.administrator()
-            await link.close()
-        finally:
-            servers.close()
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_server_at_an_ipv6_address_is_known_by_its_certificate() -> None:
+    servers = NatsServers(1, tls=True, host="[::1]")
+    try:
+        servers.start()
+        link = await servers.administrator()
+        await link.close()
+    finally:
+        servers.close()
 
 
 def node(k: Kept, trust: TrustStore, known: KnownServers) -> NatsBus:

@@ -8,6 +8,7 @@ from typing import Any
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
+from tests.loops import in_real_time
 
 
 class Narrow:
@@ -26,21 +27,19 @@ class Narrow:
         await self.room.wait()
 
 
-def test_what_is_said_when_there_is_room_again_goes_behind_what_waits() -> None:
-    async def main() -> None:
-        link, clear = Narrow(), asyncio.Event()
-        queue = SendQueue(link, clear.set)  # type: ignore[arg-type]
-        said = [f.Time(sent=float(n)) for n in range(3)]
-        queue.post(said[0])
-        assert not queue.clear
-        running = asyncio.create_task(queue.run())
-        await asyncio.sleep(0)
-        link.room.set()
-        queue.post(said[1])
-        assert link.sent == []
-        await asyncio.wait_for(clear.wait(), 5)
-        queue.post(said[2])
-        assert link.sent == [pack(one) for one in said]
-        running.cancel()
-
-    asyncio.run(main())
+@in_real_time
+async def test_what_is_said_when_there_is_room_again_goes_behind_what_waits() -> None:
+    link, clear = Narrow(), asyncio.Event()
+    queue = SendQueue(link, clear.set)  # type: ignore[arg-type]
+    said = [f.Time(sent=float(n)) for n in range(3)]
+    queue.post(said[0])
+    assert not queue.clear
+    running = asyncio.create_task(queue.run())
+    await asyncio.sleep(0)
+    link.room.set()
+    queue.post(said[1])
+    assert link.sent == []
+    await asyncio.wait_for(clear.wait(), 5)
+    queue.post(said[2])
+    assert link.sent == [pack(one) for one in said]
+    running.cancel()

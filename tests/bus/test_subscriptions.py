@@ -23,6 +23,7 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Start
 from tests.bus.stored import append
+from tests.loops import in_real_time
 from tests.waiting import until
 
 AT = Cursor("s", 5, 900)
@@ -108,20 +109,18 @@ def test_that_a_key_has_ended_is_told_to_those_who_keep_what_they_have_read_and_
     assert (folds.got(), list(follows.subscription._queue)) == ([KEY_HAS_ENDED], [])
 
 
-def test_of_a_question_that_was_answered_or_is_awaited_no_more_nothing_is_kept() -> None:
-    async def main() -> None:
-        asked, attached = list[Any](), asyncio.Event()
-        attached.set()
-        asking = Asking(lambda frame, *_: asked.append(frame), attached)
-        answered, given_up = (asyncio.ensure_future(asking.head()) for _ in range(2))
-        await until(lambda: len(asked) == 2)
-        asking.answered(asked[0].id, f.HeadIs(id=asked[0].id), (b"head",))
-        assert await answered == b"head"
-        given_up.cancel()
-        await asyncio.wait({given_up})
-        assert asking._answers == {}
-
-    asyncio.run(main())
+@in_real_time
+async def test_of_a_question_that_was_answered_or_is_awaited_no_more_nothing_is_kept() -> None:
+    asked, attached = list[Any](), asyncio.Event()
+    attached.set()
+    asking = Asking(lambda frame, *_: asked.append(frame), attached)
+    answered, given_up = (asyncio.ensure_future(asking.head()) for _ in range(2))
+    await until(lambda: len(asked) == 2)
+    asking.answered(asked[0].id, f.HeadIs(id=asked[0].id), (b"head",))
+    assert await answered == b"head"
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    assert asking._answers == {}
 
 
 def test_that_all_of_a_store_has_come_is_told_once_and_again_of_another_store() -> None:
@@ -145,17 +144,15 @@ def test_what_was_not_read_yet_when_it_is_asked_for_again_is_not_told_to_be_cons
     assert [one.count for one in reading.posted if isinstance(one, f.Consumed)] == [CREDIT // 4]
 
 
-def test_credit_that_is_used_up_in_small_parts_is_given_back_whole() -> None:
-    async def main() -> None:
-        reading = Reading(conflate=True)
-        for _ in range(20):
-            reading.subscription.events([], CREDIT // 10, "s", 1.0)
-            reading.subscription._put([Bookmark(AT, True)], 0)
-            await reading.subscription.__anext__()
-        given = [one.count for one in reading.posted if isinstance(one, f.Consumed)]
-        assert given == [3 * (CREDIT // 10)] * 6
-
-    asyncio.run(main())
+@in_real_time
+async def test_credit_that_is_used_up_in_small_parts_is_given_back_whole() -> None:
+    reading = Reading(conflate=True)
+    for _ in range(20):
+        reading.subscription.events([], CREDIT // 10, "s", 1.0)
+        reading.subscription._put([Bookmark(AT, True)], 0)
+        await reading.subscription.__anext__()
+    given = [one.count for one in reading.posted if isinstance(one, f.Consumed)]
+    assert given == [3 * (CREDIT // 10)] * 6
 
 
 def test_mail_that_comes_twice_is_read_once_however_much_came_before_it() -> None:
@@ -220,21 +217,19 @@ def test_of_no_more_mail_than_a_bound_the_ids_are_remembered_on_nats_the_newest(
     assert len(deliveries._ordered._mail) == MAIL
 
 
-def test_a_part_that_is_missing_is_asked_for_again_at_the_next_broker() -> None:
-    async def main() -> None:
-        reading = Reading()
-        trust: Any = reading.registry._trust
-        trust.open_part = lambda part: [(append(part[0]).signed, None)]
-        reading.receives(f.CompleteFrame(id=1, store="s", row=0, time_ms=800, whole=True))
-        reading.receives(f.Deliver(id=1, rows=(1, 2), live=True), bytes([1]), bytes([4]))
-        asked = [one for one in reading.posted if isinstance(one, f.Repair)]
-        assert [(one.after, one.before) for one in asked] == [(1, 4)]
-        reading.registry.attached("broker/b2", "s", again=True)
-        assert isinstance(reading.posted[-2], f.Subscribe)
-        assert reading.posted[-1] == asked[0]
-        reading.registry.end(reading.subscription)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_part_that_is_missing_is_asked_for_again_at_the_next_broker() -> None:
+    reading = Reading()
+    trust: Any = reading.registry._trust
+    trust.open_part = lambda part: [(append(part[0]).signed, None)]
+    reading.receives(f.CompleteFrame(id=1, store="s", row=0, time_ms=800, whole=True))
+    reading.receives(f.Deliver(id=1, rows=(1, 2), live=True), bytes([1]), bytes([4]))
+    asked = [one for one in reading.posted if isinstance(one, f.Repair)]
+    assert [(one.after, one.before) for one in asked] == [(1, 4)]
+    reading.registry.attached("broker/b2", "s", again=True)
+    assert isinstance(reading.posted[-2], f.Subscribe)
+    assert reading.posted[-1] == asked[0]
+    reading.registry.end(reading.subscription)
 
 
 def test_what_was_asked_for_again_is_not_taken_for_live() -> None:

@@ -20,6 +20,7 @@ from dsmt.simulator.members import SimController
 from dsmt.view import Fleet as Judged
 from dsmt.view import View
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.loops import in_real_time
 
 from .build import key, spec, web
 from .fleet import Fleet, Rows, simulate
@@ -81,31 +82,28 @@ async def joined(realm: TestRealm, name: str) -> tuple[BusClient, BusClient]:
     return manager, monitor
 
 
-def test_a_node_whose_sessions_close_is_replaced_by_the_short_road(tmp_path: Path) -> None:
+@in_real_time
+async def test_a_node_whose_sessions_close_is_replaced_by_the_short_road(tmp_path: Path) -> None:
     """In real time, on an in-memory network: what ends here closes its connections, as a killed process does."""
-
-    async def main() -> None:
-        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
-            await made.broker()
-            nodes = {name: await joined(made, name) for name in ("n1", "n2")}
-            operator = await made.client("operator/alice")
-            record = SpecFact(spec=spec(web(1)), by="alice", reason="")
-            await operator.publish(Draft("service/web/spec", to_data(record), subject="web"))
-            runner = ControllerRunner(await made.client("controller/c1"), TestClock(), version="test")
-            task = asyncio.create_task(runner.run())
-            try:
-                node = await _until(lambda: _placed(runner.view))
-                for client in nodes[node]:
-                    await made.stop(client)
-                other = await _until(lambda: _placed(runner.view) if _placed(runner.view) != node else None)
-                assert other == ({"n1", "n2"} - {node}).pop()
-                assert runner.view.nodes[node].verdict.record.road == "closed"
-                assert runner.decisions == 3
-            finally:
-                task.cancel()
-                await asyncio.wait({task})
-
-    asyncio.run(main())
+    async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+        await made.broker()
+        nodes = {name: await joined(made, name) for name in ("n1", "n2")}
+        operator = await made.client("operator/alice")
+        record = SpecFact(spec=spec(web(1)), by="alice", reason="")
+        await operator.publish(Draft("service/web/spec", to_data(record), subject="web"))
+        runner = ControllerRunner(await made.client("controller/c1"), TestClock(), version="test")
+        task = asyncio.create_task(runner.run())
+        try:
+            node = await _until(lambda: _placed(runner.view))
+            for client in nodes[node]:
+                await made.stop(client)
+            other = await _until(lambda: _placed(runner.view) if _placed(runner.view) != node else None)
+            assert other == ({"n1", "n2"} - {node}).pop()
+            assert runner.view.nodes[node].verdict.record.road == "closed"
+            assert runner.decisions == 3
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 def _placed(view: View) -> str | None:

@@ -8,8 +8,9 @@ import pytest
 
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft
+from dsmt.simulator.engine.run import run
 from tests.agents.memory_bus import Clock
-from tests.agents.world import in_virtual_time
+from tests.loops import in_virtual_time
 from tests.monitors import test_node
 from tests.monitors.test_node import World
 
@@ -32,7 +33,7 @@ def test_a_probe_that_is_due_a_moment_early_is_said_all_the_same(monkeypatch: py
         assert len(at.probes("n2")) >= 20
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
 def test_a_node_under_a_name_that_is_not_found_in_time_keeps_no_other_one_from_being_probed() -> None:
@@ -59,28 +60,25 @@ def test_a_node_under_a_name_that_is_not_found_in_time_keeps_no_other_one_from_b
         assert ("n1", "failed") in at.probes("n2")
         at.end()
 
-    in_virtual_time(main)
+    run(main())
     assert any(to.startswith("10.0.0.2:") for to in asked)
 
 
-def test_a_node_of_which_a_store_learns_only_now_where_it_answers_is_asked_there() -> None:
+@in_virtual_time
+async def test_a_node_of_which_a_store_learns_only_now_where_it_answers_is_asked_there() -> None:
     """A broker that was begun anew names who is to probe before it holds all: else a living node would be told as dead."""
-
-    async def main() -> None:
-        at = World()
-        for node in ("n1", "n2"):
-            at.start(node)
-        await asyncio.sleep(1)
-        said = at.realm.facts.pop("node/n2/attributes")
-        at.silence("n2")
-        await asyncio.sleep(1.5)
-        assert at.probes("n2") == [("n1", "failed")]
-        at.realm.facts["node/n2/attributes"] = said
-        await asyncio.sleep(2.5)
-        assert at.probes("n2")[-1] == ("n1", "passed")
-        at.end()
-
-    in_virtual_time(main)
+    at = World()
+    for node in ("n1", "n2"):
+        at.start(node)
+    await asyncio.sleep(1)
+    said = at.realm.facts.pop("node/n2/attributes")
+    at.silence("n2")
+    await asyncio.sleep(1.5)
+    assert at.probes("n2") == [("n1", "failed")]
+    at.realm.facts["node/n2/attributes"] = said
+    await asyncio.sleep(2.5)
+    assert at.probes("n2")[-1] == ("n1", "passed")
+    at.end()
 
 
 def test_a_clock_that_is_off_is_told_once_and_anew_when_it_is_off_by_another_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,28 +100,26 @@ def test_a_clock_that_is_off_is_told_once_and_anew_when_it_is_off_by_another_sec
         assert at.said("n1")[-1]["clock_offset_s"] == 3.5
         at.end()
 
-    in_virtual_time(main)
+    run(main())
 
 
-def test_who_has_an_address_as_long_as_an_event_ends_nobody_who_probes_it() -> None:
-    async def main() -> None:
-        at = World()
-        for node in ("n1", "n2"):
-            at.start(node)
-        await asyncio.sleep(1)
+@in_virtual_time
+async def test_who_has_an_address_as_long_as_an_event_ends_nobody_who_probes_it() -> None:
+    at = World()
+    for node in ("n1", "n2"):
+        at.start(node)
+    await asyncio.sleep(1)
 
-        async def found(to: str) -> str:
-            if len(to) > 100:
-                said = f"{to} is not found: encoding with 'idna' codec failed: label too long"
-                raise TransportError("datagrams.unknown", said)
-            return to
+    async def found(to: str) -> str:
+        if len(to) > 100:
+            said = f"{to} is not found: encoding with 'idna' codec failed: label too long"
+            raise TransportError("datagrams.unknown", said)
+        return to
 
-        at.network.found = found  # type: ignore[method-assign]
-        long = {**dict.fromkeys(LEAST, 1), "address": "x" * 64_200, "version": "", "boot_id": "", "udp_port": 1}
-        at.buses["n2"].emit(Draft("node/n2/attributes", long))
-        at.silence("n2")
-        await asyncio.sleep(5)
-        assert {result for _, result in at.probes("n2")} == {"failed"}
-        at.end()
-
-    in_virtual_time(main)
+    at.network.found = found  # type: ignore[method-assign]
+    long = {**dict.fromkeys(LEAST, 1), "address": "x" * 64_200, "version": "", "boot_id": "", "udp_port": 1}
+    at.buses["n2"].emit(Draft("node/n2/attributes", long))
+    at.silence("n2")
+    await asyncio.sleep(5)
+    assert {result for _, result in at.probes("n2")} == {"failed"}
+    at.end()

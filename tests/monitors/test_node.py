@@ -19,13 +19,14 @@ from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
 from dsmt.ports.datagrams import MAX_BYTES
 from dsmt.ports.machine import Reading
 from dsmt.simulator.engine.process import SimProcess
+from dsmt.simulator.engine.run import run
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.probing import Answered, answer, answered, request
 from tests.controllers.signing import signed
+from tests.loops import in_virtual_time
 
 from ..agents.memory_bus import KEY, Bus, Clock, Realm  # noqa: TID252 - tests are no package
 from ..agents.memory_machine import Entropy  # noqa: TID252 - tests are no package
-from ..agents.world import in_virtual_time  # noqa: TID252 - tests are no package
 
 GIB = 2**30
 
@@ -164,119 +165,109 @@ class World:
             process.kill()
 
 
-def test_attributes_are_said_at_once_then_each_half_minute_and_on_change() -> None:
-    async def main() -> None:
-        at = World()
-        at.start("n1")
-        await asyncio.sleep(1)
-        (first,) = at.said("n1")
-        assert first["address"] == "10.0.0.1"
-        assert first["udp_port"] is not None
-        assert (first["spawner_pid"], first["manager_pid"], first["monitor_pid"]) == (1, 2, 3)
-        assert first["attachments"] == {"monitor/n1": 7}
-        await asyncio.sleep(62)
-        assert len(at.said("n1")) == 3
-        machine = at.machines["n1"]
-        machine.reading = Reading(4, 16 * GIB, 4 * GIB, 100 * GIB, 50 * GIB, 0.5)
-        await asyncio.sleep(6)
-        assert len(at.said("n1")) == 4
-        assert at.said("n1")[-1]["memory_free_bytes"] == 4 * GIB
-        machine.pids["container_manager"] = 9
-        await asyncio.sleep(6)
-        assert at.said("n1")[-1]["manager_pid"] == 9
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_attributes_are_said_at_once_then_each_half_minute_and_on_change() -> None:
+    at = World()
+    at.start("n1")
+    await asyncio.sleep(1)
+    (first,) = at.said("n1")
+    assert first["address"] == "10.0.0.1"
+    assert first["udp_port"] is not None
+    assert (first["spawner_pid"], first["manager_pid"], first["monitor_pid"]) == (1, 2, 3)
+    assert first["attachments"] == {"monitor/n1": 7}
+    await asyncio.sleep(62)
+    assert len(at.said("n1")) == 3
+    machine = at.machines["n1"]
+    machine.reading = Reading(4, 16 * GIB, 4 * GIB, 100 * GIB, 50 * GIB, 0.5)
+    await asyncio.sleep(6)
+    assert len(at.said("n1")) == 4
+    assert at.said("n1")[-1]["memory_free_bytes"] == 4 * GIB
+    machine.pids["container_manager"] = 9
+    await asyncio.sleep(6)
+    assert at.said("n1")[-1]["manager_pid"] == 9
+    at.end()
 
 
-def test_attributes_are_said_at_each_attachment_for_its_store_may_be_blank() -> None:
-    async def main() -> None:
-        at = World()
-        at.start("n1")
-        await asyncio.sleep(3)
-        assert len(at.said("n1")) == 1
-        for attached in at.buses["n1"].calls:
-            attached()
-        assert len(at.said("n1")) == 2
-        await asyncio.sleep(29)
-        assert len(at.said("n1")) == 2, "the next half minute counts from then"
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_attributes_are_said_at_each_attachment_for_its_store_may_be_blank() -> None:
+    at = World()
+    at.start("n1")
+    await asyncio.sleep(3)
+    assert len(at.said("n1")) == 1
+    for attached in at.buses["n1"].calls:
+        attached()
+    assert len(at.said("n1")) == 2
+    await asyncio.sleep(29)
+    assert len(at.said("n1")) == 2, "the next half minute counts from then"
+    at.end()
 
 
-def test_a_silent_node_whose_monitor_answers_has_passed() -> None:
-    async def main() -> None:
-        at = World()
-        for node in ("n1", "n2", "n3"):
-            at.start(node)
-        await asyncio.sleep(1)
-        at.silence("n3")
-        await asyncio.sleep(1.5)
-        assert sorted(at.probes("n3")) == [("n1", "passed"), ("n2", "passed")]
-        await asyncio.sleep(8)
-        assert len(at.probes("n3")) == 10, "each says it each 2 s: a result counts for two periods"
-        told = next(s.event for s in at.realm.log if s.event.type == "dsmt.node.probe")
-        assert told.data["attachment"] == 7
-        assert told.data["every_s"] == 2.0
-        said = answered(told.data["answer"], told.data["nonce"], "n3", KEY.key_id, verify)
-        assert said is not None
-        assert said.attachment == 7
-        assert told.data["round_trip_s"] > 0
-        assert told.cause[0].source == "broker/b1"
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_silent_node_whose_monitor_answers_has_passed() -> None:
+    at = World()
+    for node in ("n1", "n2", "n3"):
+        at.start(node)
+    await asyncio.sleep(1)
+    at.silence("n3")
+    await asyncio.sleep(1.5)
+    assert sorted(at.probes("n3")) == [("n1", "passed"), ("n2", "passed")]
+    await asyncio.sleep(8)
+    assert len(at.probes("n3")) == 10, "each says it each 2 s: a result counts for two periods"
+    told = next(s.event for s in at.realm.log if s.event.type == "dsmt.node.probe")
+    assert told.data["attachment"] == 7
+    assert told.data["every_s"] == 2.0
+    said = answered(told.data["answer"], told.data["nonce"], "n3", KEY.key_id, verify)
+    assert said is not None
+    assert said.attachment == 7
+    assert told.data["round_trip_s"] > 0
+    assert told.cause[0].source == "broker/b1"
+    at.end()
 
 
-def test_an_answer_that_the_network_brings_twice_is_one_answer() -> None:
-    async def main() -> None:
-        at = World()
-        wrong: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
-        for node in ("n1", "n2"):
-            at.start(node)
-        at.network.copies = 2
-        await asyncio.sleep(1)
-        at.silence("n2")
-        await asyncio.sleep(1.5)
-        assert (at.probes("n2"), wrong) == ([("n1", "passed")], [])
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_an_answer_that_the_network_brings_twice_is_one_answer() -> None:
+    at = World()
+    wrong: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    for node in ("n1", "n2"):
+        at.start(node)
+    at.network.copies = 2
+    await asyncio.sleep(1)
+    at.silence("n2")
+    await asyncio.sleep(1.5)
+    assert (at.probes("n2"), wrong) == ([("n1", "passed")], [])
+    at.end()
 
 
-def test_a_silent_node_that_does_not_answer_has_failed_and_change_is_told() -> None:
-    async def main() -> None:
-        at = World()
-        for node in ("n1", "n2"):
-            at.start(node)
-        await asyncio.sleep(1)
-        at.network.deaf.add("10.0.0.2")
-        at.silence("n2")
-        await asyncio.sleep(1.5)
-        assert at.probes("n2") == [("n1", "failed")]
-        await asyncio.sleep(58)
-        early = len(at.probes("n2"))
-        assert early == 30
-        await asyncio.sleep(90)
-        assert len(at.probes("n2")) == early + 2, "an old silence is told of more rarely"
-        assert {s.event.data["every_s"] for s in at.realm.log if s.event.type == "dsmt.node.probe"} == {2.0, 60.0}
-        at.network.deaf.clear()
-        await asyncio.sleep(3)
-        assert at.probes("n2")[early + 2 :] == [("n1", "passed")]
-        at.silence("n2", "open", 2)
-        await asyncio.sleep(1)
-        bound = len(at.network.bound)
-        await asyncio.sleep(10)
-        assert len(at.network.bound) == bound == 2
-        at.network.deaf.add("10.0.0.2")
-        at.silence("n2", "silent", 2)
-        await asyncio.sleep(5)
-        assert at.probes("n2")[early + 3 :] == [("n1", "failed")] * 2
-        at.end()
-
-    in_virtual_time(main)
+@in_virtual_time
+async def test_a_silent_node_that_does_not_answer_has_failed_and_change_is_told() -> None:
+    at = World()
+    for node in ("n1", "n2"):
+        at.start(node)
+    await asyncio.sleep(1)
+    at.network.deaf.add("10.0.0.2")
+    at.silence("n2")
+    await asyncio.sleep(1.5)
+    assert at.probes("n2") == [("n1", "failed")]
+    await asyncio.sleep(58)
+    early = len(at.probes("n2"))
+    assert early == 30
+    await asyncio.sleep(90)
+    assert len(at.probes("n2")) == early + 2, "an old silence is told of more rarely"
+    assert {s.event.data["every_s"] for s in at.realm.log if s.event.type == "dsmt.node.probe"} == {2.0, 60.0}
+    at.network.deaf.clear()
+    await asyncio.sleep(3)
+    assert at.probes("n2")[early + 2 :] == [("n1", "passed")]
+    at.silence("n2", "open", 2)
+    await asyncio.sleep(1)
+    bound = len(at.network.bound)
+    await asyncio.sleep(10)
+    assert len(at.network.bound) == bound == 2
+    at.network.deaf.add("10.0.0.2")
+    at.silence("n2", "silent", 2)
+    await asyncio.sleep(5)
+    assert at.probes("n2")[early + 3 :] == [("n1", "failed")] * 2
+    at.end()
 
 
 NONCE = b"n" * 16
@@ -319,24 +310,22 @@ def test_an_answer_is_no_longer_than_its_request_and_both_fit_into_a_packet() ->
     assert len(told) <= len(request(NONCE)) <= MAX_BYTES
 
 
-def test_a_flood_of_requests_is_answered_at_the_rate() -> None:
-    async def main() -> None:
-        network = Network()
-        answers: list[bytes] = []
-        responder = Responder("n2", KEY, Clock(), lambda: Answered(1, 1))
-        port = await responder.bind(network.at("10.0.0.2"), "10.0.0.2")
-        asker = await network.at("10.0.0.1").bind("10.0.0.1", 0, lambda content, _sender: answers.append(content))
-        for _ in range(500):
-            asker.send(request(NONCE), f"10.0.0.2:{port}")
-        await asyncio.sleep(0.5)
-        assert len(answers) == RATE
-        await asyncio.sleep(1)
+@in_virtual_time
+async def test_a_flood_of_requests_is_answered_at_the_rate() -> None:
+    network = Network()
+    answers: list[bytes] = []
+    responder = Responder("n2", KEY, Clock(), lambda: Answered(1, 1))
+    port = await responder.bind(network.at("10.0.0.2"), "10.0.0.2")
+    asker = await network.at("10.0.0.1").bind("10.0.0.1", 0, lambda content, _sender: answers.append(content))
+    for _ in range(500):
         asker.send(request(NONCE), f"10.0.0.2:{port}")
-        await asyncio.sleep(0.5)
-        assert len(answers) == RATE + 1
-        responder.close()
-
-    in_virtual_time(main)
+    await asyncio.sleep(0.5)
+    assert len(answers) == RATE
+    await asyncio.sleep(1)
+    asker.send(request(NONCE), f"10.0.0.2:{port}")
+    await asyncio.sleep(0.5)
+    assert len(answers) == RATE + 1
+    responder.close()
 
 
 def test_what_differs_by_more_than_a_twentieth_is_said() -> None:
@@ -392,4 +381,4 @@ def test_who_attaches_anew_and_is_not_named_any_more_probes_no_more() -> None:
         again = await probing([first, anew], [Arrived(later, 2, live=True)])
         assert again == {"n2": later.id}, "it was heard meanwhile: this silence is a young one"
 
-    in_virtual_time(main)
+    run(main())

@@ -30,6 +30,7 @@ from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.loops import in_real_time
 
 DAY = 86_400
 NOW = Dated(int(time.time()), "realm")
@@ -149,27 +150,25 @@ def test_what_is_made_while_a_realm_is_there_is_dated_by_its_time(home: Home) ->
 
 
 @pytest.mark.real
-def test_a_broker_tells_realm_time_to_anybody_who_asks_and_where_none_answers_the_machines_clock_is_named(
+@in_real_time
+async def test_a_broker_tells_realm_time_to_anybody_who_asks_and_where_none_answers_the_machines_clock_is_named(
     tmp_path: Path,
 ) -> None:
-    async def main() -> None:
-        network = ZmqNetwork()
-        try:
-            async with asyncio.timeout(30), realm(network, tmp_path) as made:
-                broker = await made.broker(clock=TestClock(-500.0 * DAY))
-                (living,) = made.brokers
-                silent = BrokerAddress(f"127.0.0.1:{free_port()}", living.public)
-                for brokers in ([living], [silent, living]):
-                    found = await dated(brokers)
-                    assert found.clock == "realm"
-                    assert abs(found.now_s - broker.now_ms() // 1000) <= 2
-                found = await dated([silent])
-                assert found.clock == "machine"
-                assert abs(found.now_s - time.time()) <= 2
-        finally:
-            network.close()
-
-    asyncio.run(main())
+    network = ZmqNetwork()
+    try:
+        async with asyncio.timeout(30), realm(network, tmp_path) as made:
+            broker = await made.broker(clock=TestClock(-500.0 * DAY))
+            (living,) = made.brokers
+            silent = BrokerAddress(f"127.0.0.1:{free_port()}", living.public)
+            for brokers in ([living], [silent, living]):
+                found = await dated(brokers)
+                assert found.clock == "realm"
+                assert abs(found.now_s - broker.now_ms() // 1000) <= 2
+            found = await dated([silent])
+            assert found.clock == "machine"
+            assert abs(found.now_s - time.time()) <= 2
+    finally:
+        network.close()
 
 
 # Revoking -----------------------------------------------------------------------------------------------------------------

@@ -14,27 +14,26 @@ from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import memory_network, realm
+from tests.loops import in_real_time
 
 
-def test_an_export_holds_every_signer_and_every_revocation_of_the_history(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
-            await made.broker()
-            eve = made.identity("operator/eve")
-            alice, mallory = await made.client("operator/alice"), await made.client("operator/eve", identity=eve)
-            await mallory.publish(Draft("user/t", {"n": 1}))
-            root = await made.client("root")
-            await root.publish(Draft(topic_of(eve.key.key_id, "root"), {"by": "alice"}))
-            carol = await made.client("operator/carol")
-            await exporting.gather(carol)
-            (tmp_path / "home").mkdir()
-            exported = exporting.keep(Home(tmp_path / "home"), carol._trust)
-        trust = TrustStore.from_export(exported)
-        assert {one.subject for one in trust.certificates()} >= {"operator/alice", "operator/eve", "broker/b1"}
-        assert trust.is_revoked(eve.key.key_id)
-        assert not trust.is_revoked(alice._identity.key.key_id)
-
-    asyncio.run(main())
+@in_real_time
+async def test_an_export_holds_every_signer_and_every_revocation_of_the_history(tmp_path: Path) -> None:
+    async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+        await made.broker()
+        eve = made.identity("operator/eve")
+        alice, mallory = await made.client("operator/alice"), await made.client("operator/eve", identity=eve)
+        await mallory.publish(Draft("user/t", {"n": 1}))
+        root = await made.client("root")
+        await root.publish(Draft(topic_of(eve.key.key_id, "root"), {"by": "alice"}))
+        carol = await made.client("operator/carol")
+        await exporting.gather(carol)
+        (tmp_path / "home").mkdir()
+        exported = exporting.keep(Home(tmp_path / "home"), carol._trust)
+    trust = TrustStore.from_export(exported)
+    assert {one.subject for one in trust.certificates()} >= {"operator/alice", "operator/eve", "broker/b1"}
+    assert trust.is_revoked(eve.key.key_id)
+    assert not trust.is_revoked(alice._identity.key.key_id)
 
 
 def test_what_a_home_has_kept_of_another_realm_is_not_mixed_into_this_ones_export(tmp_path: Path) -> None:

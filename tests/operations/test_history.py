@@ -24,6 +24,7 @@ from dsmt.ports.bus import Draft, HistoryPage
 from dsmt.ports.store import StoreFullError
 from dsmt.trust.store import Realm
 from tests.bus.realm import memory_network, realm
+from tests.loops import in_real_time
 from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, numbered, said, trim
 from tests.waiting import until
 
@@ -203,31 +204,29 @@ def test_a_row_that_is_there_was_wanted(run: Run) -> None:
     assert any("user/" in sentence and "nobody has signed it" in sentence for sentence in found.cannot_prove)
 
 
-def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with lived(tmp_path, 60) as (made, _, reader):
-            some = await exported(made, reader, "user/alice/")
-        found = judged(some, some.items)
-        assert found.ok, found.faults
-        assert found.history.left_out > 0
-        assert len(some.rows) + found.history.left_out == found.history.rows
-        assert {decoded(cbor2.loads(some.items[at])[3]).event.topic.split("/")[0] for at in some.rows} <= {
-            "user",
-            "broker",
-        }
-        for at in some.rows:
-            for change in (removed, moved, flipped, arrived_later):
-                assert not judged(some, change(some, at)).ok
-        chains: dict[tuple[str, str], list[int]] = {}
-        for at in some.rows:
-            event = decoded(cbor2.loads(some.items[at])[3]).event
-            chains.setdefault((event.source, event.topic), []).append(at)
-        between = [at for places in chains.values() for at in places[1:-1]]
-        assert len(between) > 10
-        for at in between:
-            assert judged(some, hidden(some, at)).gaps, topic_of(some.items[at])
-
-    asyncio.run(main())
+@in_real_time
+async def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_path: Path) -> None:
+    async with lived(tmp_path, 60) as (made, _, reader):
+        some = await exported(made, reader, "user/alice/")
+    found = judged(some, some.items)
+    assert found.ok, found.faults
+    assert found.history.left_out > 0
+    assert len(some.rows) + found.history.left_out == found.history.rows
+    assert {decoded(cbor2.loads(some.items[at])[3]).event.topic.split("/")[0] for at in some.rows} <= {
+        "user",
+        "broker",
+    }
+    for at in some.rows:
+        for change in (removed, moved, flipped, arrived_later):
+            assert not judged(some, change(some, at)).ok
+    chains: dict[tuple[str, str], list[int]] = {}
+    for at in some.rows:
+        event = decoded(cbor2.loads(some.items[at])[3]).event
+        chains.setdefault((event.source, event.topic), []).append(at)
+    between = [at for places in chains.values() for at in places[1:-1]]
+    assert len(between) > 10
+    for at in between:
+        assert judged(some, hidden(some, at)).gaps, topic_of(some.items[at])
 
 
 def test_who_exports_is_told_how_many_events_are_in_the_file(tmp_path: Path) -> None:
@@ -275,37 +274,33 @@ def test_who_exports_right_after_another_waits_for_a_head_of_its_own(tmp_path: P
     assert len(after.rows) > len(before.rows)
 
 
-def test_who_may_not_read_everything_cannot_export(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
-            await made.broker()
-            name = "agent/n1/web/app/0"
-            agent = await made.client(name, identity=made.identity(name, parent=made.identity("node/n1")))
-            asking = asyncio.create_task(agent.history(0))
-            await until(lambda: agent.refusal is not None or asking.done())
-            refused, answered = agent.refusal, asking.done()
-            asking.cancel()
-        assert isinstance(refused, RefusedError)
-        assert not answered
-
-    asyncio.run(main())
+@in_real_time
+async def test_who_may_not_read_everything_cannot_export(tmp_path: Path) -> None:
+    async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+        await made.broker()
+        name = "agent/n1/web/app/0"
+        agent = await made.client(name, identity=made.identity(name, parent=made.identity("node/n1")))
+        asking = asyncio.create_task(agent.history(0))
+        await until(lambda: agent.refusal is not None or asking.done())
+        refused, answered = agent.refusal, asking.done()
+        asking.cancel()
+    assert isinstance(refused, RefusedError)
+    assert not answered
 
 
-def test_an_honestly_trimmed_history_verifies_and_says_what_was_trimmed(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with lived(tmp_path, 200) as (made, broker, reader):
-            before = broker._store.head
-            trim(broker, broker.now_ms() + DAY_MS)
-            some = await exported(made, reader)
-            found = judged(some, some.items)
-            assert found.ok, (found.faults, found.gaps)
-            assert found.history.trimmed > 100
-            assert len(some.rows) + found.history.trimmed == found.history.rows > before
-            for at in some.rows:
-                for change in (removed, hidden, removed_and_renumbered, moved, flipped, arrived_later):
-                    assert not judged(some, change(some, at)).ok, (change, at)
-
-    asyncio.run(main())
+@in_real_time
+async def test_an_honestly_trimmed_history_verifies_and_says_what_was_trimmed(tmp_path: Path) -> None:
+    async with lived(tmp_path, 200) as (made, broker, reader):
+        before = broker._store.head
+        trim(broker, broker.now_ms() + DAY_MS)
+        some = await exported(made, reader)
+        found = judged(some, some.items)
+        assert found.ok, (found.faults, found.gaps)
+        assert found.history.trimmed > 100
+        assert len(some.rows) + found.history.trimmed == found.history.rows > before
+        for at in some.rows:
+            for change in (removed, hidden, removed_and_renumbered, moved, flipped, arrived_later):
+                assert not judged(some, change(some, at)).ok, (change, at)
 
 
 @pytest.mark.parametrize(("page_rows", "trimmed_behind"), [(512, 1), (128, 1), (128, 2), (64, 3)])
@@ -340,56 +335,48 @@ def test_what_is_trimmed_while_it_is_exported_is_held_against_nobody(
     asyncio.run(main())
 
 
-def test_a_full_store_is_exported_up_to_the_last_head_that_its_broker_could_sign(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with lived(tmp_path, 40) as (made, broker, reader):
-            first = await exported(made, reader)
-            await said(made, [await made.client("operator/dave")], 9)
+@in_real_time
+async def test_a_full_store_is_exported_up_to_the_last_head_that_its_broker_could_sign(tmp_path: Path) -> None:
+    async with lived(tmp_path, 40) as (made, broker, reader):
+        first = await exported(made, reader)
+        await said(made, [await made.client("operator/dave")], 9)
 
-            def full(_batch: object) -> None:
-                raise StoreFullError("store.full", "the disk is full", next="make room")
+        def full(_batch: object) -> None:
+            raise StoreFullError("store.full", "the disk is full", next="make room")
 
-            broker._store.append = full
-            heads = [row for row in broker._store.rows(0, 10**6) if row.topic == "broker/b1/stats"]
-            last = from_data(BrokerStats, heads[-1].read().event.data).head
-            run = await exported(made, await made.client("operator/erin", reads=True))
-        found = judged(run, run.items)
-        assert found.ok
-        assert judged(first, first.items).history.rows <= last == found.history.rows < broker._store.head
-
-    asyncio.run(main())
+        broker._store.append = full
+        heads = [row for row in broker._store.rows(0, 10**6) if row.topic == "broker/b1/stats"]
+        last = from_data(BrokerStats, heads[-1].read().event.data).head
+        run = await exported(made, await made.client("operator/erin", reads=True))
+    found = judged(run, run.items)
+    assert found.ok
+    assert judged(first, first.items).history.rows <= last == found.history.rows < broker._store.head
 
 
-def test_evidence_that_was_deleted_by_hand_is_lost_and_not_trimmed(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with lived(tmp_path, 60) as (made, broker, reader):
-            trim(broker, broker.now_ms() + DAY_MS)
-            broker._store._db.do(
-                "DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')"
-            )
-            some = await exported(made, reader)
-        found = judged(some, some.items)
-        assert not found.ok
-        assert found.history.lost == 1
-        assert any(fault.code == "history.lost" for fault in found.faults)
-
-    asyncio.run(main())
+@in_real_time
+async def test_evidence_that_was_deleted_by_hand_is_lost_and_not_trimmed(tmp_path: Path) -> None:
+    async with lived(tmp_path, 60) as (made, broker, reader):
+        trim(broker, broker.now_ms() + DAY_MS)
+        broker._store._db.do("DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')")
+        some = await exported(made, reader)
+    found = judged(some, some.items)
+    assert not found.ok
+    assert found.history.lost == 1
+    assert any(fault.code == "history.lost" for fault in found.faults)
 
 
-def test_the_head_goes_on_over_a_restart_and_an_export_after_it_is_whole(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with lived(tmp_path, 40) as (made, broker, reader):
-            first = await exported(made, reader)
-            await made.restarted(broker)
-            again = await made.client("operator/dave")
-            await said(made, [again], 10)
-            second = await exported(made, again)
-        for run in (first, second):
-            assert judged(run, run.items).ok
-        rows = {place: item for place, item in enumerate(second.items) if item[1:3] == b"aR"}
-        assert {item for item in first.items if item[1:3] == b"aR"} <= set(rows.values())
-
-    asyncio.run(main())
+@in_real_time
+async def test_the_head_goes_on_over_a_restart_and_an_export_after_it_is_whole(tmp_path: Path) -> None:
+    async with lived(tmp_path, 40) as (made, broker, reader):
+        first = await exported(made, reader)
+        await made.restarted(broker)
+        again = await made.client("operator/dave")
+        await said(made, [again], 10)
+        second = await exported(made, again)
+    for run in (first, second):
+        assert judged(run, run.items).ok
+    rows = {place: item for place, item in enumerate(second.items) if item[1:3] == b"aR"}
+    assert {item for item in first.items if item[1:3] == b"aR"} <= set(rows.values())
 
 
 def test_reading_stops_at_what_is_no_item(run: Run) -> None:

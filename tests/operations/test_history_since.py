@@ -23,6 +23,7 @@ from dsmt.operations.offline.replaying import replay_file
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, TestRealm
+from tests.loops import in_real_time
 from tests.operations.histories import DAY_MS, Run, decoded, judged, lived, numbered, said, trim
 from tests.operations.test_forging import OTHER, stats
 
@@ -208,26 +209,22 @@ def test_what_comes_late_has_no_gap_to_what_came_before_the_beginning(
     assert (len(found.gaps), found.faults) == (gaps, [])
 
 
-def test_an_event_that_the_history_does_not_hold_is_told(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with twice(tmp_path) as made:
-            with pytest.raises(NotFoundError, match="does not hold operator/dave#1-1"):
-                await made.since(EventId.parse("operator/dave#1-1"))
-
-    asyncio.run(main())
+@in_real_time
+async def test_an_event_that_the_history_does_not_hold_is_told(tmp_path: Path) -> None:
+    async with twice(tmp_path) as made:
+        with pytest.raises(NotFoundError, match="does not hold operator/dave#1-1"):
+            await made.since(EventId.parse("operator/dave#1-1"))
 
 
-def test_where_rows_were_lost_before_then_nothing_stands_for_them_and_it_is_said(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with twice(tmp_path) as made:
-            trim(made.broker, made.broker.now_ms() + DAY_MS)
-            made.broker._store._db.do(
-                "DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')"
-            )
-            with pytest.raises(FailedError, match="has lost rows before that"):
-                await made.since(made.broker.now_ms())
-
-    asyncio.run(main())
+@in_real_time
+async def test_where_rows_were_lost_before_then_nothing_stands_for_them_and_it_is_said(tmp_path: Path) -> None:
+    async with twice(tmp_path) as made:
+        trim(made.broker, made.broker.now_ms() + DAY_MS)
+        made.broker._store._db.do(
+            "DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')"
+        )
+        with pytest.raises(FailedError, match="has lost rows before that"):
+            await made.since(made.broker.now_ms())
 
 
 def test_a_replay_says_that_facts_of_before_are_not_there(tmp_path: Path) -> None:

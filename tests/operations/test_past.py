@@ -27,6 +27,7 @@ from tests.bus.meshes import at, held, mesh
 from tests.bus.realm import memory_network, realm
 from tests.bus.test_leaf import cut
 from tests.controllers.build import Realm, spec, web
+from tests.loops import in_real_time
 from tests.waiting import until
 
 from .sights import sight
@@ -332,63 +333,59 @@ async def applies(who: BusClient, by: str, *, removed: bool = False) -> None:
     await applying.say_spec(who, await look(who), fact, "web")
 
 
-def test_who_was_overruled_on_the_other_side_of_a_partition_sees_it_at_each_broker(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
-            b1, b2 = await mesh(made, "b1", "b2")
-            ann = await made.client("operator/ann", brokers=at(b1))
-            eve = await made.client("operator/eve", brokers=at(b2))
+@in_real_time
+async def test_who_was_overruled_on_the_other_side_of_a_partition_sees_it_at_each_broker(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+        b1, b2 = await mesh(made, "b1", "b2")
+        ann = await made.client("operator/ann", brokers=at(b1))
+        eve = await made.client("operator/eve", brokers=at(b2))
 
-            async def told(who: BusClient) -> list[Revision]:
-                return await history(who, await look(who), "web")
+        async def told(who: BusClient) -> list[Revision]:
+            return await history(who, await look(who), "web")
 
-            await applies(ann, "ann")
-            await until(lambda: held(b1) == held(b2))
-            async with cut(made, b2, [b1]):
-                await applies(ann, "ann again")
-                await applies(eve, "eve")
-                assert [one.by for one in await told(eve)] == ["eve", "ann"]
-            await until(lambda: held(b1) == held(b2))
-            for who in (ann, eve):
-                assert [(one.revision, one.by, one.state) for one in await told(who)] == [
-                    (2, "ann again", ["current"]),
-                    (2, "eve", ["overruled"]),
-                    (1, "ann", []),
-                ]
+        await applies(ann, "ann")
+        await until(lambda: held(b1) == held(b2))
+        async with cut(made, b2, [b1]):
+            await applies(ann, "ann again")
+            await applies(eve, "eve")
+            assert [one.by for one in await told(eve)] == ["eve", "ann"]
+        await until(lambda: held(b1) == held(b2))
+        for who in (ann, eve):
+            assert [(one.revision, one.by, one.state) for one in await told(who)] == [
+                (2, "ann again", ["current"]),
+                (2, "eve", ["overruled"]),
+                (1, "ann", []),
+            ]
+        await applies(eve, "eve again")
+        assert [one.by for one in await told(eve)] == ["eve again", "ann again", "eve", "ann"]
+        await rollback(eve, "web", 2, by="eve", reason="")
+        assert (await look(eve)).view.services["web"].parsed.components["app"].env == {"BY": "ann again"}
+
+
+@in_real_time
+async def test_what_was_applied_while_another_one_removed_the_service_is_told_as_overruled(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+        b1, b2 = await mesh(made, "b1", "b2")
+        ann = await made.client("operator/ann", brokers=at(b1))
+        eve = await made.client("operator/eve", brokers=at(b2))
+
+        async def told(who: BusClient) -> list[tuple[int, str, bool, list[str]]]:
+            found = await history(who, await look(who), "web")
+            return [(one.revision, one.by, one.removed, one.state) for one in found]
+
+        await applies(ann, "ann")
+        await until(lambda: held(b1) == held(b2))
+        async with cut(made, b2, [b1]):
+            await applies(ann, "ann ends it", removed=True)
+            await ann.publish(bury((await look(ann)).view, "service/web", by="c1", reason="it was removed"))
+            await applies(eve, "eve")
             await applies(eve, "eve again")
-            assert [one.by for one in await told(eve)] == ["eve again", "ann again", "eve", "ann"]
-            await rollback(eve, "web", 2, by="eve", reason="")
-            assert (await look(eve)).view.services["web"].parsed.components["app"].env == {"BY": "ann again"}
-
-    asyncio.run(main())
-
-
-def test_what_was_applied_while_another_one_removed_the_service_is_told_as_overruled(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
-            b1, b2 = await mesh(made, "b1", "b2")
-            ann = await made.client("operator/ann", brokers=at(b1))
-            eve = await made.client("operator/eve", brokers=at(b2))
-
-            async def told(who: BusClient) -> list[tuple[int, str, bool, list[str]]]:
-                found = await history(who, await look(who), "web")
-                return [(one.revision, one.by, one.removed, one.state) for one in found]
-
-            await applies(ann, "ann")
-            await until(lambda: held(b1) == held(b2))
-            async with cut(made, b2, [b1]):
-                await applies(ann, "ann ends it", removed=True)
-                await ann.publish(bury((await look(ann)).view, "service/web", by="c1", reason="it was removed"))
-                await applies(eve, "eve")
-                await applies(eve, "eve again")
-            await until(lambda: held(b1) == held(b2))
-            lost = [(3, "eve again", False, ["overruled"]), (2, "eve", False, ["overruled"])]
-            for who in (ann, eve):
-                assert await told(who) == [lost[0], (2, "ann ends it", True, []), lost[1], (1, "ann", False, [])]
-                with pytest.raises(NotFoundError, match="no service web any more: it was removed") as gone:
-                    await rollback(who, "web", None, by="eve", reason="")
-                assert gone.value.next == "dsmt history web"
-            await applies(ann, "ann anew")
-            assert await told(eve) == [*lost, (1, "ann anew", False, ["current"])]
-
-    asyncio.run(main())
+        await until(lambda: held(b1) == held(b2))
+        lost = [(3, "eve again", False, ["overruled"]), (2, "eve", False, ["overruled"])]
+        for who in (ann, eve):
+            assert await told(who) == [lost[0], (2, "ann ends it", True, []), lost[1], (1, "ann", False, [])]
+            with pytest.raises(NotFoundError, match="no service web any more: it was removed") as gone:
+                await rollback(who, "web", None, by="eve", reason="")
+            assert gone.value.next == "dsmt history web"
+        await applies(ann, "ann anew")
+        assert await told(eve) == [*lost, (1, "ann anew", False, ["current"])]

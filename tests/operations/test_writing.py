@@ -24,6 +24,7 @@ from dsmt.operations.write.writing import Said, anew, bury, follow, say
 from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm, spec, web
+from tests.loops import in_real_time
 from tests.waiting import until
 
 ATTRIBUTES = NodeAttributes(
@@ -176,20 +177,18 @@ def test_of_what_was_not_acknowledged_the_history_says_whether_it_is_stored(stor
     assert refused.value.code == "conflict"
 
 
-def test_sets_that_two_define_at_once_and_that_lead_back_to_themselves_are_told_and_mended(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
-            await made.broker()
-            alice = await made.client("operator/alice")
-            await nodesets.define(alice, "a", "all_nodes", by="alice")
-            await nodesets.define(alice, "b", "failed", by="alice")
-            rival = Raced(alice, lambda: nodesets.define(alice, "b", "minus(all_nodes, a)", by="bob"))
-            said = await nodesets.define(cast("Any", rival), "a", "minus(all_nodes, b)", by="alice")
-            assert said.cycle == "the named sets form a cycle: a -> b -> a"
-            shown = nodesets.every(await look(alice))
-            assert [(one.name, one.nodes, one.cycle is None) for one in shown] == [("a", [], False), ("b", [], False)]
-            assert (await nodesets.show(alice, "b")).cycle == "the named sets form a cycle: b -> a -> b"
-            await nodesets.forget(alice, "b", by="alice", used=True)
-            assert [one.cycle for one in nodesets.every(await look(alice))] == [None]
-
-    asyncio.run(main())
+@in_real_time
+async def test_sets_that_two_define_at_once_and_that_lead_back_to_themselves_are_told_and_mended(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), realm(memory_network(), tmp_path) as made:
+        await made.broker()
+        alice = await made.client("operator/alice")
+        await nodesets.define(alice, "a", "all_nodes", by="alice")
+        await nodesets.define(alice, "b", "failed", by="alice")
+        rival = Raced(alice, lambda: nodesets.define(alice, "b", "minus(all_nodes, a)", by="bob"))
+        said = await nodesets.define(cast("Any", rival), "a", "minus(all_nodes, b)", by="alice")
+        assert said.cycle == "the named sets form a cycle: a -> b -> a"
+        shown = nodesets.every(await look(alice))
+        assert [(one.name, one.nodes, one.cycle is None) for one in shown] == [("a", [], False), ("b", [], False)]
+        assert (await nodesets.show(alice, "b")).cycle == "the named sets form a cycle: b -> a -> b"
+        await nodesets.forget(alice, "b", by="alice", used=True)
+        assert [one.cycle for one in nodesets.every(await look(alice))] == [None]

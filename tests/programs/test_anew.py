@@ -1,6 +1,5 @@
 """A spawner that begins anew in its own process: whom it forked stay its children, and how they end is still known."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from dsmt.ports.processes import Exit
 from dsmt.programs.anew import NOTHING, Family, Forked, Past, past_of
 from dsmt.system.processes import Request, SpawnedProcesses
 from dsmt.system.procfs import identity_of, stat_of
+from tests.loops import in_real_time
 from tests.programs.spawned import kill
 from tests.waiting import until
 
@@ -53,87 +53,76 @@ async def one_that_exited(node):
     return processes, brief
 
 
-def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_process(node):
-    async def main():
-        processes, brief = await one_that_exited(node)
-        spawner, manager, monitor = await node.up()
-        container = node.container("c", "service")
-        agent = await processes.start_agent(container)
-        await until(lambda: "service" in node.log("containers/c/deployment_agent"))
-        service = identity_of(int(node.log("containers/c/deployment_agent").split()[1]))
-        node.seen.add(service)
-        await processes.request(Request("anew", python=installed(node)))
-        await until(lambda: node.program("container_manager") not in {None, manager})
-        await until(lambda: node.program("node_monitor") not in {None, monitor})
-        assert node.program("spawner") == spawner
+@in_real_time
+async def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_its_process(node):
+    processes, brief = await one_that_exited(node)
+    spawner, manager, monitor = await node.up()
+    container = node.container("c", "service")
+    agent = await processes.start_agent(container)
+    await until(lambda: "service" in node.log("containers/c/deployment_agent"))
+    service = identity_of(int(node.log("containers/c/deployment_agent").split()[1]))
+    node.seen.add(service)
+    await processes.request(Request("anew", python=installed(node)))
+    await until(lambda: node.program("container_manager") not in {None, manager})
+    await until(lambda: node.program("node_monitor") not in {None, monitor})
+    assert node.program("spawner") == spawner
+    assert await processes.ended(brief.identity) == Exit(7, None)
+    assert (await processes.start_agent(container)).identity == agent.identity
+    rows = (await processes.request(Request("list")))["processes"]
+    assert agent.identity.pid in [row["pid"] for row in rows if row["program"] == "deployment_agent"]
+    kill(agent.identity)
+    await until(lambda: stat_of(service.pid).parent == spawner.pid)
+    watched = processes.find(service)
+    kill(service)
+    assert await watched.wait() == Exit(None, signal.SIGKILL)
+
+
+@in_real_time
+async def test_who_asks_while_it_begins_anew_is_told_in_the_end(node):
+    processes, brief = await one_that_exited(node)
+    _spawner, manager, _monitor = await node.up()
+    await processes.request(Request("anew", python=installed(node)))
+    while node.program("container_manager") in {None, manager}:
         assert await processes.ended(brief.identity) == Exit(7, None)
-        assert (await processes.start_agent(container)).identity == agent.identity
-        rows = (await processes.request(Request("list")))["processes"]
-        assert agent.identity.pid in [row["pid"] for row in rows if row["program"] == "deployment_agent"]
-        kill(agent.identity)
-        await until(lambda: stat_of(service.pid).parent == spawner.pid)
-        watched = processes.find(service)
-        kill(service)
-        assert await watched.wait() == Exit(None, signal.SIGKILL)
-
-    asyncio.run(main())
 
 
-def test_who_asks_while_it_begins_anew_is_told_in_the_end(node):
-    async def main():
-        processes, brief = await one_that_exited(node)
-        _spawner, manager, _monitor = await node.up()
-        await processes.request(Request("anew", python=installed(node)))
-        while node.program("container_manager") in {None, manager}:
-            assert await processes.ended(brief.identity) == Exit(7, None)
-
-    asyncio.run(main())
+@in_real_time
+async def test_what_cannot_go_on_is_refused_and_all_runs_on(node):
+    node.start()
+    spawner, manager, monitor = await node.up()
+    with pytest.raises(FailedError, match="no program that can go on here"):
+        await SpawnedProcesses(node.directory).request(Request("anew", python=node.directory + "/none"))
+    assert await node.up() == (spawner, manager, monitor)
 
 
-def test_what_cannot_go_on_is_refused_and_all_runs_on(node):
-    async def main():
-        node.start()
-        spawner, manager, monitor = await node.up()
-        with pytest.raises(FailedError, match="no program that can go on here"):
-            await SpawnedProcesses(node.directory).request(Request("anew", python=node.directory + "/none"))
-        assert await node.up() == (spawner, manager, monitor)
-
-    asyncio.run(main())
-
-
-def test_one_that_the_kernel_does_not_execute_ends_and_says_why(node):
-    async def main():
-        node.start()
-        spawner, *_ = await node.up()
-        broken = installed(node, "/no/such/program")
-        await SpawnedProcesses(node.directory).request(Request("anew", python=broken))
-        await until(lambda: node.program("spawner") != spawner)
-        await until(lambda: "cannot go on in the place of the spawner" in node.log("spawner"))
-
-    asyncio.run(main())
+@in_real_time
+async def test_one_that_the_kernel_does_not_execute_ends_and_says_why(node):
+    node.start()
+    spawner, *_ = await node.up()
+    broken = installed(node, "/no/such/program")
+    await SpawnedProcesses(node.directory).request(Request("anew", python=broken))
+    await until(lambda: node.program("spawner") != spawner)
+    await until(lambda: "cannot go on in the place of the spawner" in node.log("spawner"))
 
 
 @pytest.mark.parametrize("first", ["anew", "end"])
-def test_one_that_is_told_to_end_ends_whether_it_was_to_begin_anew_or_not(node, first):
+@in_real_time
+async def test_one_that_is_told_to_end_ends_whether_it_was_to_begin_anew_or_not(node, first):
     """Though its manager does not end by itself, and so both come while it is waited for."""
-
-    async def main():
-        node.table["container_manager"] = "spawned:stubborn"
-        node.start()
-        spawner, *_ = await node.up()
-        await until(lambda: "deaf" in node.log("container_manager"))
-        processes = SpawnedProcesses(node.directory)
-        anew = Request("anew", python=installed(node))
-        if first == "anew":
+    node.table["container_manager"] = "spawned:stubborn"
+    node.start()
+    spawner, *_ = await node.up()
+    await until(lambda: "deaf" in node.log("container_manager"))
+    processes = SpawnedProcesses(node.directory)
+    anew = Request("anew", python=installed(node))
+    if first == "anew":
+        await processes.request(anew)
+    os.kill(spawner.pid, signal.SIGTERM)
+    if first == "end":
+        await until(lambda: node.program("node_monitor") is None)
+        with pytest.raises(FailedError, match="no program that can go on here, or nothing is to"):
             await processes.request(anew)
-        os.kill(spawner.pid, signal.SIGTERM)
-        if first == "end":
-            await until(lambda: node.program("node_monitor") is None)
-            with pytest.raises(FailedError, match="no program that can go on here, or nothing is to"):
-                await processes.request(anew)
-        await until(lambda: not any(map(node.program, ("spawner", "container_manager", "node_monitor"))))
-
-    asyncio.run(main())
+    await until(lambda: not any(map(node.program, ("spawner", "container_manager", "node_monitor"))))
 
 
 def test_a_past_of_another_version_is_done_without():

@@ -16,6 +16,7 @@ from dsmt.programs.running import Attached
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import process_of
+from tests.loops import in_real_time
 from tests.programs.spawned import Node, kill
 from tests.waiting import until
 
@@ -38,38 +39,34 @@ async def begun(node: Node) -> tuple[ProcessIdentity, ProcessIdentity, ProcessId
     return await node.up()
 
 
-def test_records_that_are_lost_are_put_back_and_name_who_runs(node: Node) -> None:
-    async def main() -> None:
-        node.start()
-        before = await begun(node)
-        shutil.rmtree(Path(node.directory) / "run")
-        assert await node.up() == before
-        await until(lambda: "did not name pid" in node.log("spawner"))
-
-    asyncio.run(main())
+@in_real_time
+async def test_records_that_are_lost_are_put_back_and_name_who_runs(node: Node) -> None:
+    node.start()
+    before = await begun(node)
+    shutil.rmtree(Path(node.directory) / "run")
+    assert await node.up() == before
+    await until(lambda: "did not name pid" in node.log("spawner"))
 
 
-def test_who_has_no_record_is_taken_over_by_the_next_spawner_and_not_started_a_second_time(node: Node) -> None:
-    async def main() -> None:
-        node.start()
-        spawner, manager, monitor = await begun(node)
-        container = node.container("c", "idle")
-        agent = (await SpawnedProcesses(node.directory).start_agent(container)).identity
-        node.seen.add(agent)
-        await until(lambda: "started" in node.log("containers/c/deployment_agent"))
-        hindered = [lose(node.directory), lose(container)]
-        kill(spawner)
-        await until(lambda: not is_alive(spawner))
-        following = node.start()
-        await node.answers()
-        assert (await SpawnedProcesses(node.directory).start_agent(container)).identity == agent
-        assert {manager, monitor, agent} <= set(filter(is_alive, node.seen))
-        for place in hindered:
-            place.unlink()
-        assert await node.up() == (following, manager, monitor)
-        assert "(pid" not in node.log("spawner"), "nobody has ended"
-
-    asyncio.run(main())
+@in_real_time
+async def test_who_has_no_record_is_taken_over_by_the_next_spawner_and_not_started_a_second_time(node: Node) -> None:
+    node.start()
+    spawner, manager, monitor = await begun(node)
+    container = node.container("c", "idle")
+    agent = (await SpawnedProcesses(node.directory).start_agent(container)).identity
+    node.seen.add(agent)
+    await until(lambda: "started" in node.log("containers/c/deployment_agent"))
+    hindered = [lose(node.directory), lose(container)]
+    kill(spawner)
+    await until(lambda: not is_alive(spawner))
+    following = node.start()
+    await node.answers()
+    assert (await SpawnedProcesses(node.directory).start_agent(container)).identity == agent
+    assert {manager, monitor, agent} <= set(filter(is_alive, node.seen))
+    for place in hindered:
+        place.unlink()
+    assert await node.up() == (following, manager, monitor)
+    assert "(pid" not in node.log("spawner"), "nobody has ended"
 
 
 def test_who_is_attached_writes_that_as_soon_as_the_disk_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

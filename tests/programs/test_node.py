@@ -43,6 +43,7 @@ from dsmt.system.records import living, process_of
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
+from tests.loops import in_real_time
 
 pytestmark = pytest.mark.real
 
@@ -220,142 +221,130 @@ def started_here(at: World) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def test_a_service_survives_the_death_of_everything_around_it(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path) as at:
-            await at.assign(await at.spec(WEB))
-            first = await at.ready()
-            assert b"Directory listing" in at.get()
-            program = at.status()["pid"]
-            assert at.status("agent")["pid"] == at.agent()
-            before, restarts = len(at.told("status")), at.status()["restarts"]  # a start may have failed: a taken port
+@in_real_time
+async def test_a_service_survives_the_death_of_everything_around_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        await at.assign(await at.spec(WEB))
+        first = await at.ready()
+        assert b"Directory listing" in at.get()
+        program = at.status()["pid"]
+        assert at.status("agent")["pid"] == at.agent()
+        before, restarts = len(at.told("status")), at.status()["restarts"]  # a start may have failed: a taken port
 
-            os.kill(program, signal.SIGKILL)
-            await at.until(lambda: at.status()["pid"] not in (None, program), "it was started again")
-            assert (await at.ready(restarts + 1))["ports"] == first["ports"]
-            failed = next(s.event for s in at.told("status")[before:] if s.event.data["state"] == "failed")
-            assert failed.data["reason"]["code"] == "run.signal"
-            program = at.status()["pid"]
+        os.kill(program, signal.SIGKILL)
+        await at.until(lambda: at.status()["pid"] not in (None, program), "it was started again")
+        assert (await at.ready(restarts + 1))["ports"] == first["ports"]
+        failed = next(s.event for s in at.told("status")[before:] if s.event.data["state"] == "failed")
+        assert failed.data["reason"]["code"] == "run.signal"
+        program = at.status()["pid"]
 
-            agent = at.agent()
-            os.kill(agent, signal.SIGKILL)
-            await at.until(lambda: at.status("agent")["pid"] not in (None, agent), "a new agent is there")
-            assert at.agent() != agent
-            manager = at.pid("container_manager")
-            agent = at.agent()
-            os.kill(manager, signal.SIGKILL)
-            await at.until(
-                lambda: (found := process_of(at.directory, "container_manager")) and found.pid != manager,
-                "a new manager is there",
-            )
-            assert at.broker is not None
-            at.broker.kill()
-            at.broker.wait()
-            os.kill(program, signal.SIGKILL)
-            record = at.container() / RECORD
+        agent = at.agent()
+        os.kill(agent, signal.SIGKILL)
+        await at.until(lambda: at.status("agent")["pid"] not in (None, agent), "a new agent is there")
+        assert at.agent() != agent
+        manager = at.pid("container_manager")
+        agent = at.agent()
+        os.kill(manager, signal.SIGKILL)
+        await at.until(
+            lambda: (found := process_of(at.directory, "container_manager")) and found.pid != manager,
+            "a new manager is there",
+        )
+        assert at.broker is not None
+        at.broker.kill()
+        at.broker.wait()
+        os.kill(program, signal.SIGKILL)
+        record = at.container() / RECORD
 
-            def restarted() -> Any:
-                told = load_record(record.read_bytes())
-                return told is not None and told.process is not None and told.process["pid"] != program
+        def restarted() -> Any:
+            told = load_record(record.read_bytes())
+            return told is not None and told.process is not None and told.process["pid"] != program
 
-            await at.until(restarted, "it was started again without any broker")
-            assert at.agent() == agent
-
-    asyncio.run(main())
+        await at.until(restarted, "it was started again without any broker")
+        assert at.agent() == agent
 
 
-def test_what_the_manager_tells_on_the_disk_is_obeyed_at_a_poke_without_any_broker(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path) as at:
-            spec = await at.spec(WEB)
-            await at.assign(spec)
-            await at.ready()
-            program, agent = at.status()["pid"], at.agent()
-            assert at.bus is not None
-            assert at.broker is not None
-            at.broker.kill()
-            at.broker.wait()
-            data = to_data(Slot(node="n1", spec=str(spec.id), revision=1, desired="stopped"))
-            said = at.bus.emit(Draft(at.slot, data, version=2, to=("node/n1",), replaces=at.assigned))
-            assert said.signed is not None
-            keep(DiskFiles(str(at.container())), TOLD, said.signed, at.bus)
-            os.kill(agent, POKE)
-            await at.until(lambda: program not in pids(), "it was stopped")
-            assert at.agent() == agent
-
-    asyncio.run(main())
+@in_real_time
+async def test_what_the_manager_tells_on_the_disk_is_obeyed_at_a_poke_without_any_broker(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        spec = await at.spec(WEB)
+        await at.assign(spec)
+        await at.ready()
+        program, agent = at.status()["pid"], at.agent()
+        assert at.bus is not None
+        assert at.broker is not None
+        at.broker.kill()
+        at.broker.wait()
+        data = to_data(Slot(node="n1", spec=str(spec.id), revision=1, desired="stopped"))
+        said = at.bus.emit(Draft(at.slot, data, version=2, to=("node/n1",), replaces=at.assigned))
+        assert said.signed is not None
+        keep(DiskFiles(str(at.container())), TOLD, said.signed, at.bus)
+        os.kill(agent, POKE)
+        await at.until(lambda: program not in pids(), "it was stopped")
+        assert at.agent() == agent
 
 
-def test_a_slot_that_leaves_leaves_nothing_but_its_data(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path) as at:
-            spec = await at.spec(WEB)
-            await at.assign(spec)
-            await at.ready()
-            program, agent = at.status()["pid"], at.agent()
-            await at.assign(spec, 2, desired="gone", node=None)
-            await at.until(lambda: at.status("container")["state"] == "gone", "the container is gone")
-            assert at.status()["state"] == "gone"
-            assert not at.container().exists()
-            assert (at.node / "data" / "web" / "app" / "0").is_dir()
-            await at.until(lambda: not Path(f"/proc/{program}").exists(), "the program is gone")
-            await at.until(lambda: not Path(f"/proc/{agent}").exists(), "the agent is gone")
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_slot_that_leaves_leaves_nothing_but_its_data(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        spec = await at.spec(WEB)
+        await at.assign(spec)
+        await at.ready()
+        program, agent = at.status()["pid"], at.agent()
+        await at.assign(spec, 2, desired="gone", node=None)
+        await at.until(lambda: at.status("container")["state"] == "gone", "the container is gone")
+        assert at.status()["state"] == "gone"
+        assert not at.container().exists()
+        assert (at.node / "data" / "web" / "app" / "0").is_dir()
+        await at.until(lambda: not Path(f"/proc/{program}").exists(), "the program is gone")
+        await at.until(lambda: not Path(f"/proc/{agent}").exists(), "the agent is gone")
 
 
-def test_the_monitor_tells_what_the_node_is(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path) as at:
-            found = await at.until(
-                lambda: [s.event for s in at.heard if s.event.topic == "node/n1/attributes"], "attributes are told"
-            )
-            data = found[0].data
-            assert data["cpus"] >= 1
-            assert data["udp_port"] > 0
-            assert data["drivers"]["process"]["fence"] == "none"
-            assert found[0].source == "monitor/n1"
-
-    asyncio.run(main())
+@in_real_time
+async def test_the_monitor_tells_what_the_node_is(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        found = await at.until(
+            lambda: [s.event for s in at.heard if s.event.topic == "node/n1/attributes"], "attributes are told"
+        )
+        data = found[0].data
+        assert data["cpus"] >= 1
+        assert data["udp_port"] > 0
+        assert data["drivers"]["process"]["fence"] == "none"
+        assert found[0].source == "monitor/n1"
 
 
-def test_a_monitor_goes_where_the_realm_went_though_its_manager_stands_still(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path) as at:
-            await at.until(lambda: any(s.event.topic == "node/n1/attributes" for s in at.heard), "attributes are told")
-            monitor, manager = at.pid("node_monitor"), at.pid("container_manager")
-            os.kill(manager, signal.SIGSTOP)
-            assert at.broker is not None
-            at.broker.kill()
-            realm = at.home.realm()
-            set_realm(at.node, replace(realm, brokers=((f"127.0.0.1:{free_port('')}", realm.brokers[0][1]),)))
-            await at.until(lambda: not alive(monitor), "the monitor ends")
-            await at.until(lambda: process_of(at.directory, "node_monitor"), "there is another one")
-            os.kill(manager, signal.SIGCONT)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_monitor_goes_where_the_realm_went_though_its_manager_stands_still(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        await at.until(lambda: any(s.event.topic == "node/n1/attributes" for s in at.heard), "attributes are told")
+        monitor, manager = at.pid("node_monitor"), at.pid("container_manager")
+        os.kill(manager, signal.SIGSTOP)
+        assert at.broker is not None
+        at.broker.kill()
+        realm = at.home.realm()
+        set_realm(at.node, replace(realm, brokers=((f"127.0.0.1:{free_port('')}", realm.brokers[0][1]),)))
+        await at.until(lambda: not alive(monitor), "the monitor ends")
+        await at.until(lambda: process_of(at.directory, "node_monitor"), "there is another one")
+        os.kill(manager, signal.SIGCONT)
 
 
-def test_sigusr1_to_the_manager_ends_the_node_and_leaves_no_process(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with world(tmp_path) as at:
-            await at.assign(await at.spec(WEB))
-            await at.ready()
-            program, agent = at.status()["pid"], at.agent()
-            manager, monitor, spawner = (at.pid(one) for one in ("container_manager", "node_monitor", "spawner"))
-            os.kill(manager, signal.SIGUSR1)
-            for pid, what in (
-                (program, "program"),
-                (agent, "agent"),
-                (manager, "manager"),
-                (monitor, "monitor"),
-                (spawner, "spawner"),
-            ):
-                await at.until(lambda pid=pid: not alive(pid), f"the {what} is gone")
-            assert started_here(at) == []
-            assert at.status()["state"] == "stopped"
-
-    asyncio.run(main())
+@in_real_time
+async def test_sigusr1_to_the_manager_ends_the_node_and_leaves_no_process(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        await at.assign(await at.spec(WEB))
+        await at.ready()
+        program, agent = at.status()["pid"], at.agent()
+        manager, monitor, spawner = (at.pid(one) for one in ("container_manager", "node_monitor", "spawner"))
+        os.kill(manager, signal.SIGUSR1)
+        for pid, what in (
+            (program, "program"),
+            (agent, "agent"),
+            (manager, "manager"),
+            (monitor, "monitor"),
+            (spawner, "spawner"),
+        ):
+            await at.until(lambda pid=pid: not alive(pid), f"the {what} is gone")
+        assert started_here(at) == []
+        assert at.status()["state"] == "stopped"
 
 
 def alive(pid: int) -> bool:

@@ -24,6 +24,7 @@ from dsmt.operations.local.making import init
 from dsmt.programs.configuration import write_config
 from dsmt.system.records import process_of
 from dsmt.system.removing import mounted_in
+from tests.loops import in_real_time
 from tests.real.bystander import NODES, beside
 from tests.real.fleet import Fleet, end, processes_of, redis_spec
 from tests.real.seat import dsmt
@@ -246,31 +247,29 @@ def test_a_port_in_use_is_told_with_its_holder_and_taken_when_it_is_free(shared,
     beside(shared, scenario)
 
 
-def test_a_broker_whose_port_is_taken_says_so_at_once_and_leaves_nothing(tmp_path):
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            held.listen()
-            port = held.getsockname()[1]
-            holder = f"pid {os.getpid()} "
-            error = (await dsmt(home.root, "up", "--port", str(port), "--detach", "--json", code=1)).error
-            assert error["code"] == "start.port_in_use"
-            assert f"cannot listen on 127.0.0.1:{port}: port {port} is held by {holder}" in error["message"]
-            assert "--port" in error["next"]
-            assert not home.exists  # nothing was made that could never be used
-            init(home, name="test", listen=f"127.0.0.1:{port}")
-            for command in (["up", "--detach"], ["up"], ["broker", "run"]):
-                said = await dsmt(home.root, *command, code=1)
-                assert f"broker b1 cannot listen on 127.0.0.1:{port}: port {port} is held by {holder}" in said.err
-                assert "Next: " in said.err
-                assert processes_of(home.root) == {}
-        try:
-            await dsmt(home.root, "up", "--detach")
-        finally:
-            await end(home)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_broker_whose_port_is_taken_says_so_at_once_and_leaves_nothing(tmp_path):
+    home = Home(tmp_path / "home")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        holder = f"pid {os.getpid()} "
+        error = (await dsmt(home.root, "up", "--port", str(port), "--detach", "--json", code=1)).error
+        assert error["code"] == "start.port_in_use"
+        assert f"cannot listen on 127.0.0.1:{port}: port {port} is held by {holder}" in error["message"]
+        assert "--port" in error["next"]
+        assert not home.exists  # nothing was made that could never be used
+        init(home, name="test", listen=f"127.0.0.1:{port}")
+        for command in (["up", "--detach"], ["up"], ["broker", "run"]):
+            said = await dsmt(home.root, *command, code=1)
+            assert f"broker b1 cannot listen on 127.0.0.1:{port}: port {port} is held by {holder}" in said.err
+            assert "Next: " in said.err
+            assert processes_of(home.root) == {}
+    try:
+        await dsmt(home.root, "up", "--detach")
+    finally:
+        await end(home)
 
 
 # --- what programs leave ------------------------------------------------------------------------------------------------

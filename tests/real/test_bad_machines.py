@@ -21,6 +21,7 @@ from dsmt.operations.local.home import Home
 from dsmt.operations.local.making import ensure_node
 from dsmt.ports.bus import Draft
 from tests import warm
+from tests.loops import in_real_time
 from tests.real.fleet import Fleet, attached, eventually, fleet, processes_of, redis_spec
 from tests.real.seat import dsmt, start
 from tests.waiting import told
@@ -122,91 +123,85 @@ def write_big(directory: Path) -> Path:
     return directory / "big.yaml"
 
 
-def test_a_nodes_full_disk_is_told_with_what_is_needed_harms_no_other_service_and_is_over_when_there_is_room(tmp_path):
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        node = home.part("nodes", "n1")
-        async with small_disk(node, "64m") as small, fleet_on(home, small) as made:
-            small.fill(spare=6 * MIB)
-            await dsmt(home.root, "apply", str(write_big(tmp_path)))
+@in_real_time
+async def test_a_nodes_full_disk_is_told_with_what_is_needed_harms_no_other_service_and_is_over_when_there_is_room(tmp_path):
+    home = Home(tmp_path / "home")
+    node = home.part("nodes", "n1")
+    async with small_disk(node, "64m") as small, fleet_on(home, small) as made:
+        small.fill(spare=6 * MIB)
+        await dsmt(home.root, "apply", str(write_big(tmp_path)))
 
-            def told() -> bool:
-                service = made.watch.view.services.get("big")
-                slots = () if service is None else service.slots.values()
-                said = [held for slot in slots for i in slot.instances.values() for held in i.statuses]
-                return any(h.record.reason is not None and h.record.reason.code == "fetch.no_space" for h in said)
+        def told() -> bool:
+            service = made.watch.view.services.get("big")
+            slots = () if service is None else service.slots.values()
+            said = [held for slot in slots for i in slot.instances.values() for held in i.statuses]
+            return any(h.record.reason is not None and h.record.reason.code == "fetch.no_space" for h in said)
 
-            await made.watch.until("fetch.no_space", told, 60)
-            (row,) = (await dsmt(home.root, "ps", "big", "--json")).json
-            reason = row["reason"]
-            assert reason["code"] == "fetch.no_space"
-            assert f" free on n1 {node}" in reason["message"]
-            need, _, _ = reason["message"].partition(" MiB needed, ")
-            assert float(need) >= 5  # it was taken in as far as it fitted
-            assert (reason["next"], reason["who"]) == ("free space there", "you")
-            small.fill()  # now not even a record can be written
-            await restarted(made, "bystander")
-            small.free()
-            await made.ready("big", 1)
-            await restarted(made, "bystander")
-
-    asyncio.run(main())
+        await made.watch.until("fetch.no_space", told, 60)
+        (row,) = (await dsmt(home.root, "ps", "big", "--json")).json
+        reason = row["reason"]
+        assert reason["code"] == "fetch.no_space"
+        assert f" free on n1 {node}" in reason["message"]
+        need, _, _ = reason["message"].partition(" MiB needed, ")
+        assert float(need) >= 5  # it was taken in as far as it fitted
+        assert (reason["next"], reason["who"]) == ("free space there", "you")
+        small.fill()  # now not even a record can be written
+        await restarted(made, "bystander")
+        small.free()
+        await made.ready("big", 1)
+        await restarted(made, "bystander")
 
 
-def test_a_node_on_whose_disk_no_directory_can_be_made_says_so_and_goes_on_when_one_can(tmp_path):
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        async with small_disk(home.part("nodes", "n1"), "64m,nr_inodes=2000") as small, fleet_on(home, small) as made:
-            record = small.path / "run/container_manager.json"
-            manager = record.read_bytes()
-            taken = small.path / "taken"
-            taken.mkdir()
-            with suppress(OSError):
-                for number in range(2000):
-                    (taken / str(number)).touch()
-            await made.apply(redis_spec(1))
+@in_real_time
+async def test_a_node_on_whose_disk_no_directory_can_be_made_says_so_and_goes_on_when_one_can(tmp_path):
+    home = Home(tmp_path / "home")
+    async with small_disk(home.part("nodes", "n1"), "64m,nr_inodes=2000") as small, fleet_on(home, small) as made:
+        record = small.path / "run/container_manager.json"
+        manager = record.read_bytes()
+        taken = small.path / "taken"
+        taken.mkdir()
+        with suppress(OSError):
+            for number in range(2000):
+                (taken / str(number)).touch()
+        await made.apply(redis_spec(1))
 
-            def told() -> bool:
-                slots = made.watch.view.services["store"].slots.values()
-                said = [held for slot in slots for i in slot.instances.values() for held in i.statuses]
-                return any(h.record.reason is not None and "no inode free" in h.record.reason.message for h in said)
+        def told() -> bool:
+            slots = made.watch.view.services["store"].slots.values()
+            said = [held for slot in slots for i in slot.instances.values() for held in i.statuses]
+            return any(h.record.reason is not None and "no inode free" in h.record.reason.message for h in said)
 
-            await made.watch.until("no inode free", told, 60)
-            assert record.read_bytes() == manager, "it has not ended for that"
-            await restarted(made, "bystander")
-            shutil.rmtree(taken)
-            await made.ready("store", 1)
-
-    asyncio.run(main())
+        await made.watch.until("no inode free", told, 60)
+        assert record.read_bytes() == manager, "it has not ended for that"
+        await restarted(made, "bystander")
+        shutil.rmtree(taken)
+        await made.ready("store", 1)
 
 
-def test_a_brokers_full_disk_acknowledges_nothing_that_it_cannot_keep_and_everything_once_it_can(tmp_path):
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        async with small_disk(home.part("brokers", "b1"), "16m") as small, fleet_on(home, small) as made:
-            await asyncio.gather(*(made.say() for _ in range(100)))
-            small.fill()
-            emissions = [made.connection.bus.emit(Draft("user/test/waits", {"n": n})) for n in range(200)]
-            waiting = asyncio.gather(*(emission.acknowledged() for emission in emissions))
-            error = (await dsmt(home.root, "publish", "user/test/refused", "1", "--json", code=4)).error
-            assert error["code"] == "store.full"
-            assert "the store of broker/b1 is full" in error["message"]
-            assert error["next"] == "free space on its disk"
-            assert not waiting.done()
-            (pid,) = made.pids("bystander").values()
-            os.kill(pid, signal.SIGKILL)  # repair of what runs needs no broker
-            await eventually(
-                "another redis", lambda: [p for p, t in processes_of(home.root).items() if "redis" in t and p != pid]
-            )
-            small.free()
-            await asyncio.wait_for(waiting, 60)
-            made.acknowledged += [emission.id for emission in emissions if emission.id is not None]
-            assert len(made.acknowledged) == 300
-            assert await made.missing() == []
-            await made.ready("bystander", 1, but=lambda i: i.application is None or i.application.record.pid == pid)
-            await restarted(made, "bystander")
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_brokers_full_disk_acknowledges_nothing_that_it_cannot_keep_and_everything_once_it_can(tmp_path):
+    home = Home(tmp_path / "home")
+    async with small_disk(home.part("brokers", "b1"), "16m") as small, fleet_on(home, small) as made:
+        await asyncio.gather(*(made.say() for _ in range(100)))
+        small.fill()
+        emissions = [made.connection.bus.emit(Draft("user/test/waits", {"n": n})) for n in range(200)]
+        waiting = asyncio.gather(*(emission.acknowledged() for emission in emissions))
+        error = (await dsmt(home.root, "publish", "user/test/refused", "1", "--json", code=4)).error
+        assert error["code"] == "store.full"
+        assert "the store of broker/b1 is full" in error["message"]
+        assert error["next"] == "free space on its disk"
+        assert not waiting.done()
+        (pid,) = made.pids("bystander").values()
+        os.kill(pid, signal.SIGKILL)  # repair of what runs needs no broker
+        await eventually(
+            "another redis", lambda: [p for p, t in processes_of(home.root).items() if "redis" in t and p != pid]
+        )
+        small.free()
+        await asyncio.wait_for(waiting, 60)
+        made.acknowledged += [emission.id for emission in emissions if emission.id is not None]
+        assert len(made.acknowledged) == 300
+        assert await made.missing() == []
+        await made.ready("bystander", 1, but=lambda i: i.application is None or i.application.record.pid == pid)
+        await restarted(made, "bystander")
 
 
 async def status_is(home: Home, state: str, patience_s: float) -> list[dict[str, str]]:
@@ -220,29 +215,27 @@ async def status_is(home: Home, state: str, patience_s: float) -> list[dict[str,
     return found
 
 
-def test_an_operator_sees_all_that_there_is_while_a_brokers_disk_is_full(tmp_path):
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        broker = home.part("brokers", "b1")
-        async with small_disk(broker, "8m") as small, fleet_on(home, small) as made:
-            small.fill()
-            emissions = [made.connection.bus.emit(Draft("user/test/waits", {"n": n})) for n in range(200)]
-            error = (await dsmt(home.root, "publish", "user/test/refused", "1", "--json", code=4)).error
-            assert error["code"] == "store.full"
-            assert [row["service"] for row in (await dsmt(home.root, "ps", "--json")).json] == ["bystander"]
-            for command in (["status"], ["why", "bystander"], ["get", "bystander"], ["nodes"], ["history", "bystander"]):
-                await dsmt(home.root, *command)
-            told = await dsmt(home.root, "tail", "--since", "1h", "--no-follow")
-            assert "bystander" in told.out
-            alerts = await status_is(home, "degraded", 10)  # of 30 until all that it holds counts as old
-            assert ("broker/b1", "broker.silent") in [(one["target"], one["code"]) for one in alerts]
-            (full,) = (await dsmt(home.root, "brokers", "--json")).json
-            assert full["fault"] == "the store of broker/b1 is full: free space on its disk"
-            small.free()
-            await asyncio.wait_for(asyncio.gather(*(emission.acknowledged() for emission in emissions)), 60)
-            await status_is(home, "ok", 60)
-
-    asyncio.run(main())
+@in_real_time
+async def test_an_operator_sees_all_that_there_is_while_a_brokers_disk_is_full(tmp_path):
+    home = Home(tmp_path / "home")
+    broker = home.part("brokers", "b1")
+    async with small_disk(broker, "8m") as small, fleet_on(home, small) as made:
+        small.fill()
+        emissions = [made.connection.bus.emit(Draft("user/test/waits", {"n": n})) for n in range(200)]
+        error = (await dsmt(home.root, "publish", "user/test/refused", "1", "--json", code=4)).error
+        assert error["code"] == "store.full"
+        assert [row["service"] for row in (await dsmt(home.root, "ps", "--json")).json] == ["bystander"]
+        for command in (["status"], ["why", "bystander"], ["get", "bystander"], ["nodes"], ["history", "bystander"]):
+            await dsmt(home.root, *command)
+        told = await dsmt(home.root, "tail", "--since", "1h", "--no-follow")
+        assert "bystander" in told.out
+        alerts = await status_is(home, "degraded", 10)  # of 30 until all that it holds counts as old
+        assert ("broker/b1", "broker.silent") in [(one["target"], one["code"]) for one in alerts]
+        (full,) = (await dsmt(home.root, "brokers", "--json")).json
+        assert full["fault"] == "the store of broker/b1 is full: free space on its disk"
+        small.free()
+        await asyncio.wait_for(asyncio.gather(*(emission.acknowledged() for emission in emissions)), 60)
+        await status_is(home, "ok", 60)
 
 
 # --- clocks -------------------------------------------------------------------------------------------------------------
@@ -279,44 +272,40 @@ async def running_nodes(home: Home) -> AsyncIterator[None]:
             await asyncio.wait_for(process.communicate(), 30)
 
 
-def test_down_ends_all_of_a_home_whose_disk_has_become_read_only(tmp_path):
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        keeper = home.root / "keeper"
-        bound = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"'
-        async with small_disk(keeper, "4m") as small, fleet_on(home, small):  # which ends it, and nothing may be left
-            closing = await asyncio.create_subprocess_exec(*small.within, "sh", "-c", bound, "sh", str(keeper))
-            assert await closing.wait() == 0
-            await dsmt(home.root, "up", "--detach", within=small.within)  # it is up, and nothing is to be written
-            error = (await dsmt(home.root, "upgrade", "--json", within=small.within, code=4)).error
-            assert "read-only file system" in error["message"]
-
-    asyncio.run(main())
+@in_real_time
+async def test_down_ends_all_of_a_home_whose_disk_has_become_read_only(tmp_path):
+    home = Home(tmp_path / "home")
+    keeper = home.root / "keeper"
+    bound = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"'
+    async with small_disk(keeper, "4m") as small, fleet_on(home, small):  # which ends it, and nothing may be left
+        closing = await asyncio.create_subprocess_exec(*small.within, "sh", "-c", bound, "sh", str(keeper))
+        assert await closing.wait() == 0
+        await dsmt(home.root, "up", "--detach", within=small.within)  # it is up, and nothing is to be written
+        error = (await dsmt(home.root, "upgrade", "--json", within=small.within, code=4)).error
+        assert "read-only file system" in error["message"]
 
 
-def test_nodes_with_wrong_wall_clocks_go_on_by_realm_time_and_say_so(tmp_path):
-    async def main() -> None:
-        async with fleet(tmp_path, nodes=1) as made, running_nodes(made.home):
-            nodes = made.watch.view.nodes
-            await made.watch.until(
-                "three nodes", lambda: {n for n in nodes if nodes[n].attributes is not None} >= {"n1", *CLOCKS}, 60
-            )
-            await made.apply(redis_spec(3))
-            await made.ready("store", 3)
-            before = made.pids("store")
-            assert {node for _, _, node in before} == {"n1", *CLOCKS}
-            for node in CLOCKS:  # who is restarted speaks before it knows realm time
-                for program in ("container_manager", "node_monitor"):
-                    identity = made.record("nodes", node, program)
-                    os.kill(identity.pid, signal.SIGKILL)
-                    await made.replaced("nodes", node, program, identity)
-            assert made.pids("store") == before
-            for pid in before.values():
-                os.kill(pid, signal.SIGKILL)
-            await made.ready("store", 3, but=lambda i: i.application is None or i.application.record.pid in before.values())
-            await _check_clocks(made)
-
-    asyncio.run(main())
+@in_real_time
+async def test_nodes_with_wrong_wall_clocks_go_on_by_realm_time_and_say_so(tmp_path):
+    async with fleet(tmp_path, nodes=1) as made, running_nodes(made.home):
+        nodes = made.watch.view.nodes
+        await made.watch.until(
+            "three nodes", lambda: {n for n in nodes if nodes[n].attributes is not None} >= {"n1", *CLOCKS}, 60
+        )
+        await made.apply(redis_spec(3))
+        await made.ready("store", 3)
+        before = made.pids("store")
+        assert {node for _, _, node in before} == {"n1", *CLOCKS}
+        for node in CLOCKS:  # who is restarted speaks before it knows realm time
+            for program in ("container_manager", "node_monitor"):
+                identity = made.record("nodes", node, program)
+                os.kill(identity.pid, signal.SIGKILL)
+                await made.replaced("nodes", node, program, identity)
+        assert made.pids("store") == before
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        await made.ready("store", 3, but=lambda i: i.application is None or i.application.record.pid in before.values())
+        await _check_clocks(made)
 
 
 async def _check_clocks(made: Fleet) -> None:

@@ -24,6 +24,7 @@ from dsmt.operations.write.node_control import set_mode
 from dsmt.ports.bus import Bus
 from dsmt.system.procfs import handles, identity_of, is_alive
 from dsmt.view import View
+from tests.loops import in_real_time
 from tests.real.fleet import ENGINE, Fleet, eventually, fleet, processes_of, redis_spec
 from tests.real.redis_realm import redis_processes, run, settled
 from tests.real.seat import dsmt
@@ -215,38 +216,35 @@ async def command(made: Fleet) -> AsyncIterator[Bus]:
 
 
 @of_a_broker
-def test_what_operators_decided_outlives_the_brokers_store(tmp_path):
+@in_real_time
+async def test_what_operators_decided_outlives_the_brokers_store(tmp_path):
     """The store alone is lost: the birth record is still there, and names another one."""
-
-    async def main() -> None:
-        async with fleet(tmp_path) as made:
-            await made.apply(redis_spec(2))
-            await made.apply(redis_spec(1, "old"))
-            await made.ready("store", 2)
-            await made.ready("old", 1)
-            spare = ({"n1", "n2", "n3"} - {node for _, _, node in made.pids("store")}).pop()
-            async with command(made) as bus:
-                await controlling.stop(bus, Target("store", "kv", 0), by="test", reason="maintenance")
-            async with command(made) as bus:
-                await set_mode(bus, spare, "excluded", by="test", reason="broken")
-            async with command(made) as bus:
-                await removing.remove(bus, "old", by="test", reason="enough")
-            await made.watch.until("the removal's end", lambda: made.watch.view.winner("tombstone/service/old"), 60)
-            await eventually("one process", lambda: len(redis_processes(made)) == 1 and len(made.pids("store")) == 1)
-            kept, before = decided(made.watch.view), made.pids("store")
-            await lose(made, "store.db*")
-            assert (made.home.part("brokers", "b1") / "birth").exists()
-            async with command(made) as bus, watching(bus) as anew:
-                await anew.until("all that was decided", lambda: decided(anew.view).items() >= kept.items(), 60)
-                await made.apply(redis_spec(1, "next"))
-                await made.ready("next", 1)  # decisions go on
-                assert decided(anew.view).items() >= kept.items(), "and none was taken again"
-                assert "service/old/spec" not in decided(anew.view)
-            assert made.pids("store") == before
-            assert sorted(redis_processes(made)) == sorted({**before, **made.pids("next")}.values())
-            assert spare not in {node for _, _, node in made.pids("next")}
-
-    asyncio.run(main())
+    async with fleet(tmp_path) as made:
+        await made.apply(redis_spec(2))
+        await made.apply(redis_spec(1, "old"))
+        await made.ready("store", 2)
+        await made.ready("old", 1)
+        spare = ({"n1", "n2", "n3"} - {node for _, _, node in made.pids("store")}).pop()
+        async with command(made) as bus:
+            await controlling.stop(bus, Target("store", "kv", 0), by="test", reason="maintenance")
+        async with command(made) as bus:
+            await set_mode(bus, spare, "excluded", by="test", reason="broken")
+        async with command(made) as bus:
+            await removing.remove(bus, "old", by="test", reason="enough")
+        await made.watch.until("the removal's end", lambda: made.watch.view.winner("tombstone/service/old"), 60)
+        await eventually("one process", lambda: len(redis_processes(made)) == 1 and len(made.pids("store")) == 1)
+        kept, before = decided(made.watch.view), made.pids("store")
+        await lose(made, "store.db*")
+        assert (made.home.part("brokers", "b1") / "birth").exists()
+        async with command(made) as bus, watching(bus) as anew:
+            await anew.until("all that was decided", lambda: decided(anew.view).items() >= kept.items(), 60)
+            await made.apply(redis_spec(1, "next"))
+            await made.ready("next", 1)  # decisions go on
+            assert decided(anew.view).items() >= kept.items(), "and none was taken again"
+            assert "service/old/spec" not in decided(anew.view)
+        assert made.pids("store") == before
+        assert sorted(redis_processes(made)) == sorted({**before, **made.pids("next")}.values())
+        assert spare not in {node for _, _, node in made.pids("next")}
 
 
 def decided(view: View) -> dict[str, EventId]:
@@ -255,24 +253,22 @@ def decided(view: View) -> dict[str, EventId]:
 
 
 @of_a_broker
-def test_a_broker_that_comes_up_empty_stops_nothing_and_learns_everything_from_the_nodes(tmp_path):
-    async def main() -> None:
-        async with fleet(tmp_path) as made:
-            await made.apply(redis_spec(2))
-            await made.ready("store", 2)
-            before = made.pids("store")
-            await lose(made, "store.db*", "birth")
-            async with connect(made.home.operator(), made.home.realm(), patience_s=60) as other, watching(other.bus) as anew:
-                offered = ["service/store/spec", "service/store/slot/kv/0", "service/store/slot/kv/1"]
-                await anew.until("the nodes' offers", lambda: all(anew.view.winner(topic) for topic in offered), 60)
-            pid = next(iter(before.values()))
-            assert {p for p in before.values() if identity_of(p)} == set(before.values())
-            os.kill(pid, signal.SIGKILL)
-            await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)
-            assert set(made.pids("store")) == set(before)
-            await settled(made)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_broker_that_comes_up_empty_stops_nothing_and_learns_everything_from_the_nodes(tmp_path):
+    async with fleet(tmp_path) as made:
+        await made.apply(redis_spec(2))
+        await made.ready("store", 2)
+        before = made.pids("store")
+        await lose(made, "store.db*", "birth")
+        async with connect(made.home.operator(), made.home.realm(), patience_s=60) as other, watching(other.bus) as anew:
+            offered = ["service/store/spec", "service/store/slot/kv/0", "service/store/slot/kv/1"]
+            await anew.until("the nodes' offers", lambda: all(anew.view.winner(topic) for topic in offered), 60)
+        pid = next(iter(before.values()))
+        assert {p for p in before.values() if identity_of(p)} == set(before.values())
+        os.kill(pid, signal.SIGKILL)
+        await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)
+        assert set(made.pids("store")) == set(before)
+        await settled(made)
 
 
 FORKING = """

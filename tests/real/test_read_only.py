@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.operations.local.home import Home
+from tests.loops import in_real_time
 from tests.real.fleet import Fleet, eventually, processes_of
 from tests.real.seat import dsmt
 from tests.real.test_bad_machines import Small, fleet_on, small_disk
@@ -46,23 +47,21 @@ async def _whole(made: Fleet, small: Small) -> None:
         assert len(of(home, title)) == (2 if "controller" in title else 1), title
 
 
-def test_who_is_begun_while_a_disk_is_read_only_runs_once_when_it_is_writable_again_and_ends(
+@in_real_time
+async def test_who_is_begun_while_a_disk_is_read_only_runs_once_when_it_is_writable_again_and_ends(
     tmp_path: Path,
 ) -> None:
-    async def main() -> None:
-        home = Home(tmp_path / "home")
-        async with (
-            small_disk(tmp_path / "disk", "1m") as small,
-            fleet_on(home, small) as made,
-        ):
-            bound = await asyncio.create_subprocess_exec(*small.within, "mount", "--bind", str(home.root), str(home.root))
-            assert await bound.wait() == 0
-            await mounted(small, home, "ro")
-            await killed(home, f"dsmt-controller {home.part('controllers', 'c1')}")
-            await killed(home, "dsmt-container_manager")
-            (keeper,) = [pid for pid, title in processes_of(home.root).items() if "dsmt.programs.keeper" in title]
-            os.kill(keeper, signal.SIGKILL)
-            await mounted(small, home, "rw")
-            await _whole(made, small)  # whereupon `fleet_on` ends it, and nothing may be left
-
-    asyncio.run(main())
+    home = Home(tmp_path / "home")
+    async with (
+        small_disk(tmp_path / "disk", "1m") as small,
+        fleet_on(home, small) as made,
+    ):
+        bound = await asyncio.create_subprocess_exec(*small.within, "mount", "--bind", str(home.root), str(home.root))
+        assert await bound.wait() == 0
+        await mounted(small, home, "ro")
+        await killed(home, f"dsmt-controller {home.part('controllers', 'c1')}")
+        await killed(home, "dsmt-container_manager")
+        (keeper,) = [pid for pid, title in processes_of(home.root).items() if "dsmt.programs.keeper" in title]
+        os.kill(keeper, signal.SIGKILL)
+        await mounted(small, home, "rw")
+        await _whole(made, small)  # whereupon `fleet_on` ends it, and nothing may be left

@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from tests.loops import in_real_time
 from tests.real.applied import applied, rows
 from tests.real.fleet import fleet
 from tests.real.seat import dsmt
@@ -38,38 +39,36 @@ async def redis(port: int, *words: str) -> str:
     return out.decode().strip()
 
 
-def test_redis_has_its_keys_again_after_a_crash_and_leaves_them_behind_only_by_an_operators_word(tmp_path):
-    async def main() -> None:
-        async with fleet(tmp_path) as made:
-            path = tmp_path / "redis.yaml"
-            path.write_text(REDIS)
-            await applied(made, path)
-            before = await rows(made, "store")
-            assert len({row["node"] for row in before.values()}) == 3
-            for name, row in before.items():
-                assert await redis(row["ports"]["redis"], "SET", "who", name) == "OK"
-            crashed, lost, bystander = before
-            os.kill(before[crashed]["pid"], signal.SIGKILL)
-            await made.ready(
-                "store", 3, but=lambda i: i.application is None or i.application.record.pid == before[crashed]["pid"]
-            )
-            after = await rows(made, "store")
-            assert after[crashed]["ports"] == before[crashed]["ports"]
-            assert (after[crashed]["restarts"], after[crashed]["last_exit"]["signal"]) == (1, "SIGKILL")
-            assert await redis(after[crashed]["ports"]["redis"], "GET", "who") == crashed
-            node = before[lost]["node"]
-            await made.kill_node(node)
-            async with asyncio.timeout(30):
-                while "its data is on" not in json.dumps((await rows(made, "store"))[lost]):
-                    pass  # each look asks the bus anew
-            await dsmt(made.home.root, "move", lost, "--accept-data-loss", "--wait=30s")
-            moved = (await rows(made, "store"))[lost]
-            assert moved["node"] not in (None, node)
-            assert await redis(moved["ports"]["redis"], "GET", "who") == ""  # a data directory stays on its node
-            assert await redis(moved["ports"]["redis"], "SET", "who", "anew") == "OK"
-            assert await redis(moved["ports"]["redis"], "GET", "who") == "anew"
-            kept = (await rows(made, "store"))[bystander]
-            assert (kept["pid"], kept["restarts"]) == (before[bystander]["pid"], 0)
-            assert await redis(kept["ports"]["redis"], "GET", "who") == bystander
-
-    asyncio.run(main())
+@in_real_time
+async def test_redis_has_its_keys_again_after_a_crash_and_leaves_them_behind_only_by_an_operators_word(tmp_path):
+    async with fleet(tmp_path) as made:
+        path = tmp_path / "redis.yaml"
+        path.write_text(REDIS)
+        await applied(made, path)
+        before = await rows(made, "store")
+        assert len({row["node"] for row in before.values()}) == 3
+        for name, row in before.items():
+            assert await redis(row["ports"]["redis"], "SET", "who", name) == "OK"
+        crashed, lost, bystander = before
+        os.kill(before[crashed]["pid"], signal.SIGKILL)
+        await made.ready(
+            "store", 3, but=lambda i: i.application is None or i.application.record.pid == before[crashed]["pid"]
+        )
+        after = await rows(made, "store")
+        assert after[crashed]["ports"] == before[crashed]["ports"]
+        assert (after[crashed]["restarts"], after[crashed]["last_exit"]["signal"]) == (1, "SIGKILL")
+        assert await redis(after[crashed]["ports"]["redis"], "GET", "who") == crashed
+        node = before[lost]["node"]
+        await made.kill_node(node)
+        async with asyncio.timeout(30):
+            while "its data is on" not in json.dumps((await rows(made, "store"))[lost]):
+                pass  # each look asks the bus anew
+        await dsmt(made.home.root, "move", lost, "--accept-data-loss", "--wait=30s")
+        moved = (await rows(made, "store"))[lost]
+        assert moved["node"] not in (None, node)
+        assert await redis(moved["ports"]["redis"], "GET", "who") == ""  # a data directory stays on its node
+        assert await redis(moved["ports"]["redis"], "SET", "who", "anew") == "OK"
+        assert await redis(moved["ports"]["redis"], "GET", "who") == "anew"
+        kept = (await rows(made, "store"))[bystander]
+        assert (kept["pid"], kept["restarts"]) == (before[bystander]["pid"], 0)
+        assert await redis(kept["ports"]["redis"], "GET", "who") == bystander

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from dsmt.operations.local.parts import Parts
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, roots_in
 from dsmt.system.procfs import is_alive, send_signal
+from tests.loops import in_real_time
 from tests.real.fleet import Fleet, fleet, gone
 from tests.real.homes import run
 from tests.real.seat import dsmt
@@ -38,28 +38,24 @@ def send(number: int, identities: Iterable[ProcessIdentity]) -> None:
 
 
 @pytest.mark.parametrize("agent_gets", [signal.SIGSTOP, signal.SIGKILL])
-def test_what_runs_of_a_container_that_its_program_has_removed_has_ended_before_it_is_said_to_be_gone(
+@in_real_time
+async def test_what_runs_of_a_container_that_its_program_has_removed_has_ended_before_it_is_said_to_be_gone(
     tmp_path: Path, agent_gets: int
 ) -> None:
-    async def main() -> None:
-        async with fleet(tmp_path, nodes=1, controllers=1) as made:
-            container, agent, program = await running(made.home, "web")
-            manager = made.record("nodes", "n1", "container_manager")
-            send_signal(manager, signal.SIGSTOP)
-            send_signal(agent, agent_gets)
-            shutil.rmtree(container.parents[1])
-            await dsmt(made.home.root, "remove", "web", "--yes")
-            await made.watch.until("the word that it is to be gone", lambda: _is_to_be_gone(made), 30)
-            assert is_alive(program)
-            send_signal(manager, signal.SIGKILL)
-            assert await made.watch.until(
-                "its end", lambda: _is_gone(made) and [is_alive(program), is_alive(agent)], 30
-            ) == [
-                False,
-                False,
-            ]
-
-    asyncio.run(main())
+    async with fleet(tmp_path, nodes=1, controllers=1) as made:
+        container, agent, program = await running(made.home, "web")
+        manager = made.record("nodes", "n1", "container_manager")
+        send_signal(manager, signal.SIGSTOP)
+        send_signal(agent, agent_gets)
+        shutil.rmtree(container.parents[1])
+        await dsmt(made.home.root, "remove", "web", "--yes")
+        await made.watch.until("the word that it is to be gone", lambda: _is_to_be_gone(made), 30)
+        assert is_alive(program)
+        send_signal(manager, signal.SIGKILL)
+        assert await made.watch.until("its end", lambda: _is_gone(made) and [is_alive(program), is_alive(agent)], 30) == [
+            False,
+            False,
+        ]
 
 
 def _is_to_be_gone(made: Fleet) -> bool:

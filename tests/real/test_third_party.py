@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from dsmt.system.procfs import identity_of
+from tests.loops import in_real_time
 from tests.real.applied import applied, rows
 from tests.real.fleet import Fleet, eventually, fleet, processes_of
 from tests.real.seat import Said, dsmt
@@ -185,23 +186,21 @@ async def using(made: Fleet, service: str) -> AsyncIterator[Client]:
         task.result()
 
 
-def test_a_wheel_is_installed_configured_and_given_all_that_its_file_says(tmp_path, wheels):
-    async def main() -> None:
-        async with fleet(tmp_path) as made:
-            home, path = made.home.root, write_greet(tmp_path, wheels["1.0"], 3)
-            plan = (await dsmt(home, "plan", str(path), "--json")).json
-            assert (len(plan["steps"]), plan["unplaced"], plan["base_revision"]) == (3, [], 0), plan
-            assert {step["node"] for step in plan["steps"]} == {"n1", "n2", "n3"}
-            assert (await dsmt(home, "ps", "--json")).json == []  # a plan changes nothing
-            await applied(made, path, "--plan", plan["id"], "--reason", "first release")
-            found = await rows(made, "greet")
-            assert {name: row["node"] for name, row in found.items()} == {s["instance"]: s["node"] for s in plan["steps"]}
-            for row in found.values():
-                _check_greeting(await get(row["ports"]["http"]), row)
-            await _check_questions(home, found)
-            await _crash(made, found["greet/app/1"])
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_wheel_is_installed_configured_and_given_all_that_its_file_says(tmp_path, wheels):
+    async with fleet(tmp_path) as made:
+        home, path = made.home.root, write_greet(tmp_path, wheels["1.0"], 3)
+        plan = (await dsmt(home, "plan", str(path), "--json")).json
+        assert (len(plan["steps"]), plan["unplaced"], plan["base_revision"]) == (3, [], 0), plan
+        assert {step["node"] for step in plan["steps"]} == {"n1", "n2", "n3"}
+        assert (await dsmt(home, "ps", "--json")).json == []  # a plan changes nothing
+        await applied(made, path, "--plan", plan["id"], "--reason", "first release")
+        found = await rows(made, "greet")
+        assert {name: row["node"] for name, row in found.items()} == {s["instance"]: s["node"] for s in plan["steps"]}
+        for row in found.values():
+            _check_greeting(await get(row["ports"]["http"]), row)
+        await _check_questions(home, found)
+        await _crash(made, found["greet/app/1"])
 
 
 def _check_greeting(told: dict[str, Any], row: dict[str, Any]) -> None:
@@ -259,36 +258,34 @@ async def _crash(made: Fleet, row: dict[str, Any]) -> None:
     assert "asked to crash" in previous.out
 
 
-def test_a_new_wheel_rolls_out_and_operators_act_without_the_service_ever_being_lost(tmp_path, wheels):
-    async def main() -> None:
-        async with fleet(tmp_path) as made:
-            home, path = made.home.root, write_greet(tmp_path, wheels["1.0"], 2)
-            await applied(made, path)
-            before = await rows(made, "greet")
-            assert (await dsmt(home, "diff", str(path), "--exit-code", "--json")).json["changes"] == []
-            edit(path, str(wheels["1.0"]), str(wheels["2.0"]))
-            await dsmt(home, "diff", str(path), "--exit-code", code=6)
-            async with using(made, "greet") as client:
-                said = await applied(made, path)
-                after = await rows(made, "greet")
-                assert said["revision"] == 2
-                assert {row["revision"] for row in after.values()} == {2}
-                await _restart(home, made, after)
-            assert client.lost == []
-            assert ("1.0",) in client.versions
-            assert ("1.0", "2.0") in client.versions  # one after the other
-            assert ("2.0",) in client.versions
-            for name, row in after.items():
-                told = await get(row["ports"]["http"])
-                assert (row["node"], row["ports"]) == (before[name]["node"], before[name]["ports"])
-                assert told["version"] == "2.0"
-                assert told["starts"] == ["1.0", "2.0", "2.0"]  # its data outlived the update and the restart
-            async with using(made, "greet") as client:
-                await _stop_and_start(home, made, path)
-            assert client.lost == []
-            await _scale_and_remove(home, made, after)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_new_wheel_rolls_out_and_operators_act_without_the_service_ever_being_lost(tmp_path, wheels):
+    async with fleet(tmp_path) as made:
+        home, path = made.home.root, write_greet(tmp_path, wheels["1.0"], 2)
+        await applied(made, path)
+        before = await rows(made, "greet")
+        assert (await dsmt(home, "diff", str(path), "--exit-code", "--json")).json["changes"] == []
+        edit(path, str(wheels["1.0"]), str(wheels["2.0"]))
+        await dsmt(home, "diff", str(path), "--exit-code", code=6)
+        async with using(made, "greet") as client:
+            said = await applied(made, path)
+            after = await rows(made, "greet")
+            assert said["revision"] == 2
+            assert {row["revision"] for row in after.values()} == {2}
+            await _restart(home, made, after)
+        assert client.lost == []
+        assert ("1.0",) in client.versions
+        assert ("1.0", "2.0") in client.versions  # one after the other
+        assert ("2.0",) in client.versions
+        for name, row in after.items():
+            told = await get(row["ports"]["http"])
+            assert (row["node"], row["ports"]) == (before[name]["node"], before[name]["ports"])
+            assert told["version"] == "2.0"
+            assert told["starts"] == ["1.0", "2.0", "2.0"]  # its data outlived the update and the restart
+        async with using(made, "greet") as client:
+            await _stop_and_start(home, made, path)
+        assert client.lost == []
+        await _scale_and_remove(home, made, after)
 
 
 async def _restart(home: Path, made: Fleet, before: dict[str, Any]) -> None:

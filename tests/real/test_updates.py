@@ -11,6 +11,7 @@ import pytest
 from dsmt.event.kinds.node import NodeControl
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
+from tests.loops import in_real_time
 from tests.real.fleet import Fleet, eventually, fleet
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
@@ -73,56 +74,52 @@ def redis(port: int, line: str) -> str:
         return link.recv(4096).decode()
 
 
-def test_a_single_instance_that_starts_slowly_is_updated_without_a_failed_request(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with fleet(tmp_path, nodes=1) as made:
-            await made.apply(slow(1))
-            await made.ready("slow", 1)
-            answers: list[str] = []
-            failed: list[str] = []
+@in_real_time
+async def test_a_single_instance_that_starts_slowly_is_updated_without_a_failed_request(tmp_path: Path) -> None:
+    async with fleet(tmp_path, nodes=1) as made:
+        await made.apply(slow(1))
+        await made.ready("slow", 1)
+        answers: list[str] = []
+        failed: list[str] = []
 
-            async def ask() -> None:
-                while True:
-                    port = port_of(made, "slow", "app", "http")
-                    try:
-                        assert port is not None, "it is not served"
-                        answers.append(await get(port))
-                    except (OSError, AssertionError) as error:
-                        failed.append(repr(error))
-                    await asyncio.sleep(0.01)
+        async def ask() -> None:
+            while True:
+                port = port_of(made, "slow", "app", "http")
+                try:
+                    assert port is not None, "it is not served"
+                    answers.append(await get(port))
+                except (OSError, AssertionError) as error:
+                    failed.append(repr(error))
+                await asyncio.sleep(0.01)
 
-            asking = asyncio.create_task(ask())
-            await eventually("the first version answers", lambda: "1" in answers)
-            await made.apply(slow(2))
-            await eventually("the second version answers", lambda: answers[-50:] == ["2"] * 50)
-            pids = set(made.pids("slow").values())
-            await eventually("the old copy is gone", lambda: len(pids) == 1 and set(made.pids("slow").values()) == pids)
-            asking.cancel()
-            assert failed == []
-
-    asyncio.run(main())
+        asking = asyncio.create_task(ask())
+        await eventually("the first version answers", lambda: "1" in answers)
+        await made.apply(slow(2))
+        await eventually("the second version answers", lambda: answers[-50:] == ["2"] * 50)
+        pids = set(made.pids("slow").values())
+        await eventually("the old copy is gone", lambda: len(pids) == 1 and set(made.pids("slow").values()) == pids)
+        asking.cancel()
+        assert failed == []
 
 
-def test_data_stays_on_a_node_that_is_drained(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with fleet(tmp_path, nodes=2) as made:
-            await made.apply(KEPT)
-            (_, _, node), *_ = await made.ready("kept", 1)
-            port = await eventually("it is served", lambda: port_of(made, "kept", "kv", "redis"))
-            assert redis(port, "SET order 42").startswith("+OK")
-            record = NodeControl(mode="draining", by="test", reason="test")
-            await made.connection.bus.publish(Draft(f"node/{node}/control", to_data(record), version=1))
-            await made.apply(KEPT.replace("500ms", "400ms"))
-            await made.watch.until(
-                "the next revision where it is",
-                lambda: made.watch.view.services["kept"].slots["kv", 0].fact.record.revision == 2,  # type: ignore[union-attr]
-                60,
-            )
-            fact = made.watch.view.services["kept"].slots["kv", 0].fact
-            assert fact is not None
-            assert fact.record.node == node
-            assert fact.record.home is not None
-            assert fact.record.home.key, "it is pinned to the key of its node"
-            assert "42" in redis(port_of(made, "kept", "kv", "redis") or 0, "GET order")
-
-    asyncio.run(main())
+@in_real_time
+async def test_data_stays_on_a_node_that_is_drained(tmp_path: Path) -> None:
+    async with fleet(tmp_path, nodes=2) as made:
+        await made.apply(KEPT)
+        (_, _, node), *_ = await made.ready("kept", 1)
+        port = await eventually("it is served", lambda: port_of(made, "kept", "kv", "redis"))
+        assert redis(port, "SET order 42").startswith("+OK")
+        record = NodeControl(mode="draining", by="test", reason="test")
+        await made.connection.bus.publish(Draft(f"node/{node}/control", to_data(record), version=1))
+        await made.apply(KEPT.replace("500ms", "400ms"))
+        await made.watch.until(
+            "the next revision where it is",
+            lambda: made.watch.view.services["kept"].slots["kv", 0].fact.record.revision == 2,  # type: ignore[union-attr]
+            60,
+        )
+        fact = made.watch.view.services["kept"].slots["kv", 0].fact
+        assert fact is not None
+        assert fact.record.node == node
+        assert fact.record.home is not None
+        assert fact.record.home.key, "it is pinned to the key of its node"
+        assert "42" in redis(port_of(made, "kept", "kv", "redis") or 0, "GET order")

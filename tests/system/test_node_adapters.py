@@ -19,6 +19,7 @@ from dsmt.system.machine import LinuxMachine
 from dsmt.system.procfs import boot, identity_of
 from dsmt.system.records import record_path, write_record
 from dsmt.system.sockets import LinuxSockets
+from tests.loops import in_real_time
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -224,40 +225,35 @@ def test_a_name_is_looked_up_before_anything_is_sent_and_nothing_waits_for_that_
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:99999", "127.0.0.1:²", "127.0.0.1:-1", "127.0.0.1:", "999.1.1.1:80", "...:80"])
-def test_what_is_no_place_is_sent_nothing_and_all_else_is(place: str) -> None:
+@in_real_time
+async def test_what_is_no_place_is_sent_nothing_and_all_else_is(place: str) -> None:
     """As a node names it that means harm, or of which it was mistyped."""
-
-    async def main() -> None:
-        came: asyncio.Queue[bytes] = asyncio.Queue()
-        udp = UdpDatagrams()
-        there = await udp.bind("127.0.0.1", 0, lambda content, _: came.put_nowait(content))
-        there.send(b"nowhere", place)
-        there.send(b"hello", f"127.0.0.1:{there.port}")
-        async with asyncio.timeout(10):
-            assert await came.get() == b"hello"
-        there.close()
-
-    asyncio.run(main())
+    came: asyncio.Queue[bytes] = asyncio.Queue()
+    udp = UdpDatagrams()
+    there = await udp.bind("127.0.0.1", 0, lambda content, _: came.put_nowait(content))
+    there.send(b"nowhere", place)
+    there.send(b"hello", f"127.0.0.1:{there.port}")
+    async with asyncio.timeout(10):
+        assert await came.get() == b"hello"
+    there.close()
 
 
-def test_datagrams_go_there_and_back() -> None:
-    async def main() -> None:
-        came: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
-        udp = UdpDatagrams()
-        here = await udp.bind("127.0.0.1", 0, lambda content, sender: came.put_nowait((content, sender)))
-        there = await udp.bind("127.0.0.1", 0, lambda content, sender: there.send(content + b"!", sender))
-        here.send(b"hello", f"127.0.0.1:{there.port}")
-        async with asyncio.timeout(10):
-            content, sender = await came.get()
-        assert (content, sender) == (b"hello!", f"127.0.0.1:{there.port}")
-        with pytest.raises(TransportError, match="cannot bind"):
-            await udp.bind("127.0.0.1", here.port, lambda *_: None)
-        here.close()
-        there.close()
-        here.send(b"too late", sender)
-        await asyncio.sleep(0)
-
-    asyncio.run(main())
+@in_real_time
+async def test_datagrams_go_there_and_back() -> None:
+    came: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
+    udp = UdpDatagrams()
+    here = await udp.bind("127.0.0.1", 0, lambda content, sender: came.put_nowait((content, sender)))
+    there = await udp.bind("127.0.0.1", 0, lambda content, sender: there.send(content + b"!", sender))
+    here.send(b"hello", f"127.0.0.1:{there.port}")
+    async with asyncio.timeout(10):
+        content, sender = await came.get()
+    assert (content, sender) == (b"hello!", f"127.0.0.1:{there.port}")
+    with pytest.raises(TransportError, match="cannot bind"):
+        await udp.bind("127.0.0.1", here.port, lambda *_: None)
+    here.close()
+    there.close()
+    here.send(b"too late", sender)
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("address", ["a..b", "x" * 70])

@@ -19,6 +19,7 @@ from dsmt.ports.processes import Exit, ProcessIdentity
 from dsmt.system.marks import UNMARKED, borne_by
 from dsmt.system.process_tree import Tree, kill_owned
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
+from tests.loops import in_real_time
 from tests.waiting import until
 
 from .programs import DAEMON, handle_of, who
@@ -253,16 +254,14 @@ def test_a_program_that_is_spared_lives_on_though_it_has_set_its_limits_itself(l
     asyncio.run(main())
 
 
-def test_who_has_the_number_of_a_program_that_was_to_be_spared_and_is_gone_is_not_spared(launch, cleanup, tmp_path):
-    async def main():
-        driver = ProcessDriver(str(tmp_path))
-        new = await driver.start(launch(argv=("sleep", "60")))
-        cleanup.append(who(new))
-        gone = replace(who(new), started=who(new).started - 1)
-        assert await driver.clear(deadline=10, spared=(handle_of(gone),)) == ()
-        assert (await asyncio.wait_for(new.wait(), 20)).code is None, "it was killed"
-
-    asyncio.run(main())
+@in_real_time
+async def test_who_has_the_number_of_a_program_that_was_to_be_spared_and_is_gone_is_not_spared(launch, cleanup, tmp_path):
+    driver = ProcessDriver(str(tmp_path))
+    new = await driver.start(launch(argv=("sleep", "60")))
+    cleanup.append(who(new))
+    gone = replace(who(new), started=who(new).started - 1)
+    assert await driver.clear(deadline=10, spared=(handle_of(gone),)) == ()
+    assert (await asyncio.wait_for(new.wait(), 20)).code is None, "it was killed"
 
 
 def test_all_that_an_owners_agents_started_is_found_and_killed(launch, said, cleanup, tmp_path):
@@ -288,27 +287,25 @@ def test_an_owner_that_other_nodes_of_this_machine_might_have_is_refused():
         ProcessDriver("web/app/0")
 
 
-def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch, said, tmp_path):
-    async def main():
-        driver = ProcessDriver(str(tmp_path))
-        code = """
+@in_real_time
+async def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch, said, tmp_path):
+    driver = ProcessDriver(str(tmp_path))
+    code = """
             import signal, time
             signal.signal(signal.SIGUSR1, lambda *_: print("alive", flush=True))
             print("ready", flush=True)
             while True:
                 time.sleep(600)
         """
-        instance = await driver.start(launch(code))
-        await until(lambda: "ready" in said())
-        real = who(instance)
-        before = replace(real, started=real.started - 1)
-        late = SimpleNamespace(pid=real.pid, identity=before, ended=None)  # its end was not heard of yet
-        ProcessInstance(late, "", ours=False).signal(signal.SIGKILL)
-        for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
-            assert await driver.adopt(handle_of(other)) is None
-            assert await ProcessDriver(str(tmp_path / "other")).adopt(handle_of(other)) is None
-            instance.signal(signal.SIGUSR1)
-            await until(lambda number=number: said().count("alive") == number)
-        assert await instance.kill(deadline=10) == ()
-
-    asyncio.run(main())
+    instance = await driver.start(launch(code))
+    await until(lambda: "ready" in said())
+    real = who(instance)
+    before = replace(real, started=real.started - 1)
+    late = SimpleNamespace(pid=real.pid, identity=before, ended=None)  # its end was not heard of yet
+    ProcessInstance(late, "", ours=False).signal(signal.SIGKILL)
+    for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
+        assert await driver.adopt(handle_of(other)) is None
+        assert await ProcessDriver(str(tmp_path / "other")).adopt(handle_of(other)) is None
+        instance.signal(signal.SIGUSR1)
+        await until(lambda number=number: said().count("alive") == number)
+    assert await instance.kill(deadline=10) == ()

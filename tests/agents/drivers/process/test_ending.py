@@ -17,6 +17,7 @@ from dsmt.ports.processes import Exit
 from dsmt.system.marks import UNMARKED
 from dsmt.system.process_tree import Tree
 from dsmt.system.procfs import children, identity_of, is_alive, stat_of
+from tests.loops import in_real_time
 from tests.waiting import until
 
 from .programs import DAEMON, who
@@ -24,18 +25,16 @@ from .programs import DAEMON, who
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 
-def test_a_signal_reaches_the_whole_group(launch, said):
-    async def main():
-        code = "import os, time\nif os.fork() == 0:\n print('here', flush=True)\ntime.sleep(600)"
-        instance = await ProcessDriver().start(launch(code))
-        await until(lambda: said() == "here\n")
-        (child,) = _members(instance) - {who(instance)}
-        instance.signal(signal.SIGTERM)
-        assert await instance.wait() == Exit(None, signal.SIGTERM)
-        await until(lambda: not is_alive(child))
-        assert await instance.kill(deadline=5) == ()
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_signal_reaches_the_whole_group(launch, said):
+    code = "import os, time\nif os.fork() == 0:\n print('here', flush=True)\ntime.sleep(600)"
+    instance = await ProcessDriver().start(launch(code))
+    await until(lambda: said() == "here\n")
+    (child,) = _members(instance) - {who(instance)}
+    instance.signal(signal.SIGTERM)
+    assert await instance.wait() == Exit(None, signal.SIGTERM)
+    await until(lambda: not is_alive(child))
+    assert await instance.kill(deadline=5) == ()
 
 
 def _members(instance):
@@ -88,33 +87,31 @@ ESCAPING = """
 
 @pytest.mark.parametrize("adopted", [False, True])
 @pytest.mark.parametrize("way", ["obedient", "stubborn", "asked elsewhere"])
-def test_a_child_that_left_session_and_marks_ends_with_its_living_parent(launch, said, cleanup, way, adopted):
-    async def main():
-        driver = ProcessDriver()
-        one = await driver.start(launch(argv=(sys.executable, "-c", textwrap.dedent(ESCAPING), way)))
-        await until(lambda: "ready" in said())
-        child = identity_of(children(one.pid)[0])
-        cleanup.extend([who(one), child])
-        if adopted:
-            one = await driver.adopt(one.handle)
-            one._ours = False
-        if way == "asked elsewhere":  # by its stop command
-            one.look()
-            os.kill(one.pid, signal.SIGTERM)
-        else:
-            one.signal(signal.SIGTERM)
-        if way != "stubborn":
-            await one.wait()
-        assert is_alive(child)
-        assert await one.kill(deadline=10) == ()
-        assert not is_alive(child)
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_child_that_left_session_and_marks_ends_with_its_living_parent(launch, said, cleanup, way, adopted):
+    driver = ProcessDriver()
+    one = await driver.start(launch(argv=(sys.executable, "-c", textwrap.dedent(ESCAPING), way)))
+    await until(lambda: "ready" in said())
+    child = identity_of(children(one.pid)[0])
+    cleanup.extend([who(one), child])
+    if adopted:
+        one = await driver.adopt(one.handle)
+        one._ours = False
+    if way == "asked elsewhere":  # by its stop command
+        one.look()
+        os.kill(one.pid, signal.SIGTERM)
+    else:
+        one.signal(signal.SIGTERM)
+    if way != "stubborn":
+        await one.wait()
+    assert is_alive(child)
+    assert await one.kill(deadline=10) == ()
+    assert not is_alive(child)
 
 
-def test_who_escapes_again_and_again_is_killed_with_its_parent(launch, said):
-    async def main():
-        code = """
+@in_real_time
+async def test_who_escapes_again_and_again_is_killed_with_its_parent(launch, said):
+    code = """
             import os, resource, time
             while True:
                 if os.fork() == 0:
@@ -124,36 +121,32 @@ def test_who_escapes_again_and_again_is_killed_with_its_parent(launch, said):
                 print("go", flush=True)
                 time.sleep(0.001)
         """
-        one = await ProcessDriver().start(launch(code))
-        await until(lambda: said().count("go") > 20)
-        before = children(os.getpid())
-        assert await one.kill(deadline=20) == ()
-        left = [pid for pid in children(os.getpid()) if pid not in before and (stat := stat_of(pid)) and not stat.dead]
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert left == []
-
-    asyncio.run(main())
+    one = await ProcessDriver().start(launch(code))
+    await until(lambda: said().count("go") > 20)
+    before = children(os.getpid())
+    assert await one.kill(deadline=20) == ()
+    left = [pid for pid in children(os.getpid()) if pid not in before and (stat := stat_of(pid)) and not stat.dead]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
 
 
-def test_what_outlives_its_program_is_killed_too(launch, said, cleanup):
-    async def main():
-        code = "import os, time\nif os.fork() == 0:\n print(os.getpid(), flush=True)\n time.sleep(600)\nraise SystemExit(1)"
-        instance = await ProcessDriver().start(launch(code))
-        assert await instance.wait() == Exit(1, None)
-        await until(lambda: said().endswith("\n"))
-        left = identity_of(int(said()))
-        cleanup.append(left)
-        assert await instance.kill(deadline=10) == ()
-        assert not is_alive(left)
-        assert stat_of(left.pid) is None
-
-    asyncio.run(main())
+@in_real_time
+async def test_what_outlives_its_program_is_killed_too(launch, said, cleanup):
+    code = "import os, time\nif os.fork() == 0:\n print(os.getpid(), flush=True)\n time.sleep(600)\nraise SystemExit(1)"
+    instance = await ProcessDriver().start(launch(code))
+    assert await instance.wait() == Exit(1, None)
+    await until(lambda: said().endswith("\n"))
+    left = identity_of(int(said()))
+    cleanup.append(left)
+    assert await instance.kill(deadline=10) == ()
+    assert not is_alive(left)
+    assert stat_of(left.pid) is None
 
 
-def test_a_storm_of_forks_is_killed_within_the_deadline(launch, said):
-    async def main():
-        code = """
+@in_real_time
+async def test_a_storm_of_forks_is_killed_within_the_deadline(launch, said):
+    code = """
             import os, time
             print("go", flush=True)
             for _ in range(200):
@@ -164,26 +157,22 @@ def test_a_storm_of_forks_is_killed_within_the_deadline(launch, said):
                     time.sleep(600)
             time.sleep(600)
         """
-        instance = await ProcessDriver().start(launch(code))
-        await until(lambda: "go" in said())
-        assert await instance.kill(deadline=20) == ()
-        assert _members(instance) == set()
-
-    asyncio.run(main())
+    instance = await ProcessDriver().start(launch(code))
+    await until(lambda: "go" in said())
+    assert await instance.kill(deadline=20) == ()
+    assert _members(instance) == set()
 
 
-def test_kill_tells_who_does_not_die(launch, monkeypatch, cleanup):
+@in_real_time
+async def test_kill_tells_who_does_not_die(launch, monkeypatch, cleanup):
     # A process that the kernel keeps from dying cannot be had on demand: here the signal is kept from the process.
-    async def main():
-        instance = await ProcessDriver().start(launch("import time; time.sleep(600)"))
-        cleanup.append(who(instance))
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "killpg", lambda *_: None)
-            patch.setattr(signal, "pidfd_send_signal", lambda *_: None)
-            assert await instance.kill(deadline=0.1) == (who(instance).pid,)
-        assert await instance.kill(deadline=10) == ()
-
-    asyncio.run(main())
+    instance = await ProcessDriver().start(launch("import time; time.sleep(600)"))
+    cleanup.append(who(instance))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *_: None)
+        patch.setattr(signal, "pidfd_send_signal", lambda *_: None)
+        assert await instance.kill(deadline=0.1) == (who(instance).pid,)
+    assert await instance.kill(deadline=10) == ()
 
 
 def test_an_instance_with_more_processes_than_we_may_have_descriptors_ends_with_all_of_them(launch, said):
@@ -215,21 +204,19 @@ def test_an_instance_with_more_processes_than_we_may_have_descriptors_ends_with_
     asyncio.run(main())
 
 
-def test_whatever_goes_wrong_in_a_kill_nobody_is_left_stopped(launch, said, monkeypatch):
-    async def main():
-        instance = await ProcessDriver().start(launch("import time\nprint('ready', flush=True)\ntime.sleep(600)"))
-        await until(lambda: "ready" in said())
-        identity, looks = who(instance), []
+@in_real_time
+async def test_whatever_goes_wrong_in_a_kill_nobody_is_left_stopped(launch, said, monkeypatch):
+    instance = await ProcessDriver().start(launch("import time\nprint('ready', flush=True)\ntime.sleep(600)"))
+    await until(lambda: "ready" in said())
+    identity, looks = who(instance), []
 
-        def look(tree):
-            looks.append(tree)
-            if len(looks) > 1:
-                raise OSError(errno.EMFILE, "too many open files")
-            return {identity}
+    def look(tree):
+        looks.append(tree)
+        if len(looks) > 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return {identity}
 
-        monkeypatch.setattr(Tree, "members", look)
-        with pytest.raises(OSError, match="too many open files"):
-            await instance.kill(deadline=10)
-        assert await instance.wait() == Exit(None, signal.SIGKILL)
-
-    asyncio.run(main())
+    monkeypatch.setattr(Tree, "members", look)
+    with pytest.raises(OSError, match="too many open files"):
+        await instance.kill(deadline=10)
+    assert await instance.wait() == Exit(None, signal.SIGKILL)

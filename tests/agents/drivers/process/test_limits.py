@@ -13,6 +13,7 @@ from dsmt.agents.drivers.limits import Limits
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
+from tests.loops import in_real_time
 
 from .programs import written
 
@@ -103,17 +104,15 @@ def test_a_program_with_limits_that_cannot_be_executed_says_why_as_any_other(lau
     asyncio.run(main())
 
 
-def test_memory_beyond_the_limit_is_not_given(launch):
-    async def main():
-        code = """
+@in_real_time
+async def test_memory_beyond_the_limit_is_not_given(launch):
+    code = """
             try:
                 bytearray(2 << 30)
             except MemoryError:
                 raise SystemExit(9)
         """
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        instance = await ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
-        assert resource.getrlimit(resource.RLIMIT_AS) == before, "its agent goes on with what it needs"
-        assert await instance.wait() == Exit(9, None)
-
-    asyncio.run(main())
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    instance = await ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
+    assert resource.getrlimit(resource.RLIMIT_AS) == before, "its agent goes on with what it needs"
+    assert await instance.wait() == Exit(9, None)

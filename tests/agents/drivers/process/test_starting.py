@@ -18,24 +18,23 @@ from dsmt.ports.driver import Driver, Instance, Launch
 from dsmt.ports.processes import Exit
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.watch import nobody
+from tests.loops import in_real_time
 
 from .programs import who
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 
-def test_the_table_names_the_driver_and_it_fulfils_the_port(launch, cleanup):
-    async def main():
-        driver: Driver = MAKERS["process"]("/containers/web", nobody)
-        assert driver.fence == "none"
-        assert {"files", "memory"} <= set(driver.enforces) <= {"files", "memory", "pids"}
-        instance: Instance = await driver.start(launch("raise SystemExit(3)"))
-        cleanup.append(who(instance))
-        assert await asyncio.gather(instance.wait(), instance.wait()) == [Exit(3, None)] * 2
-        assert await instance.kill(deadline=5) == ()
-        instance.signal(signal.SIGTERM)
-
-    asyncio.run(main())
+@in_real_time
+async def test_the_table_names_the_driver_and_it_fulfils_the_port(launch, cleanup):
+    driver: Driver = MAKERS["process"]("/containers/web", nobody)
+    assert driver.fence == "none"
+    assert {"files", "memory"} <= set(driver.enforces) <= {"files", "memory", "pids"}
+    instance: Instance = await driver.start(launch("raise SystemExit(3)"))
+    cleanup.append(who(instance))
+    assert await asyncio.gather(instance.wait(), instance.wait()) == [Exit(3, None)] * 2
+    assert await instance.kill(deadline=5) == ()
+    instance.signal(signal.SIGTERM)
 
 
 def test_a_program_gets_its_directory_environment_logs_and_session(launch, tmp_path, said):
@@ -105,15 +104,13 @@ def test_a_program_that_cannot_be_executed_says_why(launch, tmp_path, make, word
     asyncio.run(main())
 
 
-def test_a_missing_directory_is_told_as_such(launch, tmp_path):
-    async def main():
-        plain = launch("pass")
-        with pytest.raises(FailedError) as caught:
-            await ProcessDriver().start(Launch(plain.argv, str(tmp_path / "gone"), plain.env, plain.stdout, plain.stderr))
-        assert caught.value.code == "start.cannot_exec"
-        assert "the directory is not found" in caught.value.message
-
-    asyncio.run(main())
+@in_real_time
+async def test_a_missing_directory_is_told_as_such(launch, tmp_path):
+    plain = launch("pass")
+    with pytest.raises(FailedError) as caught:
+        await ProcessDriver().start(Launch(plain.argv, str(tmp_path / "gone"), plain.env, plain.stdout, plain.stderr))
+    assert caught.value.code == "start.cannot_exec"
+    assert "the directory is not found" in caught.value.message
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -146,19 +143,17 @@ def test_a_program_of_which_no_end_could_be_seen_does_not_run(launch, monkeypatc
     assert [is_alive(one) for one in begun] == [False]
 
 
-def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
-    async def main():
-        plain = launch("pass")
-        for wrong in (
-            Launch(plain.argv, plain.directory, plain.env, str(tmp_path / "no" / "out"), plain.stderr),
-            Launch((*plain.argv, "x" * (1 << 22)), plain.directory, plain.env, plain.stdout, plain.stderr),
-            Launch((*plain.argv, "a\0b"), plain.directory, plain.env, plain.stdout, plain.stderr),
-        ):
-            with pytest.raises(FailedError) as caught:
-                await ProcessDriver().start(wrong)
-            assert caught.value.code == "start.driver"
-
-    asyncio.run(main())
+@in_real_time
+async def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
+    plain = launch("pass")
+    for wrong in (
+        Launch(plain.argv, plain.directory, plain.env, str(tmp_path / "no" / "out"), plain.stderr),
+        Launch((*plain.argv, "x" * (1 << 22)), plain.directory, plain.env, plain.stdout, plain.stderr),
+        Launch((*plain.argv, "a\0b"), plain.directory, plain.env, plain.stdout, plain.stderr),
+    ):
+        with pytest.raises(FailedError) as caught:
+            await ProcessDriver().start(wrong)
+        assert caught.value.code == "start.driver"
 
 
 def test_a_log_that_cannot_be_written_is_told_as_that_and_by_its_place(launch, tmp_path, monkeypatch):
