@@ -250,3 +250,4 @@ def test_where_no_broker_is_here_it_is_said_what_runs_here_and_where_to_go(
     monkeypatch.setattr(asking.Parts, "things", lambda _: ["node/n1", "controller/c1"])
     told = asking.unreached(home, error)
     assert told.message == "no broker answers at 10.0.0.2:1; node/n1 runs here, and will attach when one does"
+    assert told.next == "dsmt up on a machine that has a broker; meanwhile dsmt ps --local"

@@ -47,11 +47,19 @@ def patience_s(home: Home, realm: RealmConfig) -> float:
 
 
 def unreached(home: Home, error: TransportError) -> TransportError:
-    """Why no broker answers, or lets anybody in: one of this home ends, or has a full disk, or none is here."""
+    """Why no broker answers, or lets anybody in: one of this home ends, or has a full disk, or none is here.
+
+    Where a node of this home runs, what tells of that meanwhile is named, too.
+    """
     if error.code not in ("bus.unreachable", "bus.stranger"):
         return error
+    runs = [one for one in Parts(home).things() if one.startswith("node/")]
+    told = _why_unreached(home, error, runs)
+    return TransportError(told.code, told.message, next=f"{told.next}; meanwhile dsmt ps --local") if runs else told
+
+
+def _why_unreached(home: Home, error: TransportError, runs: Sequence[str]) -> TransportError:
     if error.code == "bus.unreachable" and not home.names("brokers"):
-        runs = [one for one in Parts(home).things() if one.startswith("node/")]
         said = f"; {some(runs)} {'runs' if len(runs) == 1 else 'run'} here, and will attach when one does" if runs else ""
         learns = "; dsmt join TOKEN here, where the realm has others by now" if home.is_joined else ""
         return TransportError(error.code, f"{error.message}{said}", next=f"dsmt up on a machine that has a broker{learns}")
