@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from dsmt.cli import screens
 from dsmt.cli.context import CliContext
@@ -68,27 +69,26 @@ def logs(ctx: CliContext, target: Target, wanted: LogQuery, written: Callable[..
 def stop(ctx: CliContext, target: Target, *, reason: str, limit_s: float | None) -> None:
     """Stop what is here of a target."""
     machine = look_here(ctx.home(), target)
-    ctx.asked = f"the stop of {target} on this machine", f"dsmt ps {target} --local"
-
-    async def work() -> Done:
-        with ctx.progress() as tell:
-            return await stop_here(machine, target, reason=reason, limit_s=limit_s, tell=tell)
-
-    done = asyncio.run(work())
+    done = _done(ctx, f"the stop of {target}", target, partial(stop_here, machine, target, reason=reason, limit_s=limit_s))
     _told(ctx, done, f"stopped on {_nodes(machine)} until dsmt start {target}, or dsmt start {target} --local here")
 
 
 def start(ctx: CliContext, target: Target, *, waits: bool, limit_s: float | None) -> None:
     """Let what was stopped here run again."""
     machine = look_here(ctx.home(), target)
-    ctx.asked = f"the start of {target} on this machine", f"dsmt ps {target} --local"
+    done = _done(ctx, f"the start of {target}", target, partial(start_here, machine, target, waits=waits, limit_s=limit_s))
+    _told(ctx, done, "is ready" if waits else "runs again")
+
+
+def _done(ctx: CliContext, what: str, target: Target, act: Callable[..., Awaitable[Done]]) -> Done:
+    """What an act comes to, which tells meanwhile what it waits for; who is interrupted is told where to look."""
+    ctx.asked = f"{what} on this machine", f"dsmt ps {target} --local"
 
     async def work() -> Done:
         with ctx.progress() as tell:
-            return await start_here(machine, target, waits=waits, limit_s=limit_s, tell=tell)
+            return await act(tell=tell)
 
-    done = asyncio.run(work())
-    _told(ctx, done, "is ready" if waits else "runs again")
+    return asyncio.run(work())
 
 
 def _told(ctx: CliContext, done: Done, said: str) -> None:
