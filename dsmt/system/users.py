@@ -57,10 +57,15 @@ def users_here() -> tuple[str, ...]:
     """As whom programs can be run here: `any`, or the names of this process's own user."""
     if os.geteuid() == 0:
         return (ANY,)
+    return tuple(dict.fromkeys((name_of(os.geteuid()), str(os.geteuid()))))
+
+
+def name_of(uid: int) -> str:
+    """The name of a user; of one that has none here, the number."""
     try:
-        return (pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid()))
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return (str(os.geteuid()),)
+        return str(uid)
 
 
 def becoming(account: Account | None) -> dict[str, Any]:

@@ -35,6 +35,15 @@ async def served(site: Site, text: str = CHECKED) -> Any:
     return program
 
 
+async def two_copies(site: Site) -> Any:
+    """An instance beside which the next revision runs, and is not ready; its own program."""
+    old = await served(site)
+    site.checks.passed = False
+    site.assign(site.spec(DOZES, version=2), version=2)
+    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    return old
+
+
 def command(
     site: Site, verb: str, id_: str = "c1", generation: int = 1, ttl_ms: int | None = None, **arguments: object
 ) -> None:

@@ -10,7 +10,7 @@ from dsmt.ports.processes import Exit
 from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
-from .sights import CHECKED, DOZES, PARKS, served
+from .sights import CHECKED, DOZES, PARKS, served, two_copies
 from .world import WEB, Site
 
 
@@ -45,10 +45,7 @@ async def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then
 async def test_an_update_starts_the_new_copy_beside_the_old_one_which_is_served_until_the_new_one_is_ready() -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site)
-    site.checks.passed = False
-    site.assign(site.spec(DOZES, version=2), version=2)
-    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    old = await two_copies(site)
     await asyncio.sleep(3)
     new = site.machine.alive[1]
     assert new.launch.argv[0] == "doze"
@@ -96,10 +93,7 @@ async def test_a_copy_that_is_being_ended_is_not_served_again_when_its_successor
 async def test_a_third_revision_that_is_being_installed_while_the_second_takes_over_is_installed_to_its_end() -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site)
-    site.checks.passed = False
-    site.assign(site.spec(DOZES, version=2), version=2)
-    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    old = await two_copies(site)
     second = site.machine.alive[1]
     site.artifacts.takes_s = 5.0
     artifact = "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: nap"
@@ -217,10 +211,7 @@ async def test_a_new_copy_that_is_ready_for_a_moment_only_leaves_the_old_one_ser
 async def test_what_a_copy_that_ends_while_its_successor_starts_has_left_behind_is_ended() -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site)
-    site.checks.passed = False
-    site.assign(site.spec(DOZES, version=2), version=2)
-    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    old = await two_copies(site)
     swept: list[float] = []
 
     async def kill(*, deadline: float) -> tuple[int, ...]:

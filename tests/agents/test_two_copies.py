@@ -14,7 +14,7 @@ from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
 from .memory_machine import Program
-from .sights import CHECKED, DOZES, FAILS, PARKS, served
+from .sights import CHECKED, DOZES, FAILS, PARKS, served, two_copies
 from .world import WEB, Site
 
 
@@ -84,10 +84,7 @@ async def test_of_what_fails_beside_the_copy_before_that_one_is_named_and_its_re
 async def test_an_old_copy_that_ends_while_it_is_handed_over_is_served_no_more() -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site)
-    site.checks.passed = False
-    site.assign(site.spec(DOZES, version=2), version=2)
-    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    old = await two_copies(site)
     old.end(Exit(None, 9))
     await site.realm.until(lambda: not site.endpoint()["ready"])
     site.checks.passed = True
@@ -168,10 +165,7 @@ async def test_a_copy_that_was_ready_when_its_agent_was_killed_while_it_hands_ov
 async def test_what_dies_of_two_copies_while_no_agent_lives_is_not_served_and_the_other_is(dies: str) -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site)
-    site.checks.passed = False
-    site.assign(site.spec(DOZES, version=2), version=2)
-    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    old = await two_copies(site)
     await asyncio.sleep(1)
     agent.kill()
     new = site.machine.alive[1]
@@ -344,10 +338,7 @@ async def test_what_is_taken_back_has_its_small_files_again(configures: int) -> 
 async def test_what_is_taken_back_with_other_checks_and_dies_before_they_pass_is_served_no_more() -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site)
-    site.checks.passed = False
-    site.assign(site.spec(DOZES, version=2), version=2)
-    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    old = await two_copies(site)
     site.assign(site.spec(CHECKED.replace("path: /", "path: /other"), version=3), version=3)
     await site.realm.until(lambda: site.machine.alive == [old] and site.statuses()[-1]["generation"] == 3)
     assert site.endpoint()["ready"]

@@ -19,7 +19,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.local import here_acts
-from dsmt.operations.local.here import Here, Machine, instance_in, look_here
+from dsmt.operations.local.here import Here, Machine, instance_in, look_here, not_ours
 from dsmt.operations.local.here_rows import is_problem_here, row_here, service_here
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.screens.summaries import Service
@@ -28,6 +28,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import RealmConfig
 from dsmt.spec.parsing import parse
 from dsmt.system.procfs import identity_of
+from dsmt.system.users import name_of
 from dsmt.trust.keys import SecretKey
 
 from .here import KEY, container, cut_off, record, said
@@ -141,6 +142,15 @@ def test_it_is_found_with_whom_nobody_starts_again(home: Home) -> None:
     assert machine.nodes == {"n1": {"spawner": None, "container_manager": None, "node_monitor": None}}
     with pytest.raises(NotFoundError, match="there is nothing of web/app/9 on n1"):
         look_here(home, Target.parse("web/app/9"))
+
+
+def test_a_user_that_has_no_name_here_is_told_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4_242_424)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert here_acts.user() == "4242424"
+    assert (
+        not_ours(tmp_path, "read").message == f"{tmp_path} cannot be read by 4242424: it belongs to {name_of(os.getuid())}"
+    )
 
 
 def test_a_home_without_a_node_says_where_to_type_it(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ Rule 2: what only others know is not known here: it is null, and the screen says
 from __future__ import annotations
 
 import os
-import pwd
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,9 +34,10 @@ from dsmt.programs.configuration import RealmConfig
 from dsmt.programs.containers import agents_in, containers_in, record_in
 from dsmt.spec.plain import from_plain
 from dsmt.spec.records import ComponentSpec, ServiceSpec
-from dsmt.system.procfs import boot, is_alive
+from dsmt.system.procfs import is_alive
 from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import process_of
+from dsmt.system.users import name_of
 from dsmt.view import SlotKey
 
 LISTS: Final = "dsmt ps --local lists what this machine has"
@@ -115,10 +115,10 @@ def _pid(place: Path, program: str) -> int | None:
 def not_ours(place: Path, done: str) -> RefusedError:
     """That something in a home can be neither read nor changed by who types this."""
     try:
-        owner = pwd.getpwuid(place.stat().st_uid).pw_name
-    except (OSError, KeyError):
+        owner = name_of(place.stat().st_uid)
+    except OSError:
         owner = "another user"
-    said = f"{place} cannot be {done} by {pwd.getpwuid(os.geteuid()).pw_name}: it belongs to {owner}"
+    said = f"{place} cannot be {done} by {name_of(os.geteuid())}: it belongs to {owner}"
     return RefusedError("local.owner", said, next=f"type it as {owner}, or as root")
 
 
@@ -137,7 +137,7 @@ def instance_in(node: str, directory: Path) -> Here | None:
     facts = [signed for signed in facts if signed.event.topic == config.slot.topic]
     last = facts[-1] if facts and (len(facts) == 1 or newer(facts[1].event, facts[0].event)) else next(iter(facts), None)
     record = record_in(directory)
-    alive = [root for root in ([] if record is None else roots_of(record)) if root.boot == boot() and is_alive(root)]
+    alive = [] if record is None else [root for root in roots_of(record) if is_alive(root)]
     return Here(
         node=node,
         key=config.slot,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.controlling import Done
 from dsmt.system.files import write_atomically
 from dsmt.system.procfs import send_signal
+from dsmt.system.users import name_of
 
 LOOK_S: Final = 0.05
 AGENT_S: Final = 5.0
@@ -77,7 +77,7 @@ async def start_here(
 
 def user() -> str:
     """Who types this: the user, and as whom where that is another one."""
-    name = pwd.getpwuid(os.geteuid()).pw_name
+    name = name_of(os.geteuid())
     before = os.environ.get("SUDO_USER", "")
     return name if before in ("", name) else f"{before} as {name}"
 

@@ -14,11 +14,10 @@ import msgspec
 from dsmt.agents.rules.held_here import why_held
 from dsmt.agents.rules.record import InstanceRecord
 from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import Reason
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.local.here import Here
-from dsmt.operations.read.rows.instance_row import Exit, Hold, InstanceRow
+from dsmt.operations.read.rows.instance_row import Hold, InstanceRow, exit_of, hold_on
 from dsmt.operations.words.times import rfc3339
 from dsmt.view.shown import WORDS
 
@@ -47,7 +46,7 @@ def row_here(here: Here, read_ms: int) -> InstanceRow:
         restarts_recent=0,
         failures=failures,
         tries=None if policy is None else tries_of(policy),
-        last_exit=_exit(None if record is None else record.last_exit),
+        last_exit=exit_of(None if record is None else record.last_exit),
         next_try_at=rfc3339(next_try),
         next_step=None if policy is None or not failures else step_after(policy, failures),
         held=_held(here),
@@ -119,8 +118,7 @@ def _health(here: Here, state: Shown) -> str:
 
 def _held(here: Here) -> Hold | None:
     if here.held is not None:
-        held = here.held
-        return Hold(by=f"{held.by} on {here.node} with --local", at=rfc3339(held.at_ms), reason=held.reason)
+        return hold_on(here.node, here.held)
     slot = here.slot
     if slot is None or not slot.held or slot.reason is None:
         return None
@@ -134,12 +132,6 @@ def _reason(here: Here, state: Shown) -> Reason | None:
     if here.slot is not None and here.slot.desired != "running":
         return here.slot.reason
     return here.record.reason if here.record is not None and state in _TOLD else None
-
-
-def _exit(last: LastExit | None) -> Exit | None:
-    if last is None:
-        return None
-    return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
 
 
 def _layers(here: Here) -> dict[str, str | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import pwd
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -20,6 +19,7 @@ from dsmt.backoff import Backoff
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home import WHERE, Home
 from dsmt.operations.words.telling import Tell, silent
+from dsmt.system.users import name_of
 
 LOCK_FILE: Final = "home.lock"
 TOLD_S: Final = 1.0
@@ -78,7 +78,7 @@ def _opened(home: Home, path: Path) -> int:
     try:  # only to be read, for nothing may be writable here any more; at once, for it may be a pipe
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
     except PermissionError as error:
-        owner = _name_of((path if path.exists() else home.root).stat().st_uid)
+        owner = name_of((path if path.exists() else home.root).stat().st_uid)
         said = f"the home {home.root} is of user {owner}, who alone makes, starts or ends what is in it"
         raise RefusedError("home.owner", said, next=f"do this as {owner}, or name another home: --home DIR") from error
     owned = home.root.stat()
@@ -107,13 +107,6 @@ async def _taken(descriptor: int, told: Callable[[], object]) -> None:
                 return
     finally:
         telling.cancel()
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _holder(descriptor: int) -> str:

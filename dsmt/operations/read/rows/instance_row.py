@@ -160,7 +160,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         restarts_recent=0 if application is None else application.restarts_recent,
         failures=failures,
         tries=None if policy is None else tries_of(policy),
-        last_exit=_exit(None if application is None else application.last_exit),
+        last_exit=exit_of(None if application is None else application.last_exit),
         next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
         next_step=None if policy is None or not failures else step_after(policy, failures),
         held=_held(sight, key, entry),
@@ -233,17 +233,23 @@ def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
 
 
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
-    hold, here = entry.hold, entry.held_here
+    hold = entry.hold
     if hold is None:
-        return None if here is None else Hold(by=on_its_node(entry, here), at=rfc3339(here.at_ms), reason=here.reason)
+        return on_its_node(entry)
     component = standing(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
     stands = None if component is None or component.held_in is None else component.stands.revision
     return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
 
 
-def on_its_node(entry: SlotEntry, here: HeldHere) -> str:
-    """Who has stopped an instance on its node."""
-    return f"{here.by} on {'its node' if entry.record is None else entry.record.node} with --local"
+def on_its_node(entry: SlotEntry) -> Hold | None:
+    """Who has stopped an instance on its node, as its agent says."""
+    said, here = entry.status, entry.held_here
+    return None if said is None or here is None else hold_on(said.record.node, here)
+
+
+def hold_on(node: str, here: HeldHere) -> Hold:
+    """A stop by hand on a node."""
+    return Hold(by=f"{here.by} on {node} with --local", at=rfc3339(here.at_ms), reason=here.reason)
 
 
 def _working(application: Status | None, seen: Seen) -> Working | None:
@@ -251,7 +257,8 @@ def _working(application: Status | None, seen: Seen) -> Working | None:
     return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
 
 
-def _exit(last: LastExit | None) -> Exit | None:
+def exit_of(last: LastExit | None) -> Exit | None:
+    """How it ended last, as it is shown."""
     if last is None:
         return None
     return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)

@@ -235,11 +235,11 @@ def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
 
 def _held(entry: SlotEntry) -> str:
     """Who holds a slot, or has stopped it on its node with no word that ends that; empty for nobody."""
-    hold, here = entry.hold, entry.held_here
+    hold, here = entry.hold, on_its_node(entry)
     if hold is not None:
         return f"{person(hold.by)}{quoted(hold.reason)}"
-    is_held = here is not None and entry.effective_control.lifts != here.id
-    return f"{on_its_node(entry, here)}{quoted(here.reason)}" if here is not None and is_held else ""
+    is_lifted = entry.held_here is not None and entry.effective_control.lifts == entry.held_here.id
+    return "" if here is None or is_lifted else f"{here.by}{quoted(here.reason)}"
 
 
 def _is_heard(entry: SlotEntry, asked: Asked) -> bool:
