@@ -227,9 +227,15 @@ def _died(sight: Sight, entry: NodeEntry) -> str | None:
     return f"probes by {', '.join(failed)} failed" if failed else None
 
 
+def clock_offset_s(found: Node) -> float:
+    """By how much a node's wall clock is ahead of realm time, as its monitor said last."""
+    offset_s: float = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
+    return offset_s
+
+
 def clock(found: Node) -> Reason | None:
     """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (rule J4)."""
-    offset_s = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
+    offset_s = clock_offset_s(found)
     if found.liveness not in ("alive", "suspect") or abs(offset_s) * 1000 <= BOUND_MS:
         return None
     sign = "+" if offset_s > 0 else "-"

@@ -18,7 +18,7 @@ from dsmt.operations.read.rows.certificates import ended_brokers
 from dsmt.operations.read.rows.controller_rows import Controller, is_undecided, nobody_decides
 from dsmt.operations.read.rows.holding import is_to_leave
 from dsmt.operations.read.rows.instances import instances
-from dsmt.operations.read.rows.node_rows import Node, clock
+from dsmt.operations.read.rows.node_rows import Node, clock, clock_offset_s
 from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Outside, Used, twice
 from dsmt.operations.read.rows.revisions import Refused
 from dsmt.operations.words.targets import Target
@@ -160,7 +160,33 @@ def _of_nodes(sight: Sight, of_nodes: Sequence[Node]) -> list[Alert]:
     return (
         [_out(node.node, node.out) for node in of_nodes if node.out is not None]
         + [one for node in of_nodes if (one := away(sight, node)) is not None]
-        + [_reasoned(f"node/{node.node}", why) for node in of_nodes if (why := clock(node)) is not None]
+        + _of_clocks([node for node in of_nodes if node.liveness in ("alive", "suspect")])
+    )
+
+
+def _of_clocks(living: Sequence[Node]) -> list[Alert]:
+    """Nodes whose clock is off; where those of most machines agree on another time than the realm's, that this is off."""
+    off = [node for node in living if clock(node) is not None]
+    median_s = sorted(map(clock_offset_s, off))[len(off) // 2] if off else 0.0
+    agree = [node for node in off if abs(clock_offset_s(node) - median_s) * 1000 <= FAR_MS]
+    machines = len(_machines(agree))
+    is_realm_time = machines >= 2 and 2 * machines > len(_machines(living))
+    told = [_of_realm_time([node.node for node in agree], median_s)] if is_realm_time else []
+    named = (node for node in off if not (is_realm_time and node in agree))
+    return told + [_reasoned(f"node/{node.node}", why) for node in named if (why := clock(node)) is not None]
+
+
+def _machines(nodes: Iterable[Node]) -> set[str]:
+    """What machines these run on, each in one boot."""
+    return {node.attributes["boot_id"] for node in nodes if node.attributes is not None}
+
+
+def _of_realm_time(agree: Sequence[str], off_s: float) -> Alert:
+    return _yours(
+        "realm",
+        "realm.clock",
+        f"the clocks of {some(agree)} agree, and are {off_by(off_s)}: it is realm time that is off",
+        "set the clock where it comes from: that of the machines of dsmt brokers, on NATS that of its servers",
     )
 
 
