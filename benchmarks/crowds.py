@@ -12,8 +12,8 @@ from typing import Final
 from benchmarks import peers
 from benchmarks.processes import descendants, running
 from benchmarks.realm import apply, listening, operator, realm
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import keeper_directory
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import keeper_directory
 from dsmt.system.records import living, record_path
 
 PATIENCE_S: Final = 60.0

@@ -26,8 +26,8 @@ from benchmarks.rows import Row, compare, median, percentile, row
 from benchmarks.sizes import sized
 from benchmarks.stamps import Stamps, compile_program, now_ns
 from benchmarks.usage import usage, used
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
 
 ID: Final = "P11"
 TIMES, STARTS, LOOKS = sized((20, 5, 5), (1, 1, 1))

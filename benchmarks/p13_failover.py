@@ -29,10 +29,10 @@ from benchmarks.sizes import sized
 from benchmarks.stream_peers import free_port
 from dsmt.errors import DsmtError
 from dsmt.operations.connection import Connection, connect
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest, Level

@@ -24,7 +24,7 @@ from benchmarks.rows import Row, median, percentile, row
 from benchmarks.sizes import sized
 from benchmarks.stamps import Stamps, compile_program, now_ns
 from benchmarks.supervisors import Place, bare_loop
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 
 ID: Final = "P2"
 KILLS: Final = sized(120, 2)

@@ -21,9 +21,9 @@ from benchmarks.rows import Row, compare, median, percentile, row
 from benchmarks.serf import Serf, serf
 from benchmarks.sizes import sized
 from benchmarks.stamps import Stamp, Stamps, compile_program, now_ns
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.write.removing import remove
 from dsmt.system.records import living, record_path
 

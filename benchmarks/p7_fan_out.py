@@ -27,7 +27,7 @@ from benchmarks.progress import progress
 from benchmarks.rows import Row, Statistic, compare, median, percentile, row
 from benchmarks.sizes import sized
 from benchmarks.usage import usage, used
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 
 ID: Final = "P7"
 MODULE: Final = "benchmarks.p7_fan_out"

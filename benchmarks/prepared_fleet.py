@@ -27,8 +27,8 @@ from dsmt.event.codec import seal
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.registry import lookup
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init, issue
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init, issue
 from dsmt.ports.store import Append
 from dsmt.programs.birth import open_store
 from dsmt.programs.configuration import read_identity

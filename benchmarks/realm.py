@@ -14,10 +14,10 @@ from typing import Any
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.operations.connection import Connection, connect
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain

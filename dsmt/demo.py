@@ -28,10 +28,10 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.status import State
 from dsmt.monitors.checks.http import try_http
 from dsmt.operations.connection import Connection, connect
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record
 from dsmt.operations.read.realm.watching import Seen, Watch, watching

@@ -8,8 +8,8 @@ from dsmt.cli.command import command, reason_option, yes_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.local import brokers
-from dsmt.operations.local.home import is_up
+from dsmt.operations.local.home.home import is_up
+from dsmt.operations.local.members import brokers
 from dsmt.operations.words.times import local, rfc3339
 from dsmt.operations.write.brokers import announced
 from dsmt.ports.realm import BrokerAddress

@@ -11,9 +11,9 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
 from dsmt.event.phrases import counted
-from dsmt.operations.local import migrating, moving
-from dsmt.operations.local.home import ENGINES, Home
-from dsmt.operations.local.ways import WAYS, way_to
+from dsmt.operations.local.home.home import ENGINES, Home
+from dsmt.operations.local.moving import migrating, moving
+from dsmt.operations.local.moving.ways import WAYS, way_to
 from dsmt.programs.configuration import CopiedFile
 
 

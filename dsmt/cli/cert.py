@@ -16,10 +16,10 @@ from dsmt.cli.screens import NONE
 from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.event.phrases import counted, person, quoted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.local import certificates
-from dsmt.operations.local.certificates import HeldCertificate
-from dsmt.operations.local.dating import Dated, dated
-from dsmt.operations.local.lock import alone
+from dsmt.operations.local.home.dating import Dated, dated
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.members import certificates
+from dsmt.operations.local.members.certificates import HeldCertificate
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey
 from dsmt.trust.store import TrustStore

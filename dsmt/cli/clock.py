@@ -9,7 +9,7 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.local import certificates
+from dsmt.operations.local.members import certificates
 from dsmt.operations.words.times import off_by, rfc3339, span
 from dsmt.operations.write import clocks
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from dsmt.operations.connection import Connection, Reading
-    from dsmt.operations.local.home import Home
+    from dsmt.operations.local.home.home import Home
     from dsmt.operations.read.waits.settling import Applied
     from dsmt.ports.files import Files
     from dsmt.ports.realm import BrokerAddress
@@ -61,7 +61,7 @@ class CliContext:
 
     def home(self) -> Home:
         """The home: `--home`, else `DSMT_HOME`, else the default. Raises `InputError`."""
-        from dsmt.operations.local.home import Home, home_directory  # noqa: PLC0415 - only where a realm is asked
+        from dsmt.operations.local.home.home import Home, home_directory  # noqa: PLC0415 - only where a realm is asked
 
         return Home(home_directory(self.home_path))
 
@@ -91,20 +91,20 @@ class CliContext:
         async def asked() -> Result:
             from dsmt.event.phrases import some  # noqa: PLC0415 - the same
             from dsmt.operations.connection import PATIENCE_S, while_let_in  # noqa: PLC0415 - the same
-            from dsmt.operations.local.home import is_up  # noqa: PLC0415 - the same
+            from dsmt.operations.local.home.home import is_up  # noqa: PLC0415 - the same
             from dsmt.operations.read.realm.patience import SLOW  # noqa: PLC0415 - the same
             from dsmt.system.files import DiskFiles  # noqa: PLC0415 - the same
 
             operator, reached, waits_s = home.operator(), None, PATIENCE_S
             known: Files | None = None  # who names brokers is answered by one of these, or by none
             if named is not None:
-                from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
+                from dsmt.operations.local.members.brokers import located  # noqa: PLC0415 - only where brokers are named
 
                 reached = await located(home, operator, realm, named)
             else:
                 known = DiskFiles(str(home.operator_file.parent), durable=False)  # where brokers are by now
                 if not is_up(home):  # where it is there is no need to look further
-                    from dsmt.operations.local.asking import patience_s  # noqa: PLC0415 - the same
+                    from dsmt.operations.local.processes.asking import patience_s  # noqa: PLC0415 - the same
 
                     waits_s = patience_s(home, realm)
             with self.lasting() as waits:
@@ -119,10 +119,10 @@ class CliContext:
         except TransportError as error:
             move = home.moving()
             if move is None or not move.cut:
-                from dsmt.operations.local.asking import unreached  # noqa: PLC0415 - only where a realm is asked
+                from dsmt.operations.local.processes.asking import unreached  # noqa: PLC0415 - only where a realm is asked
 
                 raise (error if named is not None else unreached(home, error)) from error
-            from dsmt.operations.local.lock import is_held  # noqa: PLC0415 - only while a realm is cut over
+            from dsmt.operations.local.home.lock import is_held  # noqa: PLC0415 - only while a realm is cut over
 
             said = f"realm {realm.name} is being cut over to {move.engine}: {error.message}"
             waits = "try again when dsmt bus migrate --cut has ended"

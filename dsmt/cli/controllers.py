@@ -10,7 +10,7 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.local import controllers
+from dsmt.operations.local.members import controllers
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.controller_rows import controller_rows
 

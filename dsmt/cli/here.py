@@ -14,10 +14,10 @@ from dsmt.cli.printing import document, one_line, page, show, table
 from dsmt.event.addresses import host_of, is_number
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import listens
-from dsmt.operations.local.here import Here, Machine, look_here
-from dsmt.operations.local.here_acts import start_here, stop_here
-from dsmt.operations.local.here_logs import logs_here
-from dsmt.operations.local.here_rows import is_problem_here, row_here, service_here
+from dsmt.operations.local.here.acts import start_here, stop_here
+from dsmt.operations.local.here.here import Here, Machine, look_here
+from dsmt.operations.local.here.logs import logs_here
+from dsmt.operations.local.here.rows import is_problem_here, row_here, service_here
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.screens.summaries import RealmStatus, Service
 from dsmt.operations.words.targets import Target

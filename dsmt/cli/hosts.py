@@ -17,12 +17,12 @@ from dsmt.cli.printing import columns, document, fitted, one_line, send
 from dsmt.errors import FailedError, InputError
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.addresses import check_address
-from dsmt.operations.local.home import check_part
+from dsmt.operations.local.home.addresses import check_address
+from dsmt.operations.local.home.home import check_part
 from dsmt.operations.write.node_control import Controlled
 
 if TYPE_CHECKING:
-    from dsmt.operations.local.roles import Role
+    from dsmt.operations.local.members.roles import Role
     from dsmt.operations.remote.adding import HostOutcome
     from dsmt.operations.remote.hosts import HostAddress
 

@@ -15,9 +15,10 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, show, table, warn
 from dsmt.errors import InputError, RefusedError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import coming_up, joining, machine, upgrading
-from dsmt.operations.local.joining import Joined
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.members import joining
+from dsmt.operations.local.members.joining import Joined
+from dsmt.operations.local.up import coming_up, machine, upgrading
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.write import tokens
 from dsmt.operations.write.tokens import Created, Listed
 

@@ -14,7 +14,7 @@ from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
 from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
-from dsmt.operations.local.asking import asked
+from dsmt.operations.local.processes.asking import asked
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.controller_rows import controller_rows

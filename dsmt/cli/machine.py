@@ -15,14 +15,15 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
 from dsmt.event.phrases import counted, some
-from dsmt.operations.local import coming_up, ending, machine, upgrading
-from dsmt.operations.local.asking import unreached, while_they_stay
-from dsmt.operations.local.home import Home, is_up
-from dsmt.operations.local.keeping import check_goes_on
-from dsmt.operations.local.lock import has_lock
-from dsmt.operations.local.machine import StartedRealm
-from dsmt.operations.local.parts import Parts
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home, is_up
+from dsmt.operations.local.home.lock import has_lock
+from dsmt.operations.local.processes import ending
+from dsmt.operations.local.processes.asking import unreached, while_they_stay
+from dsmt.operations.local.processes.keeping import check_goes_on
+from dsmt.operations.local.processes.parts import Parts
+from dsmt.operations.local.up import coming_up, machine, upgrading
+from dsmt.operations.local.up.machine import StartedRealm
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.system.procfs import is_alive
 from dsmt.version import __version__
 

@@ -11,8 +11,8 @@ from dsmt.cli.cert import date
 from dsmt.cli.command import a_directory, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
-from dsmt.operations.local import operators
-from dsmt.operations.local.lock import alone
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.members import operators
 
 
 @command()

@@ -13,10 +13,10 @@ from dsmt.cli.command import command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import warn
 from dsmt.errors import NotFoundError
-from dsmt.operations.local import machine
-from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import Home, check_part
-from dsmt.operations.local.lock import alone
+from dsmt.operations.local.home.dating import dated
+from dsmt.operations.local.home.home import Home, check_part
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.up import machine
 from dsmt.programs.configuration import IDENTITY
 
 
@@ -67,7 +67,7 @@ def broker_run(ctx: CliContext, name: str) -> int:
 @click.argument("name", default="c1")
 def controller_run(ctx: CliContext, name: str) -> int:
     """Run a controller of this home in the foreground."""
-    from dsmt.operations.local.making import ensure_controller  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.home.making import ensure_controller  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import controller  # noqa: PLC0415 - the same
 
     _made(ctx, ctx.home(), "controllers", name, ensure_controller)
@@ -80,7 +80,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
 @click.argument("name", required=False)
 def node_run(ctx: CliContext, name: str | None) -> int:
     """Run a node of this home in the foreground; by default its only one, or n1. When it ends, its services keep running."""
-    from dsmt.operations.local.making import ensure_node  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.home.making import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
     if name is None:

@@ -20,7 +20,7 @@ from dsmt.operations.read.screens.summaries import Brake, RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 if TYPE_CHECKING:
-    from dsmt.operations.local.migrating import Move
+    from dsmt.operations.local.moving.migrating import Move
     from dsmt.operations.read.waits.settling import Applied  # the parser of YAML is slow to import
 
 NONE = "-"

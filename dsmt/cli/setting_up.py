@@ -31,10 +31,10 @@ def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: s
     """Make a realm in this home: keys, one broker or several, an operator."""
     import asyncio  # noqa: PLC0415 - a third of the time of `--help`
 
-    from dsmt.operations.local import making  # noqa: PLC0415 - lazily, for quick help
-    from dsmt.operations.local.addresses import check_address  # noqa: PLC0415 - the same
-    from dsmt.operations.local.lock import alone  # noqa: PLC0415 - the same
-    from dsmt.operations.local.wanted import Wanted, check_counts  # noqa: PLC0415 - the same
+    from dsmt.operations.local.home import making  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.home.addresses import check_address  # noqa: PLC0415 - the same
+    from dsmt.operations.local.home.lock import alone  # noqa: PLC0415 - the same
+    from dsmt.operations.local.up.wanted import Wanted, check_counts  # noqa: PLC0415 - the same
 
     home = ctx.home()
     making.check_name(name)

@@ -15,8 +15,8 @@ from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Reading
-from dsmt.operations.local.certificates import learn
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.members.certificates import learn
 from dsmt.operations.read.realm.patience import patience
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.realm.tailing import TailQuery, tail
@@ -30,7 +30,7 @@ from dsmt.operations.words.targets import Target, no_service
 from dsmt.ports.bus import Arrived
 
 if TYPE_CHECKING:
-    from dsmt.operations.local.migrating import Move
+    from dsmt.operations.local.moving.migrating import Move
 
 LOOKED_AT = 60
 """Events that are looked at for the last few that say something new."""
@@ -55,7 +55,7 @@ def status(ctx: CliContext, target: str | None, *, local: bool) -> None:
         return
     home = ctx.home()
     if home.exists and home.is_joined and not home.operator_file.exists():
-        from dsmt.operations.local.letting_in import check_let_in  # noqa: PLC0415 - only where no operator is
+        from dsmt.operations.local.members.letting_in import check_let_in  # noqa: PLC0415 - only where no operator is
 
         async def let_in() -> None:
             with ctx.lasting() as waits:
@@ -90,7 +90,7 @@ def _realm(ctx: CliContext) -> None:
 def _move(home: Home) -> Move | None:
     if home.moving() is None:
         return None
-    from dsmt.operations.local.migrating import shown  # noqa: PLC0415 - only while a move is under way
+    from dsmt.operations.local.moving.migrating import shown  # noqa: PLC0415 - only while a move is under way
 
     return shown(home)
 

@@ -10,7 +10,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.realm import TestRealm
 from tests.waiting import until

@@ -27,7 +27,7 @@ from dsmt.bus.rules.nats_config import Server, Tls, server_config
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey

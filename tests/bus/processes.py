@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dsmt.bus.zeromq.network import ZmqNetwork
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
 from dsmt.ports.realm import BrokerAddress

@@ -30,7 +30,7 @@ from dsmt.event.hlc import hlc
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice, Reattached
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network

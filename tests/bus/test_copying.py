@@ -16,7 +16,7 @@ from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Bookmark, Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, StoreFullError

@@ -20,7 +20,7 @@ from dsmt.bus.client import homing
 from dsmt.errors import TransportError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.engine.run import run as simulate

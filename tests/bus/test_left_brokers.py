@@ -14,7 +14,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others.others import TOGETHER_S, Others
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
-from dsmt.operations.local.addresses import free_port
+from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.store import Row, StoreFullError
 from tests.bus.meshes import at, held, linked, mesh, words

@@ -14,7 +14,7 @@ from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.rules.brokers import BROKERS_FILE
 from dsmt.bus.rules.nats_config import Server, broker_of, peer_of, server_config, server_name
 from dsmt.errors import RefusedError
-from dsmt.operations.local.home import write_secret
+from dsmt.operations.local.home.home import write_secret
 from dsmt.operations.write import brokers
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, write_config

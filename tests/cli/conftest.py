@@ -13,8 +13,8 @@ import pytest
 
 from dsmt.cli.context import CliContext
 from dsmt.cli.root import main
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init
 from dsmt.operations.read.realm.sight import Sight
 from tests.cli.in_process import LOOKS, Run, Stub
 from tests.controllers.build import Realm, web
@@ -59,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     for module in LOOKS:
         monkeypatch.setattr(f"dsmt.{module}.look", look)
     monkeypatch.setattr("dsmt.operations.write.node_control.given_ms", never_given)
-    monkeypatch.setattr("dsmt.operations.local.machine.start_keeper", never)
+    monkeypatch.setattr("dsmt.operations.local.up.machine.start_keeper", never)
     monkeypatch.chdir(tmp_path)
 
     def ran(

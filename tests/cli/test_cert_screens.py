@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.cli import cert
 from dsmt.errors import RefusedError
-from dsmt.operations.local.certificates import HeldCertificate
+from dsmt.operations.local.members.certificates import HeldCertificate
 from dsmt.operations.write.revoking import EndedKey
 from tests.cli.screens import check
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.timekeeping import KEPT
-from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.making import init, issue
+from dsmt.operations.local.home.home import Home, write_secret
+from dsmt.operations.local.home.making import init, issue
 from dsmt.programs.birth import open_store
 from dsmt.programs.configuration import read_identity
 from dsmt.system.procfs import boot

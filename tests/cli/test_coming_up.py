@@ -13,11 +13,12 @@ import pytest
 
 from dsmt.errors import FailedError, RefusedError, TimedOutError, TransportError
 from dsmt.event.kinds.realm import Revoked
-from dsmt.operations.local import coming_up, letting_in
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.letting_in import by_fact
-from dsmt.operations.local.machine import StartedRealm, left_out
-from dsmt.operations.local.making import ensure_node, init
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_node, init
+from dsmt.operations.local.members import letting_in
+from dsmt.operations.local.members.letting_in import by_fact
+from dsmt.operations.local.up import coming_up
+from dsmt.operations.local.up.machine import StartedRealm, left_out
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.waits import waiting
 from dsmt.simulator.engine.run import run
@@ -31,19 +32,18 @@ NOW_MS = 2**50
 """Later than any realm time here: nobody's certificate has ended."""
 
 
-async def waits_for_controllers(_: object, controllers: Collection[str]) -> list[str]:
-    """They are there 5 s later, but for one that hangs."""
-    await asyncio.sleep(5.0 if controllers else 0.0)
-    return [one for one in controllers if one == "hangs"]
-
-
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A home with eight nodes; one more of the first three is alive each 20 s, and nobody after them."""
+    """A home with eight nodes: one more of the first three is alive each 20 s, then two controllers, and no other one."""
 
     async def watch(_: object) -> AsyncIterator[Sight]:
         while True:
-            yield sight(Realm(*NODES[: min(3, int(asyncio.get_running_loop().time() / EACH_S))]))
+            now = asyncio.get_running_loop().time()
+            realm = Realm(*NODES[: min(3, int(now / EACH_S))])
+            for controller, since in {"c1": 2, "c2": 5}.items():
+                if now >= 3 * EACH_S + since:
+                    realm.controller(controller)
+            yield sight(realm)
             await asyncio.sleep(1)
 
     @asynccontextmanager
@@ -58,7 +58,6 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(coming_up, "reading", reading)
     monkeypatch.setattr(coming_up, "ended_brokers", lambda *_: {})
     monkeypatch.setattr(waiting, "watch", watch)
-    monkeypatch.setattr(coming_up.far_members, "here", waits_for_controllers)
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32), not_after=NOW_MS))
     monkeypatch.setattr(coming_up, "read_identity", lambda _: identity)

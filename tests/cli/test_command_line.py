@@ -12,8 +12,8 @@ import pytest
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.root import LazyGroup, main, root
 from dsmt.errors import RefusedError
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init
 from tests import warm
 
 BAD = """\
@@ -58,7 +58,7 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
 
 def test_who_only_looks_imports_no_store_and_no_parser_of_files() -> None:
     script = (
-        "import sys, dsmt.cli.listing, dsmt.operations.local.home, dsmt.operations.connection; "
+        "import sys, dsmt.cli.listing, dsmt.operations.local.home.home, dsmt.operations.connection; "
         "print([m for m in sys.modules if m.split('.')[0] in {'sqlite3', 'ruamel', 'asyncssh'}])"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)

@@ -13,7 +13,7 @@ import pytest
 
 from dsmt import errors
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError
-from dsmt.operations.local.ending import Down
+from dsmt.operations.local.processes.ending import Down
 from dsmt.operations.words.topics import TOPICS
 from tests.cli.in_process import Run
 
@@ -71,7 +71,7 @@ def test_down_fails_for_who_does_not_die_however_it_answers(
     async def down(*_: Any, **__: Any) -> Down:
         return Down(processes=7, killed=1, stuck=(4711,))
 
-    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    monkeypatch.setattr("dsmt.operations.local.processes.ending.down", down)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     code, said = run("down", *more, home=made)
     assert (code, "these processes do not die: 4711" in said) == (FailedError.exit, True)

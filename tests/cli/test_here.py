@@ -8,8 +8,8 @@ import pytest
 
 from dsmt.agents.rules.container import HELD
 from dsmt.cli.root import main
-from dsmt.operations.local import here_acts
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.here import acts
+from dsmt.operations.local.home.home import Home
 from tests.operations.here import container, cut_off
 
 WRONG, MISSING, DENIED, FAILED = 2, 5, 4, 1
@@ -19,7 +19,7 @@ WRONG, MISSING, DENIED, FAILED = 2, 5, 4, 1
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("DSMT_HOME", str(tmp_path))
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(here_acts, "AGENT_S", 0.1)
+    monkeypatch.setattr(acts, "AGENT_S", 0.1)
     return cut_off(tmp_path)
 
 
@@ -76,8 +76,8 @@ def test_a_stop_is_told_with_how_it_ends_and_shown(typed: Any, home: Home) -> No
     out, _ = typed("stop web --reason smoke")
     assert out == "web/app/0: stopped on n1 until dsmt start web, or dsmt start web --local here\n"
     assert (container(home) / HELD).exists()
-    assert f"held by {here_acts.user()} on n1 with --local" in typed("ps")[0]
-    assert typed("stop web")[0] == f'web/app/0: nothing to do: stopped by {here_acts.user()}: "smoke"\n'
+    assert f"held by {acts.user()} on n1 with --local" in typed("ps")[0]
+    assert typed("stop web")[0] == f'web/app/0: nothing to do: stopped by {acts.user()}: "smoke"\n'
     assert "it may run again, and nobody starts it" in typed("start web", FAILED)[1]
     assert typed("start web")[0] == "web/app/0: nothing to do: it was not stopped on this machine\n"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import TransportError
-from dsmt.operations.local.ending import Down
+from dsmt.operations.local.processes.ending import Down
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
@@ -157,7 +157,7 @@ def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
         return False
 
     monkeypatch.setattr("dsmt.operations.write.revoking.claim", claim)
-    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("dsmt.operations.local.members.certificates.learn", lambda *_: None)
     monkeypatch.setattr("click.confirm", confirm)
     code, told = run("cert", "revoke", "broker/b1", home=made, terminal=terminal)
     begins = "broker/b1 is not revoked: the answer was no\n" if terminal else f"{NO_YES}: broker/b1 is the only broker: "
@@ -184,7 +184,7 @@ def test_down_says_whose_end_it_waits_for_when_that_takes_long(
         raise TransportError("link.lost", "all was done")
 
     monkeypatch.setattr("dsmt.cli.context.QUIET_S", 0.05)
-    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    monkeypatch.setattr("dsmt.operations.local.processes.ending.down", down)
     assert run("down", *more, home=made)[0] == AWAY
     assert sent == ([] if more else ["waiting for the end of the services\n"])
 
@@ -196,9 +196,9 @@ def test_down_says_of_a_machine_that_has_joined_that_its_nodes_count_as_dead(
     async def down(*_: Any, **__: Any) -> Down:
         return Down(processes=7, killed=0, stuck=())
 
-    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
-    monkeypatch.setattr("dsmt.operations.local.home.Home.is_joined", joined)
-    monkeypatch.setattr("dsmt.operations.local.home.Home.names", lambda *_: ["m-c"])
+    monkeypatch.setattr("dsmt.operations.local.processes.ending.down", down)
+    monkeypatch.setattr("dsmt.operations.local.home.home.Home.is_joined", joined)
+    monkeypatch.setattr("dsmt.operations.local.home.home.Home.names", lambda *_: ["m-c"])
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     assert run("down", home=made)[0] == 0
@@ -256,8 +256,8 @@ def test_a_key_with_which_a_member_is_attached_is_not_revoked_unless_somebody_sa
 
     for name, stub in {"revoking.claim": claim, "revoking.live": attached_now}.items():
         monkeypatch.setattr(f"dsmt.operations.write.{name}", stub)
-    monkeypatch.setattr("dsmt.operations.local.certificates.revoke", revoke)
-    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("dsmt.operations.local.members.certificates.revoke", revoke)
+    monkeypatch.setattr("dsmt.operations.local.members.certificates.learn", lambda *_: None)
     monkeypatch.setattr("click.confirm", confirm)
     assert run("cert", "revoke", "node/n1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
     assert run("cert", "revoke", "node/n1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
@@ -303,8 +303,8 @@ def test_a_broker_of_several_is_not_removed_unless_somebody_said_yes(
         return False
 
     monkeypatch.setattr("dsmt.cli.brokers.announced", announced)
-    monkeypatch.setattr("dsmt.operations.local.brokers.of_home", lambda _: {})
-    monkeypatch.setattr("dsmt.operations.local.brokers.silent_since_ms", gone_on)
+    monkeypatch.setattr("dsmt.operations.local.members.brokers.of_home", lambda _: {})
+    monkeypatch.setattr("dsmt.operations.local.members.brokers.silent_since_ms", gone_on)
     monkeypatch.setattr("click.confirm", confirm)
     assert run("broker", "remove", "b1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
     assert run("broker", "remove", "b1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
@@ -370,8 +370,8 @@ def test_what_a_controller_said_is_said_again_by_one_that_is_made_for_that_befor
 
     for name, stub in {"claim": claim, "stand_in": stand_in, "revoke": revoke, "wait_for_successors": wait}.items():
         monkeypatch.setattr(f"dsmt.operations.write.revoking.{name}", stub)
-    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
-    monkeypatch.setattr("dsmt.operations.local.certificates.attached", attached)
+    monkeypatch.setattr("dsmt.operations.local.members.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("dsmt.operations.local.members.certificates.attached", attached)
     theirs = [["service/web/slot/app/0"], ["service/web/slot/app/0"], []]
     while theirs:
         assert run("cert", "revoke", "controller/c1", home=made) == (AWAY, "dsmt: all was done\n")

@@ -9,7 +9,7 @@ import pytest
 
 from dsmt.cli import cert, listing
 from dsmt.cli.root import main
-from dsmt.operations.local.certificates import Rotated
+from dsmt.operations.local.members.certificates import Rotated
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.targets import Target
 from tests.cli.screens import running_one

@@ -14,8 +14,8 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.joining import labels_of
 from dsmt.cli.root import main
 from dsmt.errors import TransportError
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import ensure_node
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_node
 from dsmt.operations.read.rows.holding import Left
 from dsmt.operations.remote.places import NodePlace, keep_place
 from dsmt.operations.write.node_control import Controlled, LastNode

@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.cli.context import CliContext
 from dsmt.errors import TransportError
-from dsmt.operations.local.machine import StartedRealm
+from dsmt.operations.local.up.machine import StartedRealm
 from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.realm import BrokerAddress
 from tests.cli.in_process import AWAY, Run
@@ -57,7 +57,7 @@ def test_an_address_that_may_be_one_of_several_brokers_is_named_once(
         return [BrokerAddress(address="127.0.0.1:9", public=bytes([number]) * 32) for number in (1, 2)]
 
     monkeypatch.setattr("dsmt.operations.connection.reading", hung)
-    monkeypatch.setattr("dsmt.operations.local.brokers.located", located)
+    monkeypatch.setattr("dsmt.operations.local.members.brokers.located", located)
     _, told = run("ps", "--bus", "dsmt://127.0.0.1:9", home=made, attached=False)
     assert told.startswith("waiting for an answer at 127.0.0.1:9\ndsmt: the broker hangs")
 
@@ -66,9 +66,9 @@ def test_up_says_that_it_waits_for_a_broker_that_hangs(run: Run, made: Path, mon
     async def up(*_: Any, **__: Any) -> StartedRealm:
         return StartedRealm("test", ("127.0.0.1:1",), (), (), False)
 
-    monkeypatch.setattr("dsmt.operations.local.machine.up", up)
-    monkeypatch.setattr("dsmt.operations.local.machine.left_out", lambda *_: [])
-    monkeypatch.setattr("dsmt.operations.local.coming_up.announced", hang)
+    monkeypatch.setattr("dsmt.operations.local.up.machine.up", up)
+    monkeypatch.setattr("dsmt.operations.local.up.machine.left_out", lambda *_: [])
+    monkeypatch.setattr("dsmt.operations.local.up.coming_up.announced", hang)
     code, told = run("up", "--detach", home=made)
     assert code == AWAY
     assert told.startswith("waiting for an answer at 127.0.0.1:1\ndsmt: the broker hangs")
@@ -117,7 +117,7 @@ def test_who_interrupts_down_hears_that_it_has_ended_a_part(
             ends("the services")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dsmt.operations.local.ending.down", down)
+    monkeypatch.setattr("dsmt.operations.local.processes.ending.down", down)
     said = f"dsmt: interrupted; what is not ended yet in {made} goes on. Next: dsmt down ends it; "
     assert run("down", home=made) == (130, f"{said}dsmt up starts all of it again\n" if begun else "")
 

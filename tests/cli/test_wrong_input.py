@@ -17,8 +17,8 @@ import pytest
 from dsmt.cli import names
 from dsmt.cli.root import main
 from dsmt.operations.connection import _unreachable
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.lock import LOCK_FILE
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.lock import LOCK_FILE
 from dsmt.ports.realm import NatsTerms
 from tests.cli.in_process import AWAY, DENIED, MISSING, WRONG, Run
 

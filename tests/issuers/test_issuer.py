@@ -20,9 +20,9 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.issuers import issuer as issuing
 from dsmt.issuers.issuer import Issuer
-from dsmt.operations.local import certificates
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.joining import _realm
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.members import certificates
+from dsmt.operations.local.members.joining import _realm
 from dsmt.operations.write import node_control, revoking, tokens
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms

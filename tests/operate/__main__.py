@@ -27,8 +27,8 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from dsmt.operations.local.addresses import free_port
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.addresses import free_port
+from dsmt.operations.local.home.home import Home
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import living, record_path
 from tests.real.fleet import processes_of

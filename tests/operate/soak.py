@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.system.records import living, record_path
 from tests.operate.__main__ import dsmt
 from tests.real.fleet import processes_of

@@ -6,7 +6,7 @@ from typing import Any
 from dsmt.agents.rules.container import CONFIG, LOGS, NodeConfig, dump_config
 from dsmt.agents.rules.record import InstanceRecord, Written, dump_record
 from dsmt.event.status import State
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.keys import SecretKey
 from dsmt.view import SlotKey

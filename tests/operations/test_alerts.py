@@ -264,47 +264,6 @@ def test_a_broker_whose_clock_is_far_off_is_told_whichever_way_that_is(ahead_s: 
     )
 
 
-@pytest.mark.parametrize(
-    ("offsets", "told"),
-    [
-        ((0, 3600, 3602), ["realm"]),  # two of three agree: the time is that of the third one's machine, or a server's
-        ((-3600, -3600, -3590, 0, 700), ["realm", "node/n5"]),
-        ((3600, 3600, 0, 0), ["node/n1", "node/n2"]),  # as many say that it is right
-        ((3600, -3600, 0), ["node/n1", "node/n2"]),
-        ((3600,), ["node/n1"]),  # one alone: nobody knows which of the two it is
-        ((0, 9, -9), []),
-    ],
-)
-def test_where_most_nodes_clocks_agree_on_another_time_it_is_realm_time_that_is_off(
-    offsets: tuple[float, ...], told: list[str]
-) -> None:
-    realm = Realm()
-    for number, offset_s in enumerate(offsets, 1):
-        realm.node(f"n{number}", clock_offset_s=offset_s, boot_id=f"{number}")
-    seen = sight(realm)
-    found = alerts(seen, Found(nodes=node_rows(seen)))
-    assert [one.target for one in found if one.code.endswith(".clock")] == told
-    assert {one.code for one in found if one.target == "realm"} == ({"realm.clock"} if "realm" in told else set())
-
-
-def test_nodes_of_one_machine_have_one_clock_between_them() -> None:
-    realm = Realm("n0")
-    for number in range(3):
-        realm.node(f"w{number}", clock_offset_s=3600, boot_id="theirs")
-    seen = sight(realm)
-    found = alerts(seen, Found(nodes=node_rows(seen)))
-    assert [one.target for one in found if one.code.endswith(".clock")] == ["node/w0", "node/w1", "node/w2"]
-
-
-def test_of_realm_time_that_is_off_it_is_told_by_how_much_and_by_whose_clocks() -> None:
-    realm = Realm("n0")
-    for number in range(4):
-        realm.node(f"w{number}", clock_offset_s=-7200 + number, boot_id=f"{number}")
-    seen = sight(realm)
-    (alert,) = alerts(seen, Found(nodes=node_rows(seen)))
-    assert alert.message.startswith("the clocks of w0, w1, w2 and 1 more agree, and are 119 m behind realm time: it is")
-
-
 @pytest.mark.parametrize(("early_s", "told"), [(0.0, 0), (0.5, 1)])
 def test_a_broker_whose_time_is_behind_what_was_decided_is_told_however_little_that_is(early_s: float, told: int) -> None:
     seen = sight(Realm("n1"))

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import UP_AGAIN
-from dsmt.operations.local import asking
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.keeping import write_kept
-from dsmt.operations.local.lock import alone
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.home.making import init
+from dsmt.operations.local.processes import asking
+from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.ports.realm import BrokerAddress

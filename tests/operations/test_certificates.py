@@ -12,11 +12,11 @@ import pytest
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
-from dsmt.operations.local import certificates
-from dsmt.operations.local.addresses import free_port
-from dsmt.operations.local.dating import Dated, dated
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.home.addresses import free_port
+from dsmt.operations.local.home.dating import Dated, dated
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.members import certificates
 from dsmt.operations.offline.history import export
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.certificates import in_use, state_of

@@ -8,9 +8,9 @@ import pytest
 from dsmt.agents.rules.container import CONFIG, FILES, HELD, RECORD, SLOT, SPEC, TOLD
 from dsmt.agents.rules.record import InstanceRecord, dump_record, load_record
 from dsmt.event.kinds.slot import Good
-from dsmt.operations.local import parts
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes import parts
+from dsmt.operations.local.processes.parts import Parts
 
 GOOD = Good(spec="operator/alice#1-2", revision=3)
 

@@ -1,4 +1,4 @@
-"""A broker's clock that is far off is shown, and taken by an operator's word (rule J4)."""
+"""A clock that is far off is shown, whosever it is, and a broker's is taken by an operator's word (rule J4)."""
 
 import asyncio
 import time
@@ -14,11 +14,15 @@ from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import PULL
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.rows.node_rows import node_rows
+from dsmt.operations.read.screens.alerting import Found, alerts
 from dsmt.operations.read.screens.summaries import status
 from dsmt.operations.write import clocks
 from dsmt.ports.bus import BusReader
 from tests.bus.idle import run_alone
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm
+from tests.controllers.build import Realm
+from tests.operations.sights import sight
 from tests.waiting import until
 
 
@@ -129,3 +133,44 @@ def test_a_clock_that_is_behind_is_there_as_soon_as_realm_time_may_be_slower(mon
         clock = asyncio.run(clocks.accept(SimpleNamespace(), "b1", by="bob", reason=""))  # type: ignore[arg-type]
         assert (clock.ahead_s, clock.there_in_s) == (ahead_s, there_in_s)
     assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    ("offsets", "told"),
+    [
+        ((0, 3600, 3602), ["realm"]),  # two of three agree: the time is that of the third one's machine, or a server's
+        ((-3600, -3600, -3590, 0, 700), ["realm", "node/n5"]),
+        ((3600, 3600, 0, 0), ["node/n1", "node/n2"]),  # as many say that it is right
+        ((3600, -3600, 0), ["node/n1", "node/n2"]),
+        ((3600,), ["node/n1"]),  # one alone: nobody knows which of the two it is
+        ((0, 9, -9), []),
+    ],
+)
+def test_where_most_nodes_clocks_agree_on_another_time_it_is_realm_time_that_is_off(
+    offsets: tuple[float, ...], told: list[str]
+) -> None:
+    fleet = Realm()
+    for number, offset_s in enumerate(offsets, 1):
+        fleet.node(f"n{number}", clock_offset_s=offset_s, boot_id=f"{number}")
+    seen = sight(fleet)
+    found = alerts(seen, Found(nodes=node_rows(seen)))
+    assert [one.target for one in found if one.code.endswith(".clock")] == told
+    assert {one.code for one in found if one.target == "realm"} == ({"realm.clock"} if "realm" in told else set())
+
+
+def test_nodes_of_one_machine_have_one_clock_between_them() -> None:
+    fleet = Realm("n0")
+    for number in range(3):
+        fleet.node(f"w{number}", clock_offset_s=3600, boot_id="theirs")
+    seen = sight(fleet)
+    found = alerts(seen, Found(nodes=node_rows(seen)))
+    assert [one.target for one in found if one.code.endswith(".clock")] == ["node/w0", "node/w1", "node/w2"]
+
+
+def test_of_realm_time_that_is_off_it_is_told_by_how_much_and_by_whose_clocks() -> None:
+    fleet = Realm("n0")
+    for number in range(4):
+        fleet.node(f"w{number}", clock_offset_s=-7200 + number, boot_id=f"{number}")
+    seen = sight(fleet)
+    (alert,) = alerts(seen, Found(nodes=node_rows(seen)))
+    assert alert.message.startswith("the clocks of w0, w1, w2 and 1 more agree, and are 119 m behind realm time: it is")

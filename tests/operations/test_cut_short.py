@@ -9,10 +9,12 @@ from unittest.mock import AsyncMock
 import msgspec
 import pytest
 
-from dsmt.operations.local import making, migrating, servers, ways
-from dsmt.operations.local.brokers import meshed, of_home
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import ensure_broker, init
+from dsmt.operations.local.home import making
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_broker, init
+from dsmt.operations.local.members import servers
+from dsmt.operations.local.members.brokers import meshed, of_home
+from dsmt.operations.local.moving import migrating, ways
 from dsmt.programs.configuration import BrokerFile
 
 from .test_migrating import under_way

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError, InputError
-from dsmt.operations.local import certificates, keeping, machine
-from dsmt.operations.local.brokers import made_ms, meshed, note_announced
-from dsmt.operations.local.home import Home, is_up, keeper_directory
-from dsmt.operations.local.machine import StartedRealm, up
-from dsmt.operations.local.making import ensure_controller, ensure_node, init
-from dsmt.operations.local.settling import settle_nodes
-from dsmt.operations.local.steadiness import last_words
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home, is_up, keeper_directory
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.home.steadiness import last_words
+from dsmt.operations.local.members import certificates
+from dsmt.operations.local.members.brokers import made_ms, meshed, note_announced
+from dsmt.operations.local.members.settling import settle_nodes
+from dsmt.operations.local.processes import keeping
+from dsmt.operations.local.up import machine
+from dsmt.operations.local.up.machine import StartedRealm, up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.programs.configuration import read_identity
 from dsmt.system import processes
 from dsmt.trust.store import TrustStore

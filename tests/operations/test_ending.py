@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.operations.local import ending
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.processes import ending
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import record_path, write_record

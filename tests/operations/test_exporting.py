@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.offline import exporting, history
 from dsmt.operations.offline.proving import verify
 from dsmt.ports.bus import Draft

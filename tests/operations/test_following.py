@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 from dsmt.cli.root import main
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.realm import EngineWord
-from dsmt.operations.local import far_members, migrating, moving
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import StartedRealm
-from dsmt.operations.local.making import ensure_controller, ensure_node, init
-from dsmt.operations.local.ways import way_to
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.moving import far_members, migrating, moving
+from dsmt.operations.local.moving.ways import way_to
+from dsmt.operations.local.up.machine import StartedRealm
+from dsmt.operations.read.waits import waiting
 from dsmt.programs.configuration import MigrationFile, write_config
 
 
@@ -29,22 +31,29 @@ def sight(**sessions: tuple[str, int]) -> Any:
     return SimpleNamespace(view=SimpleNamespace(sessions=SimpleNamespace(of=found)))
 
 
+def watched(monkeypatch: pytest.MonkeyPatch, seen: Iterable[Any]) -> Iterator[Any]:
+    """What whoever waits sees, one after the other, and then nothing new; what of it nobody has looked at yet."""
+    looks = iter(seen)
+
+    async def watch(_bus: object) -> AsyncIterator[Any]:
+        for one in looks:
+            yield one
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(waiting, "is_undecided", lambda _: False)
+    return looks
+
+
 def test_a_session_of_before_is_not_taken_for_one_where_the_realm_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of who had attached, or joined, just before the cut: what carries the realm now knows that session, too."""
     nobody: Any = object()
     before = sight(a=("open", 1000), b=("open", 1000))
     seen = [before, sight(a=("silent", 3000), b=("open", 2000)), sight(a=("open", 4000), b=("open", 2000))]
-    looks = iter(seen)
-
-    async def look(bus: Any) -> Any:
-        assert bus is nobody
-        return next(looks)
-
-    monkeypatch.setattr(far_members, "look", look)
-    monkeypatch.setattr(far_members, "LOOK_S", 0.0)
+    looks = watched(monkeypatch, seen)
     assert asyncio.run(far_members.come(nobody, {"node/a": 1000, "node/b": 1000})) == []
     assert next(looks, None) is None, "it looked until both had come"
-    looks = iter([before])
+    watched(monkeypatch, [before])
     monkeypatch.setattr(far_members, "COME_S", -1.0)
     assert asyncio.run(far_members.come(nobody, {"node/a": 1000, "node/b": 1000})) == ["node/a", "node/b"]
 
@@ -166,25 +175,3 @@ def test_who_goes_on_with_a_cut_that_was_broken_off_waits_for_the_members_that_w
     assert awaited == {"node/web-1": 7}
     assert "node/web-1 has not come yet" in capsys.readouterr().out
     assert home.moving() is None
-
-
-def test_a_cut_is_over_when_the_controllers_of_this_home_are_alive_and_waits_for_none_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    looks = iter([{"c1": True}, {"c1": True, "c2": False}, {"c1": True, "c2": True}])
-
-    async def look(_: Any) -> Any:
-        return next(looks)
-
-    def controllers(seen: dict[str, bool]) -> list[Any]:
-        return [SimpleNamespace(controller=name, alive=alive) for name, alive in seen.items()]
-
-    monkeypatch.setattr(far_members, "look", look)
-    monkeypatch.setattr(far_members, "controller_rows", controllers)
-    monkeypatch.setattr(far_members, "LOOK_S", 0.0)
-    nobody: Any = None
-    asyncio.run(far_members.here(nobody, ("c1", "c2")))
-    assert next(looks, None) is None, "it looked until both were there"
-    looks = iter([{"c1": True}])
-    monkeypatch.setattr(far_members, "HERE_S", -1.0)
-    asyncio.run(far_members.here(nobody, ("c1", "c2")))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import RefusedError
-from dsmt.operations.local import handing
+from dsmt.operations.local.members import handing
 from dsmt.ports.realm import BrokerAddress
 
 DIGEST = bytes(32)

@@ -18,10 +18,10 @@ from dsmt.event.kinds.instance import HeldHere
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
-from dsmt.operations.local import here_acts
-from dsmt.operations.local.here import Here, Machine, instance_in, look_here, not_ours
-from dsmt.operations.local.here_rows import is_problem_here, row_here, service_here
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.here import acts
+from dsmt.operations.local.here.here import Here, Machine, instance_in, look_here, not_ours
+from dsmt.operations.local.here.rows import is_problem_here, row_here, service_here
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.screens.summaries import Service
 from dsmt.operations.words.targets import Target
 from dsmt.ports.processes import ProcessIdentity
@@ -128,11 +128,11 @@ def home(tmp_path: Path) -> Home:
 
 
 def stop(machine: Machine, **about: Any) -> Any:
-    return asyncio.run(here_acts.stop_here(machine, Target("web"), reason="disk smokes", **about))
+    return asyncio.run(acts.stop_here(machine, Target("web"), reason="disk smokes", **about))
 
 
 def start(machine: Machine, **about: Any) -> Any:
-    return asyncio.run(here_acts.start_here(machine, Target("web"), **about))
+    return asyncio.run(acts.start_here(machine, Target("web"), **about))
 
 
 def test_it_is_found_with_whom_nobody_starts_again(home: Home) -> None:
@@ -147,7 +147,7 @@ def test_it_is_found_with_whom_nobody_starts_again(home: Home) -> None:
 def test_a_user_that_has_no_name_here_is_told_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4_242_424)
     monkeypatch.delenv("SUDO_USER", raising=False)
-    assert here_acts.user() == "4242424"
+    assert acts.user() == "4242424"
     assert (
         not_ours(tmp_path, "read").message == f"{tmp_path} cannot be read by 4242424: it belongs to {name_of(os.getuid())}"
     )
@@ -164,7 +164,7 @@ def test_what_does_not_run_is_stopped_by_its_file_alone_and_only_once(home: Home
     done = stop(look_here(home))
     kept = load_held((container(home) / HELD).read_bytes())
     assert kept is not None
-    assert (kept.by, kept.reason, done.instances) == (here_acts.user(), "disk smokes", ["web/app/0"])
+    assert (kept.by, kept.reason, done.instances) == (acts.user(), "disk smokes", ["web/app/0"])
     assert abs(kept.at_ms - time.time_ns() // 1_000_000) < 60_000
     again = stop(look_here(home))
     assert (again.instances, again.unchanged) == ([], ["web/app/0"])
@@ -172,7 +172,7 @@ def test_what_does_not_run_is_stopped_by_its_file_alone_and_only_once(home: Home
 
 
 def test_what_runs_with_no_agent_is_not_said_to_be_stopped(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here_acts, "AGENT_S", 0.1)
+    monkeypatch.setattr(acts, "AGENT_S", 0.1)
     own = identity_of(os.getpid())
     said(home, state=State.RUNNING, started=True, driver="process", process=msgspec.to_builtins(own))
     assert look_here(home).instances[0].program == own
@@ -183,7 +183,7 @@ def test_what_runs_with_no_agent_is_not_said_to_be_stopped(home: Home, monkeypat
 
 
 def test_it_is_let_go_and_nobody_starts_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here_acts, "AGENT_S", 0.1)
+    monkeypatch.setattr(acts, "AGENT_S", 0.1)
     stop(look_here(home))
     with pytest.raises(FailedError, match="it may run again, and nobody starts it"):
         start(look_here(home))
@@ -204,7 +204,7 @@ def test_who_may_not_write_there_is_told_who_may(home: Home, monkeypatch: pytest
     def denied(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(here_acts, "write_atomically", denied)
+    monkeypatch.setattr(acts, "write_atomically", denied)
     with pytest.raises(RefusedError, match="cannot be changed by") as told:
         stop(look_here(home))
     assert told.value.next.endswith("or as root")

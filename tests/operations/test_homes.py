@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError, InputError, RefusedError
-from dsmt.operations.local import addresses, brokers, letting_in, making
-from dsmt.operations.local import home as homes
-from dsmt.operations.local.addresses import check_free
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.keeping import write_kept
-from dsmt.operations.local.machine import check_broker
-from dsmt.operations.local.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.home import addresses, making
+from dsmt.operations.local.home import home as homes
+from dsmt.operations.local.home.addresses import check_free
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.members import brokers, letting_in
+from dsmt.operations.local.processes.keeping import write_kept
+from dsmt.operations.local.up.machine import check_broker
 from dsmt.programs.configuration import IDENTITY, BrokerFile, NodeFile, RealmConfig
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.operations.local import keeping
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.making import init
-from dsmt.operations.local.wanted import MOST_NODES
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.home.making import init
+from dsmt.operations.local.processes import keeping
+from dsmt.operations.local.up.wanted import MOST_NODES
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.processes import SOCKET, Request
 from dsmt.system.procfs import boot

@@ -14,8 +14,8 @@ import pytest
 from dsmt.errors import FailedError, RefusedError
 from dsmt.operations import connection
 from dsmt.operations.connection import while_let_in
-from dsmt.operations.local import joining
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.members import joining
 from dsmt.ports.realm import KEPT_OUT
 from dsmt.trust.identity import root_issued
 from dsmt.trust.joining import Token, joining_identity

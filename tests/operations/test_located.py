@@ -13,8 +13,8 @@ import pytest
 
 from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.errors import TransportError
-from dsmt.operations.local import brokers
-from dsmt.operations.local.home import Home, write_secret
+from dsmt.operations.local.home.home import Home, write_secret
+from dsmt.operations.local.members import brokers
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.test_known_brokers import word
 from tests.bus.test_next_broker import Trust

@@ -10,10 +10,10 @@ import pytest
 
 from dsmt.cli.root import main
 from dsmt.errors import RefusedError
-from dsmt.operations.local import lock
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.lock import alone
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home import lock
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.home.making import init
 from tests.waiting import until
 
 
@@ -156,7 +156,7 @@ def test_another_users_home_is_said_to_be_theirs(home: Home, monkeypatch: pytest
             raise AssertionError
 
     init(home, name="test")
-    monkeypatch.setattr("dsmt.operations.local.lock.os.open", denied)
+    monkeypatch.setattr("dsmt.operations.local.home.lock.os.open", denied)
     with pytest.raises(RefusedError, match="who alone makes, starts or ends what is in it") as refused:
         asyncio.run(work())
     owner = home.root.owner()

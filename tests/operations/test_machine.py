@@ -20,13 +20,16 @@ import pytest
 
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
-from dsmt.operations.local import addresses, certificates, ending, machine
-from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.making import ensure_controller, ensure_node, init
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home import addresses
+from dsmt.operations.local.home.dating import Dated
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.members import certificates
+from dsmt.operations.local.processes import ending
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.up import machine
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, MigrationFile, NodeFile, read_config, read_identity
 from dsmt.system import processes
 from dsmt.system.processes import SOCKET
@@ -65,7 +68,7 @@ def test_a_port_that_was_given_is_given_to_no_other_process_and_a_server_can_lis
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port = addresses.free_port()
-    look = f"from dsmt.operations.local import addresses as a; a.PORTS = ({port}, {port}); a.free_port()"
+    look = f"from dsmt.operations.local.home import addresses as a; a.PORTS = ({port}, {port}); a.free_port()"
     other = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
     assert f"no free port from {port} to {port}" in other.stderr
     addresses.check_free(f"127.0.0.1:{port}", "broker b1", then="")

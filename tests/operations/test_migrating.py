@@ -16,14 +16,15 @@ from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.cli import screens
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, RefusedError, TimedOutError
-from dsmt.operations.local import brokers, migrating, ways
-from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import write_kept
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.making import ensure_broker, ensure_node, init
-from dsmt.operations.local.wanted import Wanted, check_same
-from dsmt.operations.local.ways import way_to
+from dsmt.operations.local.home.dating import Dated
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_broker, ensure_node, init
+from dsmt.operations.local.members import brokers
+from dsmt.operations.local.moving import migrating, ways
+from dsmt.operations.local.moving.ways import way_to
+from dsmt.operations.local.processes.keeping import write_kept
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted, check_same
 from dsmt.operations.read.screens.summaries import status
 from dsmt.operations.remote.roles import Roles
 from dsmt.ports.bus import HistoryPage

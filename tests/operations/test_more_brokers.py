@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.realm import MAX_BROKERS
-from dsmt.operations.local import brokers, ending
-from dsmt.operations.local.brokers import meshed, of_home
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.keeping import write_kept
-from dsmt.operations.local.making import ensure_broker, init, reach_at
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.home.making import ensure_broker, init, reach_at
+from dsmt.operations.local.members import brokers
+from dsmt.operations.local.members.brokers import meshed, of_home
+from dsmt.operations.local.processes import ending
+from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers as words

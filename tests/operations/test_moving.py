@@ -15,11 +15,12 @@ import pytest
 from dsmt.cli.root import main
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations import connection
-from dsmt.operations.local import coming_up, far_members, migrating, moving
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.lock import LOCK_FILE
-from dsmt.operations.local.machine import StartedRealm
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.lock import LOCK_FILE
+from dsmt.operations.local.home.making import init
+from dsmt.operations.local.moving import far_members, migrating, moving
+from dsmt.operations.local.up import coming_up
+from dsmt.operations.local.up.machine import StartedRealm
 from dsmt.programs.configuration import MigrationFile, write_config
 
 STARTED = StartedRealm(realm="test", brokers=("h:1",), controllers=(), nodes=(), made=False)

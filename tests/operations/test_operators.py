@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
-from dsmt.operations.local import certificates, operators
-from dsmt.operations.local.certificates import HeldCertificate
-from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home.dating import Dated
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init
+from dsmt.operations.local.members import certificates, operators
+from dsmt.operations.local.members.certificates import HeldCertificate
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.store import TrustStore

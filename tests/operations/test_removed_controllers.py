@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from dsmt.errors import DsmtError
-from dsmt.operations.local.controllers import check
+from dsmt.operations.local.members.controllers import check
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 

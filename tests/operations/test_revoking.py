@@ -21,7 +21,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.records import to_data
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import certificates
+from dsmt.operations.local.members import certificates
 from dsmt.operations.read.why.explaining import why
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft

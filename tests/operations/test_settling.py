@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError, RefusedError
-from dsmt.operations.local import settling, upgrading
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.settling import Settling, settle, settle_nodes
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.members import settling
+from dsmt.operations.local.members.settling import Settling, settle, settle_nodes
+from dsmt.operations.local.up import upgrading
 from dsmt.programs.configuration import BrokerFile, NodeFile, RealmConfig
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dsmt.operations.local.brokers import made_ms, of_home
-from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.making import init, issue
+from dsmt.operations.local.home.home import Home, write_secret
+from dsmt.operations.local.home.making import init, issue
+from dsmt.operations.local.members.brokers import made_ms, of_home
 from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.programs.configuration import IDENTITY, read_identity

@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from dsmt.errors import FailedError, TransportError
-from dsmt.operations.local import keeping, steadiness, upgrading
-from dsmt.operations.local.addresses import free_port
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.steadiness import ENDS, check_programs, follows, stays
+from dsmt.operations.local.home import steadiness
+from dsmt.operations.local.home.addresses import free_port
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.steadiness import ENDS, check_programs, follows, stays
+from dsmt.operations.local.processes import keeping
+from dsmt.operations.local.up import upgrading
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile, RealmConfig
 from dsmt.system.procfs import identity_of, is_alive

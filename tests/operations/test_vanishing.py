@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 
 
 @pytest.fixture

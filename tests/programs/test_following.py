@@ -17,7 +17,7 @@ from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.event.kinds.realm import ENGINE, EngineWord
 from dsmt.event.kinds.source import Following
 from dsmt.event.records import to_data
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.realm.facts import stands
 from dsmt.operations.write import engine
 from dsmt.operations.write.engine import tell, unheard

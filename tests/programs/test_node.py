@@ -26,9 +26,9 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
-from dsmt.operations.local.addresses import free_port
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import ensure_node, init
+from dsmt.operations.local.home.addresses import free_port
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_node, init
 from dsmt.ports.bus import Arrived, Draft, Emission, Interest
 from dsmt.ports.realm import About, BrokerAddress
 from dsmt.programs.configuration import set_realm

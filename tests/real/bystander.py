@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dsmt.errors import NotFoundError
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.write.removing import remove
 from tests.real.fleet import Fleet, attached, redis_spec
 from tests.real.https import Server

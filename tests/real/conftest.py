@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from tests.real.bystander import Shared, begin
 from tests.real.fleet import end
 from tests.real.https import serving, write_certificate

@@ -20,10 +20,10 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.connection import Connection, connect
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.read.realm.watching import Watch, watching
 from dsmt.operations.read.rows.node_rows import processes
 from dsmt.ports.bus import Draft

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dsmt.operations.local.home import Home, keeper_directory
+from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import process_of
 from tests.real.fleet import end

@@ -13,10 +13,10 @@ from pathlib import Path
 from dsmt.errors import DsmtError
 from dsmt.event.envelope import EventId
 from dsmt.operations.connection import connect
-from dsmt.operations.local import migrating
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.moving import migrating
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest, Notice, Start
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import process_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsmt.errors import DsmtError
 from dsmt.operations.connection import connect
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.ports.bus import Draft
 
 

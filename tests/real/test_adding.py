@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import issue
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import issue
+from dsmt.operations.local.processes.ending import down
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
 from tests.real.bringing import Brought, brought

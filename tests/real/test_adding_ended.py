@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
 from dsmt.trust.joining import node_certificate

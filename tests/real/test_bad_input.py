@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init
 from dsmt.programs.configuration import write_config
 from dsmt.system.records import process_of
 from dsmt.system.removing import mounted_in

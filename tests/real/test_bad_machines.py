@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import ensure_node
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_node
 from dsmt.ports.bus import Draft
 from tests import warm
 from tests.loops import in_real_time

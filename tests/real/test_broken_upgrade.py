@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import dsmt as installed
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in
 from dsmt.system.procfs import is_alive

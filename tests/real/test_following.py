@@ -12,9 +12,9 @@ import pytest
 
 from dsmt.errors import RefusedError
 from dsmt.operations.connection import connect
-from dsmt.operations.local import far_members
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.moving import far_members
+from dsmt.operations.local.processes.ending import down
 from tests.real.seat import dsmt
 from tests.real.test_joining import alive, realm, until
 

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.system.procfs import send_signal
 from tests.real.fleet import eventually
 from tests.real.homes import at, ended, everybody, foreground, run, whole

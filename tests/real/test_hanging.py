@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import process_of
 from tests.real.fleet import end, eventually, gone
@@ -81,7 +81,7 @@ class Realm:
 def run(directory: Path, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Realm], object]) -> None:
     realm = Realm(directory)
     command = [sys.executable, "-c", realm.code, str(keeper_directory(realm.home))]
-    monkeypatch.setattr("dsmt.operations.local.keeping.command_of", lambda _directory: command)
+    monkeypatch.setattr("dsmt.operations.local.processes.keeping.command_of", lambda _directory: command)
 
     async def main() -> None:
         try:

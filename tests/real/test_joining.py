@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.operations.local.addresses import free_port
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.joining import KEY_FILE
-from dsmt.operations.local.making import reach_at
+from dsmt.operations.local.home.addresses import free_port
+from dsmt.operations.local.home.home import Home, write_secret
+from dsmt.operations.local.home.making import reach_at
+from dsmt.operations.local.members.joining import KEY_FILE
+from dsmt.operations.local.processes.ending import down
 from dsmt.programs.configuration import read_identity
 from dsmt.trust.identity import dump, root_issued
 from dsmt.trust.keys import SecretKey

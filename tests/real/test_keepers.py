@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.known_spawner import KNOWN
 from tests.real.fleet import attached, eventually, gone, processes_of, redis_spec

@@ -15,8 +15,8 @@ import pytest
 from dsmt.agents.rules.container import POKE, PROCESS
 from dsmt.event.envelope import EventId
 from dsmt.operations.connection import connect
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.read.realm.watching import watching
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.trust.joining import read_token
 from tests.real.fleet import end
 from tests.real.seat import dsmt

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.processes.parts import Parts
 from tests.real.seat import dsmt, start
 from tests.waiting import told as until
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dsmt.agents.rules.container import HELD, PROCESS
-from dsmt.operations.local.here_acts import user
-from dsmt.operations.local.home import keeper_directory
+from dsmt.operations.local.here.acts import user
+from dsmt.operations.local.home.home import keeper_directory
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import living, process_of
 from tests.real.fleet import eventually
@@ -23,7 +23,7 @@ from tests.real.seat import dsmt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dsmt.operations.local.home import Home
+    from dsmt.operations.local.home.home import Home
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 

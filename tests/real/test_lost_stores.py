@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from tests.real.homes import run
 from tests.real.seat import dsmt
 

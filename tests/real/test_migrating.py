@@ -11,11 +11,11 @@ from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.link import NatsLink
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import connect
-from dsmt.operations.local import migrating
-from dsmt.operations.local.home import SERVERS, Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.wanted import Wanted
-from dsmt.operations.local.ways import way_to
+from dsmt.operations.local.home.home import SERVERS, Home
+from dsmt.operations.local.moving import migrating
+from dsmt.operations.local.moving.ways import way_to
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.write.brokers import announced
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.configuration import GateFile, read_config

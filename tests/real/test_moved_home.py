@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from tests.loops import in_real_time
 from tests.real.fleet import attached, end, processes_of, redis_spec
 from tests.real.homes import at

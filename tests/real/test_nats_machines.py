@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 from tests.real.bringing import Brought
 from tests.real.machines import lab, on_machines, sh
 from tests.real.telling import telling

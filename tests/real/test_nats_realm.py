@@ -17,12 +17,12 @@ from dsmt.demo import Line, demo
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import attached as attached_as
 from dsmt.operations.connection import connect
-from dsmt.operations.local import brokers, servers
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.making import init, issue
-from dsmt.operations.local.wanted import Wanted, check_same
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init, issue
+from dsmt.operations.local.members import brokers, servers
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted, check_same
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.words.telling import silent

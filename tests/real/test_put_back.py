@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
 from tests.real.seat import dsmt
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from tests.loops import in_real_time
 from tests.real.fleet import Fleet, eventually, processes_of
 from tests.real.seat import dsmt

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dsmt.operations.connection import reading
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.ending import down
 from dsmt.programs.configuration import ControllerFile
 from dsmt.system.records import process_of
 from tests.real.fleet import end

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, roots_in
 from dsmt.system.procfs import is_alive, send_signal

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.system.procfs import is_alive
 from tests.real.homes import run
 from tests.real.seat import dsmt

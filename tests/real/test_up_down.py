@@ -16,13 +16,13 @@ import pytest
 from dsmt.errors import FailedError, RefusedError
 from dsmt.event.phrases import another_certificate
 from dsmt.monitors.checks.exec import owner_of_tries
-from dsmt.operations.local.ending import down
-from dsmt.operations.local.home import Home, keeper_directory, write_secret
-from dsmt.operations.local.lock import alone
-from dsmt.operations.local.machine import up
-from dsmt.operations.local.making import ensure_controller, init, issue
-from dsmt.operations.local.parts import Parts
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.home.home import Home, keeper_directory, write_secret
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.home.making import ensure_controller, init, issue
+from dsmt.operations.local.processes.ending import down
+from dsmt.operations.local.processes.parts import Parts
+from dsmt.operations.local.up.machine import up
+from dsmt.operations.local.up.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.marks import bearers
 from dsmt.system.procfs import children, is_alive, send_signal

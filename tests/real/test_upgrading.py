@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from dsmt.agents.rules.after import CUT_MOST
-from dsmt.operations.local import ending, upgrading
-from dsmt.operations.local.home import Home, keeper_directory
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.processes import ending
+from dsmt.operations.local.processes.parts import Parts
+from dsmt.operations.local.up import upgrading
 from dsmt.operations.words.telling import silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.procfs import is_alive

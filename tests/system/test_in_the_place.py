@@ -10,8 +10,8 @@ import pytest
 from dsmt.agents.rules.container import PROCESS, RECORD
 from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.errors import FailedError
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.programs.containers import agents_in, record_in
 from dsmt.programs.node_process import bus_of_agent
 from dsmt.system.files import DiskFiles

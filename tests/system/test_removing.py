@@ -9,8 +9,8 @@ import pytest
 from dsmt.agents.node.clearing import clear_place
 from dsmt.errors import FailedError
 from dsmt.event.slots import SlotKey
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.parts import Parts
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.system import removing
 from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dsmt.errors import InputError, unreadable
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.bus import BusReader, Interest, Start
 from dsmt.system.files import write_atomically

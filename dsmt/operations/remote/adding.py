@@ -21,9 +21,9 @@ import msgspec
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.topic import is_level, level_of
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.certificates import revoke
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.roles import Role
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.members.certificates import revoke
+from dsmt.operations.local.members.roles import Role
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows

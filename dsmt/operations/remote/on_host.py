@@ -144,7 +144,7 @@ class Installation:
         return self._roles("accept")
 
     def _roles(self, verb: str) -> dict[str, Any]:
-        argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.roles", verb, str(self.home)]
+        argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.members.roles", verb, str(self.home)]
         asks = dict(self.told["asks"])
         if self.told.get("brings"):  # what no command line may show
             asks["brought"] = json.loads(sys.stdin.readline())
@@ -153,7 +153,7 @@ class Installation:
 
     def settle(self) -> dict[str, Any]:
         """Have the node that is here take the labels that were typed, and the address that its machine has now."""
-        argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.settling", str(self.home)]
+        argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.members.settling", str(self.home)]
         told: dict[str, Any] = json.loads(run(argv, given=json.dumps({"labels": self.told["labels"]})))
         if told["changed"]:
             self.runs.unlink(missing_ok=True)  # what runs is begun anew, by whoever comes next if we are cut off

@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.errors import UNDECODABLE, InputError, RefusedError
-from dsmt.operations.local.home import Home, write_secret
-from dsmt.operations.local.lock import alone
-from dsmt.operations.local.roles import Role
+from dsmt.operations.local.home.home import Home, write_secret
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.members.roles import Role
 from dsmt.operations.remote.hosts import HostAddress
 from dsmt.operations.words.telling import silent
 from dsmt.programs.configuration import RESTORE

@@ -9,12 +9,12 @@ from functools import partial
 from dsmt.errors import InputError, NotFoundError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import brokers
-from dsmt.operations.local.ending import end_node
-from dsmt.operations.local.home import Home, is_up
-from dsmt.operations.local.keeping import write_kept
-from dsmt.operations.local.lock import alone
-from dsmt.operations.local.servers import check_left, emptied
+from dsmt.operations.local.home.home import Home, is_up
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.members import brokers
+from dsmt.operations.local.members.servers import check_left, emptied
+from dsmt.operations.local.processes.ending import end_node
+from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.holding import Left, data_on, left_on
 from dsmt.operations.read.rows.node_rows import find_node

@@ -1,6 +1,6 @@
 """A broker or a controller on a host that is a node: it asks, over the connection, and the root key here certifies its keys.
 
-Rule 1: the root key stays here, and the keys stay there (`dsmt.operations.local.roles`).
+Rule 1: the root key stays here, and the keys stay there (`dsmt.operations.local.members.roles`).
 Rule 2: no name is given twice: a broker or a controller of another machine keeps its own.
 Rule 3: it may be repeated: what is certified there is only announced, where that was not done. A controller whose key was
     revoked, as of one that was removed, comes back with another key. A broker does not: what it stores ends with its key.
@@ -15,13 +15,13 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local import servers
-from dsmt.operations.local.brokers import check_number, check_still, made_ms, note_announced, of_home
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.lock import alone
-from dsmt.operations.local.making import reach_also
-from dsmt.operations.local.roles import Answer, Role, RoleOrder
-from dsmt.operations.local.servers import Brought, ServerOrder
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.home.making import reach_also
+from dsmt.operations.local.members import servers
+from dsmt.operations.local.members.brokers import check_number, check_still, made_ms, note_announced, of_home
+from dsmt.operations.local.members.roles import Answer, Role, RoleOrder
+from dsmt.operations.local.members.servers import Brought, ServerOrder
 from dsmt.operations.remote.hosts import ReachedHost
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import FailedError, InputError, RefusedError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.remote import adding
 from dsmt.operations.remote.hosts import address_of
 from dsmt.operations.remote.on_host import VERBS

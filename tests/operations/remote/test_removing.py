@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import InputError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.rows.holding import Left
 from dsmt.operations.remote import adding, removing
 from dsmt.operations.remote.places import NodePlace

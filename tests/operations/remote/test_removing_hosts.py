@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsmt.errors import NotFoundError, RefusedError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.remote import removing
 from dsmt.operations.remote.places import NodePlace, keep_place, places
 from dsmt.operations.words.telling import silent

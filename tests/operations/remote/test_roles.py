@@ -14,12 +14,12 @@ import msgspec
 import pytest
 
 from dsmt.errors import DsmtError, RefusedError
-from dsmt.operations.local import certificates
-from dsmt.operations.local import roles as on_host
-from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.home import Home
-from dsmt.operations.local.making import init
-from dsmt.operations.local.roles import RoleOrder, accept, request
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init
+from dsmt.operations.local.members import certificates
+from dsmt.operations.local.members import roles as on_host
+from dsmt.operations.local.members.brokers import of_home
+from dsmt.operations.local.members.roles import RoleOrder, accept, request
 from dsmt.operations.remote.roles import Roles, _certificate
 from dsmt.programs.configuration import ISSUER, BrokerFile, read_identity, write_config
 from dsmt.trust.identity import YEAR_S

@@ -16,7 +16,7 @@ import pytest
 
 import dsmt
 from dsmt.errors import InputError, RefusedError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.remote import adding
 from dsmt.operations.remote.adding import _name_of
 from dsmt.operations.remote.hosts import address_of

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final, TypeVar
 
 import msgspec
@@ -91,6 +91,20 @@ async def until(
         said = f"{unmet} after {limit_s:g} s{so_far}; it goes on"
         raise TimedOutError("wait.timeout", said, next=f"{look} shows how far it is") from error
     raise TransportError("wait.ended", f"the connection ended, and {unmet}", next="try again")
+
+
+async def until_none(bus: BusReader, left: Callable[[Sight], list[str]], *, limit_s: float) -> list[str]:
+    """Wait until nobody is left, or for so long; who is."""
+    found: list[str] = []
+
+    def none(sight: Sight) -> bool | None:
+        nonlocal found
+        found = left(sight)
+        return None if found else True
+
+    with suppress(TimedOutError):
+        await until(bus, none, limit_s=limit_s, unmet="somebody has not come")
+    return found
 
 
 def unheard_of(sight: Sight) -> str:

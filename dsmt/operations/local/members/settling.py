@@ -1,0 +1,116 @@
+"""Settling: a machine that is a node already takes the labels that are typed now, and the address that it has now.
+
+`python -m dsmt.operations.local.members.settling HOME`, by `node add` over SSH; what is told and what is answered is JSON.
+On the machine itself by `dsmt up`, and by `dsmt join`, which takes what is typed.
+
+Rule 1: a node serves at an address of its machine: one that was given another one would have all that it runs looked for at
+    the former. Where none is on the way to a broker the node keeps what it has. One that was typed, and is no address of its
+    machine, stays: it is reached there from elsewhere.
+Rule 2: a label that is not typed stays.
+Rule 3: a broker is known by its address to all who have joined; one whose address has gone is not moved in silence.
+Rule 4: of a node that runs, that its file is another one now is written down first, until it has been begun anew with that
+    (`upgrading`): who types it again does what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.event.addresses import host_of
+from dsmt.operations.local.home.addresses import is_here, own_address
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.members.brokers import of_home
+from dsmt.operations.words.telling import silent
+from dsmt.programs.configuration import NodeFile
+from dsmt.system.records import process_of
+
+SETTLED: Final = "settled"
+"""Stands beside a node's file that says something else than that with which the node runs (rule 4)."""
+
+
+class Settling(msgspec.Struct, frozen=True, kw_only=True):
+    """What was typed."""
+
+    labels: dict[str, str] = {}
+    address: str | None = None
+
+
+def settle(home: Home, told: Settling) -> bool:
+    """Whether a node of a home has other labels or another address now. Raises `RefusedError` for a broker (rule 3)."""
+    for name, at in of_home(home).items():
+        host = host_of(at.address)
+        if not is_here(host):
+            said = f"broker {name} listens at {at.address}, and {host} is no address of this machine any more"
+            advice = f"give the machine that address; or dsmt node remove {name}, and add it again with its roles"
+            raise RefusedError("broker.moved", said, next=advice)
+    changed = [settle_node(home.part("nodes", node), told) for node in home.names("nodes")]
+    return any(before != now for before, now in changed)
+
+
+def settle_node(directory: Path, told: Settling) -> tuple[NodeFile, NodeFile]:
+    """What a node's file said, and what it says now. Raises `InputError` for a damaged one."""
+    held = NodeFile.read(directory)
+    address = _address(held) if told.address is None else told.address
+    elsewhere = (held.elsewhere or told.address is not None) and not is_here(address)
+    now = msgspec.structs.replace(held, labels={**held.labels, **told.labels}, address=address, elsewhere=elsewhere)
+    if now != held:
+        if process_of(directory, "spawner") is not None:
+            (directory / SETTLED).touch()
+        now.write(directory)
+    return held, now
+
+
+def settle_nodes(home: Home) -> list[str]:
+    """Have all nodes of a home serve at an address of this machine (rule 1); in words, which do so from now on.
+
+    One whose file is damaged, or somebody else's, is left: who starts it says so.
+    """
+    said = []
+    for node in home.names("nodes"):
+        with suppress(InputError, OSError):
+            before, now = settle_node(home.part("nodes", node), Settling())
+            if before.address != now.address:
+                said.append(
+                    f"node {node} serves at {now.address} now: {before.address} is no address of this machine any more"
+                )
+    return said
+
+
+def _address(held: NodeFile) -> str:
+    """Where a node serves now (rule 1)."""
+    if held.elsewhere or is_here(held.address):
+        return held.address
+    found = (own_address(address) for address, _ in held.realm.brokers)
+    return next((one for one in found if one != "127.0.0.1"), held.address)
+
+
+async def _alone(home: Home, told: Settling) -> bool:
+    async with alone(home, silent):
+        return settle(home, told)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Settle what is in a home, by what standard input tells; an error is told as the command line tells it."""
+    try:
+        told = msgspec.json.decode(sys.stdin.read(), type=Settling)
+        changed = asyncio.run(_alone(Home(Path(argv[0])), told))
+    except DsmtError as error:
+        said = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
+        sys.stderr.write(json.dumps({"error": said}) + "\n")
+        return error.exit
+    sys.stdout.write(json.dumps({"changed": changed}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

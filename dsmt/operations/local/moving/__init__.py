@@ -1,0 +1,1 @@
+"""Moving: a realm moves between dsmt's brokers and NATS."""

@@ -1,0 +1,1 @@
+"""Up: what a home holds is started, waited for, and begun anew."""
