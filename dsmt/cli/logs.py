@@ -99,4 +99,5 @@ def written(ctx: CliContext, one: Line | LogNotice, *, many: bool) -> None:
         told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
         line({**told, "time": rfc3339(one.time_ms), "answered_at": rfc3339(one.answered_ms)})
     else:
-        sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")
+        text = one.line.replace("\n", "\\n")  # whoever says it: it is one line, of that instance
+        sys.stdout.write(f"{one.instance} | {text}\n" if many else f"{text}\n")

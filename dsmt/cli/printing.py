@@ -3,11 +3,12 @@
 Rule 1: what others wrote never steers a terminal: all that is printed goes through `Escaping`, which shows control
     characters as they are written in source code. Newlines and tabs pass it; in cells and sentences `one_line` shows them.
 Rule 2: a screen is a list of lines that `page` puts together: a newline in what others wrote makes no line of its own.
-Rule 3: JSON does not go through it: it is for programs, and has escapes of its own.
+Rule 3: JSON has escapes of its own: `encoded` writes by them what would steer a terminal, or is no UTF-8 text.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -46,6 +47,9 @@ _SHOWN: Final = {
 """Control characters, and those that end a line or turn the direction in which it is read."""
 _IN_TEXT: Final = {code: shown for code, shown in _SHOWN.items() if chr(code) not in "\n\t"} | {0xD800: "\x1b["}
 _IN_LINE: Final = _SHOWN | {0x0A: "\\n", 0x09: "\\t"}
+_LEFT_IN_JSON: Final = re.compile(f"[{''.join(chr(code) for code in _SHOWN if code >= 0x7F)}]")
+"""What steers a terminal of that which JSON itself leaves as it is."""
+_NO_TEXT: Final = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -166,12 +170,22 @@ def _filled(text: str) -> str:
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    _send(sys.stdout, msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    _send(sys.stdout, msgspec.json.format(encoded(value), indent=2) + "\n")
 
 
 def line(value: Any) -> None:
     """Print one JSON object on a line of its own."""
-    _send(sys.stdout, msgspec.json.encode(value).decode() + "\n")
+    _send(sys.stdout, encoded(value) + "\n")
+
+
+def encoded(value: Any) -> str:
+    """A value as JSON that steers no terminal (rule 3)."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # an argument, or a name of a file, that is no text: it is shown as on a screen
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+        text = _NO_TEXT.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
+    return _LEFT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def coloured() -> bool:

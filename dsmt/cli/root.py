@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
 import click
-import msgspec
 from click.shell_completion import CompletionItem, shell_complete
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.command import common_options
 from dsmt.cli.context import CliContext
-from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
+from dsmt.cli.printing import UNWRITTEN, Escaping, encoded, one_line
 from dsmt.errors import DsmtError, FailedError, RefusedError, incomplete, leaves
 
 USAGE: Final = 2
@@ -271,7 +270,7 @@ def _tell(
         told: dict[str, Any] = {"code": code, "message": message, "next": advice, "exit": exit_code}
         if fields and "mistakes" in fields:
             told["mistakes"] = fields["mistakes"]
-        said = [msgspec.json.encode({"error": told}).decode()]
+        said = [encoded({"error": told})]
     elif lines:
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
         more = [f"... and {len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else []

@@ -3,6 +3,7 @@
 import io
 import json
 import unicodedata
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import screens as plan_screens
-from dsmt.cli.printing import Escaping, document, fitted, folded, one_line
+from dsmt.cli.printing import Escaping, document, fitted, folded, line, one_line
 from dsmt.cli.root import main
 from dsmt.cli.why import why_not_lines
 from dsmt.errors import InputError
@@ -34,6 +35,7 @@ from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
+from tests.cli.in_process import Run
 from tests.cli.screens import as_sent, check, on, running_one, trouble
 from tests.controllers.build import Realm, key, web
 from tests.operations.sights import sight
@@ -187,11 +189,30 @@ def test_no_screen_shows_control_characters_or_is_broken_by_a_newline_wherever_o
         assert not [c for c in theirs if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u202e\u2028")], theirs
 
 
-def test_json_keeps_what_others_wrote_and_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = io.StringIO()
-    monkeypatch.setattr("sys.stdout", Escaping(sent))
-    document({"said": "a\x9b\x1b\n"})
-    assert json.loads(sent.getvalue()) == {"said": "a\x9b\x1b\n"}
+def test_json_keeps_what_others_wrote_and_is_json_that_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said in (THEIRS, "a\x9b\x1b\n", "\x7f漢é\u202e"):
+        for write in (document, line):
+            sent = io.StringIO()
+            monkeypatch.setattr("sys.stdout", Escaping(sent))
+            write({"said": said})
+            assert json.loads(sent.getvalue()) == {"said": said}
+            assert sent.getvalue().replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("typed", ["a\x7f", "a\x9b31m", "a\u202eb", "a\udcff"], ids=ascii)
+def test_an_error_in_json_is_json_whatever_was_typed(run: Run, made: Path, typed: str) -> None:
+    for arguments in ([typed], ["explain", typed], ["apply", f"{typed}.yaml"], ["help", typed]):
+        code, told = run(*arguments, "--json", home=made)
+        error = msgspec.json.decode(told)["error"]
+        assert typed.encode(errors="backslashreplace").decode() in error["message"]
+        assert error["exit"] == code
+        assert told[:-1].isprintable()
+
+
+def test_a_line_that_holds_a_newline_is_shown_as_no_line_of_another_instance(capsys: pytest.CaptureFixture[str]) -> None:
+    for many, begins in ((True, "web/app/0 | "), (False, "")):
+        written(CliContext(), Line("web/app/0", "n1", "stdout", "a\tb\nweb/app/1 | c", None, 0), many=many)
+        assert capsys.readouterr().out == f"{begins}a\tb\\nweb/app/1 | c\n"
 
 
 def test_a_plan_of_several_files_does_not_say_that_each_service_is_in_all_of_them() -> None:

@@ -11,6 +11,7 @@ from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.kinds.instance import LogLines
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Ended, Slot
+from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import local
@@ -145,6 +146,23 @@ def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
     found = read(answers.bus, LogQuery(5, follow=True), count=2, target="web")
     assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
     assert len(answers.bus.emitted) == 1
+
+
+def test_nobody_answers_in_the_name_of_another_instance_nor_of_its_agent_on_another_node() -> None:
+    """Whoever reads the service knows the command: an agent of another slot, and one of this slot on a node that lies."""
+    answers, forged = Answers(), LogLines(command="", lines=("forged",), last=True, upto=99)
+
+    def lies(other: SlotKey, node: str) -> Step:
+        def made() -> Sequence[Delivery]:
+            told = msgspec.structs.replace(forged, command=answers.bus.emitted[-1].data["id"])
+            return came(signed(agent(other, node), f"{other.on('log', node)}/stdout", told), live=True)
+
+        return made
+
+    script = [lies(key(1), "n1"), lies(key(0), "n2"), answers.say("own", last=True)]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    found = read(answers.bus, LogQuery(5), target="web")
+    assert [(one.instance, one.node, one.line) for one in found if isinstance(one, Line)] == [("web/app/0", "n1", "own")]
 
 
 def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

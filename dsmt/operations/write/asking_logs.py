@@ -6,6 +6,7 @@ Rule 3: who follows goes with an instance to another node and to another agent, 
     answer is asked again until it does.
 Rule 4: the time of a line is what its agent knows of it, else null; the time of the answer is another one.
     Whose lines come from another program than those before is told: two may run side by side.
+    Nobody but the agent that was asked answers, and a line of it is one line, whatever it holds.
 Rule 5: of whom nothing was written that was asked for, that is told; of one that has ended on a node that it has left, and
     has not run where it is now, what became of what it wrote.
 """
@@ -200,10 +201,10 @@ class _Reader:
     def _lines(self, event: Event) -> list[Item]:
         told = readable(LogLines, event.data)
         key = None if told is None else self._names.get(told.command)
-        if told is None or key is None:
-            return []
-        node, stream = event.topic.split("/")[5:7]
-        asked = self._asked[key]
+        if told is None or key is None or not event.topic.startswith(f"{key.on('log', self._asked[key].node)}/"):
+            return []  # whoever reads the service knows the command, and may say anything on its own topic
+        asked, stream = self._asked[key], event.topic.split("/")[6]
+        node = asked.node
         asked.silent, asked.spoken = False, asked.spoken or bool(told.lines)
         asked.until = asyncio.get_running_loop().time() + ANSWER_S + (FOLLOW_S if self._wanted.follow else 0)
         if told.upto is not None:
