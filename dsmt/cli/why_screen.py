@@ -2,14 +2,15 @@
 
 Rule 1: a cause stands below what it caused; several causes of one event stand side by side, counted and indented where
     they have causes themselves.
-Rule 2: an event is shown once; where it is a cause again, one line names it.
+Rule 2: an event is shown once, also where events name each other in a circle; where it is a cause again, one line names
+    it. Of many such lines the first are shown, and the others counted.
 Rule 3: what repeats in a row (a program that fails again and again) is shown once, and then counted; `--events` shows all.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dsmt.cli.printing import fitted, one_line
@@ -18,7 +19,11 @@ from dsmt.operations.read.why.explaining import CauseLink, Explained
 from dsmt.operations.words.times import local, milliseconds
 
 _INDENT: Final = 2
+_DEEPEST: Final = 40
+"""Causes of causes stand no further in than this."""
 _TIME: Final = 14
+_AGAIN_MOST: Final = 200
+"""Of causes that were shown before, so many are named again."""
 _LONGEST_LOOP: Final = 6
 
 
@@ -53,8 +58,8 @@ class _Tree:
         self._links = {name(link): link for link in found.chain}
         self._events, self._width = events, width
         self._shown: set[str] = set()
-        caused = {one for link in found.chain for one in link.because}
-        self._tops = [one for one in self._links if one not in caused]
+        self._tops = _tops(self._links)
+        self._named = {one: _in_order(self._links, link.because) for one, link in self._links.items()}
 
     def overruled(self, link: CauseLink) -> list[str]:
         """A word that does not stand, and what to do about it."""
@@ -64,23 +69,34 @@ class _Tree:
         return [f"{' ' * _INDENT}{one}" for one in said]
 
     def lines(self) -> list[str]:
-        """All of it."""
-        if len(self._tops) == 1:
-            return self._chain(self._tops[0], _INDENT)
-        return self._side_by_side(self._tops, _INDENT)
+        """All of it. Whoever signs an event says what caused it, and so how deep this goes: what is left waits here."""
+        lines: list[str] = []
+        left, again = self._beside(self._tops, _INDENT), 0
+        while left:
+            head, begin, indent = left.pop()
+            again += begin in self._shown
+            if begin in self._shown and again > _AGAIN_MOST and not self._events:
+                continue
+            chain, causes = self._chain(begin, indent)
+            lines += [*head, *chain]
+            left += self._beside(causes, indent)
+        more = 0 if self._events else again - _AGAIN_MOST
+        return [
+            *lines,
+            *([f"  and {counted(more, 'more cause')} that stand above: --events names each"] if more > 0 else ()),
+        ]
 
-    def _side_by_side(self, names: Sequence[str], indent: int) -> list[str]:
-        if not any(self._causes(self._links[one]) for one in names):
-            return [line for one in names for line in self._chain(one, indent)]
-        lines = []
-        for number, one in enumerate(names, 1):
-            lines += [f"{' ' * indent}{number} of {len(names)}:", *self._chain(one, indent + _INDENT)]
-        return lines
+    def _beside(self, names: Sequence[str], indent: int) -> list[tuple[list[str], str, int]]:
+        """Events side by side, the last one first: what stands above each, its name and its indent."""
+        plain = len(names) == 1 or not any(self._causes(self._links[one]) for one in names)
+        inner = indent if plain else min(indent + _INDENT, _DEEPEST)
+        heads = [[] if plain else [f"{' ' * indent}{number} of {len(names)}:"] for number in range(1, len(names) + 1)]
+        return [(head, one, inner) for head, one in zip(heads, names, strict=True)][::-1]
 
-    def _chain(self, begin: str, indent: int) -> list[str]:
-        """One event, and what led to it."""
+    def _chain(self, begin: str, indent: int) -> tuple[list[str], list[str]]:
+        """One event, and what led to it as long as that is one thing; then the causes that stand side by side."""
         if begin in self._shown:
-            return [self._again(begin, indent)]
+            return [self._again(begin, indent)], []
         straight = self._straight(begin)
         lines: list[str] = []
         for item in _folded(straight, whole=self._events):
@@ -91,10 +107,10 @@ class _Tree:
             lines += self._event(item, indent)
         causes = self._causes(straight[-1])
         if len(causes) == 1:
-            lines.append(self._again(causes[0], indent))
-        elif causes:
-            lines += [f"{' ' * indent}because of all {len(causes)} of these", *self._side_by_side(causes, indent)]
-        return lines
+            return [*lines, self._again(causes[0], indent)], []
+        if causes:
+            lines.append(f"{' ' * indent}because of all {len(causes)} of these")
+        return lines, causes
 
     def _straight(self, begin: str) -> list[CauseLink]:
         """From an event on as long as each has one cause, which was not shown yet."""
@@ -106,8 +122,7 @@ class _Tree:
         return found
 
     def _causes(self, link: CauseLink) -> list[str]:
-        named = set(link.because)
-        return [one for one in self._links if one in named]
+        return self._named[name(link)]
 
     def _again(self, one: str, indent: int) -> str:
         link = self._links[one]
@@ -127,6 +142,29 @@ class _Tree:
         if self._width is None:
             return [text]
         return textwrap.wrap(text, max(20, self._width - taken), break_on_hyphens=False) or [""]
+
+
+def _in_order(links: Mapping[str, CauseLink], names: Iterable[str]) -> list[str]:
+    """Those of some events that are shown, the newest first."""
+    named = set(names)
+    return [one for one in links if one in named]
+
+
+def _tops(links: Mapping[str, CauseLink]) -> list[str]:
+    """The events with which it begins: what no other is caused by, and one of those that name each other in a circle."""
+    caused = {one for link in links.values() for one in link.because}
+    tops, reached = list[str](), set[str]()
+    for top in sorted(links, key=lambda one: one in caused):
+        if top in reached:
+            continue
+        tops.append(top)
+        todo = [top]
+        while todo:
+            one = todo.pop()
+            if one in links and one not in reached:
+                reached.add(one)
+                todo += links[one].because
+    return tops
 
 
 class _Repeated:

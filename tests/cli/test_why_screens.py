@@ -10,7 +10,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
-from dsmt.operations.read.why.explaining import CauseLink, Explained
+from dsmt.operations.read.why.explaining import MAX_EVENTS, CauseLink, Explained
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from tests.cli.screens import check
@@ -115,3 +115,31 @@ def test_why_says_where_depth_cut_it() -> None:
     recording, events = failing()
     told = explained(events[-3:], recording, "web/app/1 failed on n1", cut=events[-3].event.cause)
     check("why_cut", "\n".join(why_screen(told, events=False)), folds=False)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_whoever_names_causes_as_deep_as_can_be_is_shown_in_a_screen_that_ends(apart: bool) -> None:
+    """Somebody names its own words: each the one before it and the first, or all that are before it."""
+    recording, most = Recording(), MAX_EVENTS
+    recording.now_ms = 1_700_000_000_000
+    said: list[SignedEvent] = []
+    for _ in range(most):
+        named = [*said[-1:], *said[:1]] if apart else said
+        recording.now_ms += 1000
+        said.append(recording.say("operator/alice", f"user/{len(said)}", {}, cause=tuple(one.id for one in named)))
+    for events in (False, True):
+        lines = why_screen(explained(said, recording, "x"), events=events and apart, width=80)
+        assert sum("verified" in line and "signed" in line for line in lines) == most
+        assert len(lines) < 10 * most
+        assert max(map(len, lines)) < 160
+    assert ("more causes that stand above: --events names each" in "\n".join(lines)) is not apart
+
+
+def test_events_that_name_themselves_or_each_other_are_shown() -> None:
+    recording, spec = begun()
+    own, former, latter = (EventId("operator/alice", spec.event.incarnation, number) for number in (3, 4, 5))
+    said = [recording.say("operator/alice", f"user/{cause.sequence}", {}, cause=(cause,)) for cause in (own, latter, former)]
+    assert [one.id for one in said] == [own, former, latter]
+    for events in (said[:1], said[1:], said, [spec, *said]):
+        lines = why_screen(explained(events, recording, "x"), events=False)
+        assert sum("signed operator/alice" in line for line in lines) == len(events)
