@@ -18,7 +18,7 @@ Rule 3: what an operator's key says meanwhile at a broker that is not heard here
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ import msgspec
 
 from dsmt.controllers.intents import draft_of
 from dsmt.controllers.loop.resaying import again
-from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError
+from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
@@ -41,6 +41,7 @@ from dsmt.operations.read.rows.revisions import earlier
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
+from dsmt.spec.plain import from_plain
 from dsmt.trust.grants import may_write
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import revoked_by, topic_of
@@ -233,7 +234,8 @@ async def _reverted(bus: BusReader, facts: Iterable[SignedEvent]) -> Reverted:
             refusal = entry.refusal(component)
             if refusal is not None:
                 for spec in await _spec(bus, refusal.record.spec):
-                    found.setdefault(f"service/{entry.name}/spec", {})[component] = spec
+                    if component in _components(entry, spec):
+                        found.setdefault(f"service/{entry.name}/spec", {})[component] = spec
     return found
 
 
@@ -261,6 +263,14 @@ async def _spec(bus: BusReader, name: str) -> list[SignedEvent]:
         return await bus.fetch([EventId.parse(name)])
     except (DsmtError, ValueError):
         return []
+
+
+def _components(entry: ServiceEntry, signed: SignedEvent) -> Collection[str]:
+    """Those of a spec of a service; none where a slot's fact names anything else as what it went back to."""
+    with suppress(UnusableEventError):
+        if signed.event.topic == f"service/{entry.name}/spec":
+            return from_plain(from_data(SpecFact, signed.event.data).spec).components
+    return ()
 
 
 def _as_it_runs(own: str, data: dict[str, Any], reverted: Mapping[str, SignedEvent]) -> dict[str, Any]:
