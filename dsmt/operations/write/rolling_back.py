@@ -43,6 +43,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
         said = f"the history has no r{number} of {service}"
         raise NotFoundError("revision.unknown", said, next=f"it has {known}: dsmt history {service}")
     before = told.specs[number]
+    spec = from_plain(before.spec)  # one that nobody can read is not applied
     standing = sight.view.services[service].spec
     denied = refused(sight.view.services[service]) is not None
     stays = denied and standing is not None and bool(same(fact, str(standing.id), before.spec, ()))
@@ -50,7 +51,6 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
         return unchanged(sight, service, 0 if standing is None else standing.version)
     why = f"{BACK}{number}" + (f": {reason}" if reason else "")
     again = msgspec.structs.replace(before, by=by, reason=why, removed=False)
-    spec = from_plain(again.spec)  # one that nobody can read is not applied
     twice = _twice(sight.view.services[service], service) if to is None else []
     revision = await say_spec(bus, sight, again, service)
     heeded = _heeded(service, number, told, named=to is not None, stays=stays)

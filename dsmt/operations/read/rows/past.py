@@ -62,6 +62,8 @@ class ServicePast:
     """Why a spec was rolled back, by its event's id; empty where nothing says so."""
     _same: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By a spec's id, those before it that said the same but for the number of instances."""
+    _firsts: dict[str, str] = field(default_factory=dict)
+    """By a spec's id, the first of these, as far as it was looked for."""
 
     def take(self, event: Event) -> None:
         """Take in a spec or a slot's fact; of two specs that were said at once fact order says which one stands."""
@@ -75,6 +77,7 @@ class ServicePast:
         number = event.version or 0
         held = self.said.get(number)
         self._same[str(event.id)] = fact.same
+        self._firsts.clear()
         if held is not None and held.id == event.id:
             return
         if held is not None and newer(held, event):
@@ -93,8 +96,9 @@ class ServicePast:
 
     def is_good(self, event: Event, *, in_part: bool = False) -> bool:
         """Whether what a spec says was good, also one that was overruled."""
-        first, components = self._first(str(event.id)), from_data(SpecFact, event.data).spec["components"]
-        known = [self.good[name] for name in components if name in self.good]
+        first, components = self._first(str(event.id)), from_data(SpecFact, event.data).spec.get("components")
+        names = components if isinstance(components, dict) else ()  # an operator's key says what it likes there
+        known = [self.good[name] for name in names if name in self.good]
         found = [any(self._first(one.spec) == first for one in each) for each in known]
         return any(found) if in_part else bool(found) and all(found)
 
@@ -118,9 +122,13 @@ class ServicePast:
 
     def _first(self, spec: str) -> str:
         """The first spec, as far as is known, that said the same as one but for the number of instances."""
-        for _ in self._same:  # no longer than that, though two specs name each other
+        passed: dict[str, str] = {}
+        while spec not in self._firsts and spec not in passed:  # two specs may name each other
+            passed[spec] = spec
             spec = (self._same.get(spec) or (spec,))[-1]
-        return spec
+        first = self._firsts.get(spec, spec)
+        self._firsts.update(dict.fromkeys(passed, first))
+        return first
 
     def place(self, event: Event) -> tuple[int, bool, int]:
         """By which specs are listed: the newest first, and what stands before what was overruled."""
