@@ -1,7 +1,8 @@
 """Do the tests notice? `make mutants ROOM=event` plants small mistakes one at a time (mutmut) and runs a room's tests.
 
 Each function is tried with those tests alone that call it. A mistake that no test calls counts as one that nobody noticed.
-What only imports call is not tried: it has run before any mistake is planted.
+Not tried is what nobody can notice: what only imports call, for it has run before any mistake is planted; a line of the
+log; SQL in other case, but where it quotes.
 The work is done in a copy of the tree. Exit code 1 when less is noticed than the room's floor.
 """
 
@@ -26,6 +27,10 @@ ROOT: Final = Path(__file__).parents[1]
 COPIED: Final = ("dsmt", "tests", "docs", "scripts", "deploy", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
 UNNOTICED: Final = {0: "survived", 33: "called by no test"}
 """mutmut's exit codes (its README, "status"); all others are mistakes that were noticed."""
+LOGGED: Final = r"\b_?log\.(debug|info|warning|error)\("
+"""A line that writes to the log."""
+SQL: Final = frozenset(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "PRAGMA", "BEGIN", "COMMIT", "ROLLBACK"))
+"""The words by which a statement begins."""
 PLANT_ONLY: Final = "nothing"
 """A name that no mistake has: mutmut plants all, and finds none to try."""
 
@@ -150,6 +155,7 @@ def _copy(tree: Path, modules: Sequence[str], tests: Sequence[str], *, real: boo
     settings = {
         "source_paths": ["dsmt"],
         "only_mutate": list(modules),
+        "do_not_mutate_patterns": [LOGGED],
         "pytest_add_cli_args_test_selection": list(tests),
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "scripts.cold", *(() if real else ("-m", "not real"))],
         "also_copy": [name for name in COPIED if name not in ("dsmt", "tests")],
@@ -162,10 +168,33 @@ def _outcomes(tree: Path) -> Iterator[tuple[str, int | None]]:
     """Each mistake by name, with how its tests ended, None when it was not tried; those that cannot be are left out."""
     for path in sorted((tree / "mutants").rglob("*.meta")):
         told = json.loads(path.read_text())["exit_code_by_key"]
+        same = _same_sql(ast.parse(path.with_suffix("").read_text())) if told else set()
         for name, code in told.items():
             module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
-            if f"{module}.{function.removeprefix('x_')}" not in _at_import(tree):
+            is_early = f"{module}.{function.removeprefix('x_')}" in _at_import(tree)
+            if not is_early and name.rpartition(".")[2] not in same:
                 yield name, code
+
+
+def _same_sql(planted: ast.Module) -> set[str]:
+    """The mistakes of a module that write a statement of SQL in other case, which does the same but for what it quotes."""
+    functions = [one for one in ast.walk(planted) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    texts = {one.name: Counter(_texts(one)) for one in functions if "__mutmut_" in one.name}
+    same = set()
+    for name, said in texts.items():
+        was = texts[f"{name.rpartition('__mutmut_')[0]}__mutmut_orig"]
+        match list(was - said), list(said - was):
+            case [before], [after] if before.lower() == after.lower() and _is_sql(before):
+                same.add(name)
+    return same
+
+
+def _texts(function: ast.AST) -> list[str]:
+    return [node.value for node in ast.walk(function) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def _is_sql(text: str) -> bool:
+    return not SQL.isdisjoint(text.split()[:1]) and "'" not in text.replace("''", "")
 
 
 @cache
