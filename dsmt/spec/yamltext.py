@@ -15,11 +15,12 @@ from dsmt.spec.writing import document
 
 
 class _Representer(SafeRepresenter):
-    """Quotes texts with characters that only look like spaces."""
+    """Quotes texts with characters that only look like spaces, or that a terminal is shown as they are escaped."""
 
 
 def _text(representer: _Representer, text: str) -> Any:
-    style = '"' if re.search(BLANK, text) else None
+    is_quoted = re.search(BLANK, text) or not re.sub(r"[\n\t]", "", text).isprintable()
+    style = '"' if is_quoted else None
     return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

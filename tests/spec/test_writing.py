@@ -1,8 +1,12 @@
 """A spec is written as an operator would write it: the shortest that means the same."""
 
+import io
+import json
+
 import pytest
 from ruamel.yaml import YAML
 
+from dsmt.cli.printing import Escaping
 from dsmt.spec.keys import GROUPS
 from dsmt.spec.parsing import parse
 from dsmt.spec.writing import document
@@ -116,6 +120,14 @@ def test_a_text_that_another_reader_would_take_for_something_else_is_quoted():
     assert [line.strip() for line in lines if line.strip()[:2] in {"A:", "B:", "C:", "D:", "E:"}] == [
         "A: '1'", "B: 'true'", 'C: "\u00a0x"', "D: 'null'", "E: 'a: b'",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("held", ["\u202e", "\u200f", "\u2028", "\x85", "\x9b", "\x7f", "\u200d"], ids=ascii)
+def test_what_a_terminal_is_shown_escaped_is_the_same_text_for_who_reads_the_file_again(held: str):
+    text, sent = f"env: {{A: {json.dumps(f'x{held}y')}}}", io.StringIO()
+    Escaping(sent).write(to_yaml(spec_of(text)))
+    assert held not in sent.getvalue() or held == "\u200d"
+    assert parse(sent.getvalue(), file="again") == [spec_of(text)]
 
 
 def test_keys_are_written_in_their_order_and_in_blocks():
