@@ -22,6 +22,7 @@ from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
+from dsmt.view import View
 from tests.controllers.build import Realm, key, web
 from tests.operations.scripted import ScriptedBus, came, complete
 from tests.operations.sights import sight
@@ -292,3 +293,18 @@ def test_nor_does_it_where_a_node_is_explained_or_added_again_which_would_end_it
     bus = cast("Any", ScriptedBus([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events))
     assert "twice" not in asyncio.run(why(bus, trust(), "node/n2")).explained.says
     assert asyncio.run(_out(cast("Any", SimpleNamespace(bus=bus, trust=trust())), "n2")) == (None, None)
+
+
+def test_of_however_many_nodes_that_are_away_the_facts_of_the_realm_are_gone_through_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    realm, gone = Realm("n1"), [f"x{number}" for number in range(40)]
+    for name in gone:
+        realm.attributes(name)
+    realm.say("root", f"trust/revoked/{KEY}/root", Revoked(by="alice", name="node/x7", reason="stolen"))
+    passed: list[int] = []
+    winners = View.winners
+    monkeypatch.setattr(View, "winners", lambda view: passed.append(1) or winners(view))
+    rows = {one.node: one for one in node_rows(sight(realm.after(60)))}
+    assert [one.node for one in rows.values() if one.out is not None] == ["x7"]
+    assert len(passed) <= 1

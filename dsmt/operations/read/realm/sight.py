@@ -12,6 +12,7 @@ from functools import cached_property
 from dsmt.controllers.brake import Brake, brake
 from dsmt.controllers.rollout import Governing
 from dsmt.errors import TransportError
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.slot import Home
 from dsmt.event.phrases import some
@@ -23,6 +24,7 @@ from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.bus import BusReader, Delivery, Interest, Notice
 from dsmt.ports.realm import KEY_ENDED
 from dsmt.spec.records import ComponentSpec
+from dsmt.trust.revocations import REVOKED
 from dsmt.view import NO_SLOT, PATTERNS, Fleet, Held, SlotEntry, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 from dsmt.view.sessions import Attachments
@@ -77,6 +79,15 @@ class Sight:
     def brake(self) -> Brake:
         """The brake at this time."""
         return brake(self.fleet)
+
+    @cached_property
+    def revocations(self) -> dict[str, list[SignedEvent]]:
+        """The revocations that stand, by whose key each has ended."""
+        found: dict[str, list[SignedEvent]] = {}
+        for signed in self.view.winners():
+            if signed.event.topic.startswith(REVOKED):
+                found.setdefault(str(signed.event.data.get("name", "")), []).append(signed)
+        return found
 
     @property
     def unheard_brokers(self) -> list[str]:

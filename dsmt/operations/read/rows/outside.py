@@ -129,12 +129,8 @@ def revoked(sight: Sight, entry: NodeEntry) -> SignedEvent | None:
         return None
     name, seen = f"node/{entry.name}", last_seen_ms(sight, entry) or 0
     attached = max((one.attachment for one in entry.sources.values()), default=seen)  # numbered by realm time (A11)
-    for signed in sight.view.winners():
-        event = signed.event
-        ends = event.topic.startswith("trust/revoked/") and event.data.get("name") == name
-        if ends and (seen <= event.time_ms + CLOSING_MS or attached <= event.time_ms):
-            return signed
-    return None
+    ends = (one for one in sight.revocations.get(name, ()) if min(seen - CLOSING_MS, attached) <= one.event.time_ms)
+    return next(ends, None)
 
 
 def last_seen_ms(sight: Sight, entry: NodeEntry) -> int | None:
