@@ -26,6 +26,12 @@ def person(name: str) -> str:
     return name.removeprefix("operator/").split(".", 1)[0]
 
 
+def whose(by: str, source: str) -> str:
+    """Whose word it is: whom it names and, where another operator has signed it, that one as well."""
+    named, signer = person(by), person(source)
+    return f"{named}, signed by {signer}" if named != signer and source.startswith("operator/") else named
+
+
 def another_certificate(who: str) -> str:
     """What an operator does so that somebody has a certificate again: who is in this home, or on another machine."""
     if who.startswith("operator/"):

@@ -184,10 +184,10 @@ def test_a_second_hold_of_the_brake_keeps_the_first_reason_or_names_it(tmp_path:
         first = await braking.hold(alice, by="operator/bob", reason="new switches")
         assert (first.kept, first.replaced_by) == (False, None)
         second = await braking.hold(alice, by="operator/alice", reason="")
-        assert (second.kept, second.by, second.reason) == (True, "bob", "new switches")
+        assert (second.kept, second.by, second.reason) == (True, "bob, signed by alice", "new switches")
         third = await braking.hold(alice, by="operator/alice", reason="new cables")
         assert (third.by, third.reason) == ("alice", "new cables")
-        assert (third.replaced_by, third.replaced_reason) == ("bob", "new switches")
+        assert (third.replaced_by, third.replaced_reason) == ("bob, signed by alice", "new switches")
 
     run(tmp_path, work)
 
@@ -327,9 +327,10 @@ def test_of_two_revisions_that_were_said_on_both_sides_of_a_partition_each_is_to
         assert told.was_good(2) == good
 
 
-async def applies(who: BusClient, by: str, *, removed: bool = False) -> None:
-    """Have somebody apply `web` as his own, or remove it."""
-    fact = SpecFact(spec=spec(web(1, component=f"env: {{BY: {by}}}\n")), removed=removed, by=by, reason="")
+async def applies(who: BusClient, said: str, *, removed: bool = False) -> None:
+    """Have somebody apply `web` as his own, or remove it, and say so."""
+    plain = spec(web(1, component=f"env: {{BY: {said}}}\n"))
+    fact = SpecFact(spec=plain, removed=removed, by=said.partition(" ")[0], reason=said)
     await applying.say_spec(who, await look(who), fact, "web")
 
 
@@ -348,16 +349,16 @@ async def test_who_was_overruled_on_the_other_side_of_a_partition_sees_it_at_eac
         async with cut(made, b2, [b1]):
             await applies(ann, "ann again")
             await applies(eve, "eve")
-            assert [one.by for one in await told(eve)] == ["eve", "ann"]
+            assert [one.reason for one in await told(eve)] == ["eve", "ann"]
         await until(lambda: held(b1) == held(b2))
         for who in (ann, eve):
-            assert [(one.revision, one.by, one.state) for one in await told(who)] == [
+            assert [(one.revision, one.reason, one.state) for one in await told(who)] == [
                 (2, "ann again", ["current"]),
                 (2, "eve", ["overruled"]),
                 (1, "ann", []),
             ]
         await applies(eve, "eve again")
-        assert [one.by for one in await told(eve)] == ["eve again", "ann again", "eve", "ann"]
+        assert [one.reason for one in await told(eve)] == ["eve again", "ann again", "eve", "ann"]
         await rollback(eve, "web", 2, by="eve", reason="")
         assert (await look(eve)).view.services["web"].parsed.components["app"].env == {"BY": "ann again"}
 
@@ -371,7 +372,8 @@ async def test_what_was_applied_while_another_one_removed_the_service_is_told_as
 
         async def told(who: BusClient) -> list[tuple[int, str, bool, list[str]]]:
             found = await history(who, await look(who), "web")
-            return [(one.revision, one.by, one.removed, one.state) for one in found]
+            assert all(one.by == one.reason.partition(" ")[0] for one in found)
+            return [(one.revision, one.reason, one.removed, one.state) for one in found]
 
         await applies(ann, "ann")
         await until(lambda: held(b1) == held(b2))

@@ -62,7 +62,7 @@ def test_a_will_tells_a_move_that_stands_beside_what_was_said_after_it() -> None
     assert told == [
         'web/app/0 is to move to n2, says alice: "a test"',
         f'web/app/0 is to move to n2, restart of {rfc3339(realm.now_ms)}, says alice: "a test"',
-        'web/app/0 is to move to n2, is held stopped by bob: "disk"',
+        'web/app/0 is to move to n2, is held stopped by bob, signed by alice: "disk"',
     ]
 
 

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Ms
 from dsmt.event.kinds.row import KindRow, fact, signal
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import quoted, whose
 
 
 class TokenFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,13 +60,13 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True):
     certificate: bytes
 
 
-def _token(_: Event, said: TokenFact) -> str:
+def _token(event: Event, said: TokenFact) -> str:
     if said.revoked:
-        return f"is revoked by {person(said.by)}{quoted(said.reason)}"
+        return f"is revoked by {whose(said.by, event.source)}{quoted(said.reason)}"
     if said.key:
         return f"is used: {said.member} joins"
     names = "any name" if said.name == "*" else f"the name {said.name}"
-    return f"lets one {said.role} join with {names}, says {person(said.by)}{quoted(said.reason)}"
+    return f"lets one {said.role} join with {names}, says {whose(said.by, event.source)}{quoted(said.reason)}"
 
 
 def _request(_: Event, said: JoinRequest) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Degrees, Load, Ms, Offset, Port, Seconds
 from dsmt.event.kinds.row import DAY_MS, MINUTE_MS, KindRow, fact
-from dsmt.event.phrases import person, quoted, size_in_words
+from dsmt.event.phrases import quoted, size_in_words, whose
 
 
 class DriverAttributes(msgspec.Struct, frozen=True):
@@ -99,9 +99,9 @@ def _probe(event: Event, said: Probe) -> str:
     return f"answered a probe from {observer}{took}"
 
 
-def _node_control(_: Event, will: NodeControl) -> str:
+def _node_control(event: Event, will: NodeControl) -> str:
     verb = {"active": "is in use", "draining": "drains", "excluded": "is excluded"}[will.mode]
-    return f"{verb}, says {person(will.by)}{quoted(will.reason)}"
+    return f"{verb}, says {whose(will.by, event.source)}{quoted(will.reason)}"
 
 
 def _verdict(_: Event, said: NodeVerdict) -> str:

@@ -10,7 +10,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.numbers import Count, Ms, Seconds
 from dsmt.event.kinds.row import KindRow, fact
-from dsmt.event.phrases import person, quoted, why
+from dsmt.event.phrases import quoted, whose, why
 from dsmt.event.reason import Reason
 
 
@@ -190,12 +190,14 @@ def _slot(event: Event, slot: Slot) -> str:
     return f"is to run on {slot.node}, {generation}, r{slot.revision}{before}{why(slot.reason)}"
 
 
-def _control(_: Event, will: SlotControl) -> str:
+def _control(event: Event, will: SlotControl) -> str:
     moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
-        return f"{moves}is held stopped by {person(will.hold.by)}{quoted(will.hold.reason)}"
+        return f"{moves}is held stopped by {whose(will.hold.by, event.source)}{quoted(will.hold.reason)}"
     restart = f"restart of {rfc3339(will.restart)}, " if will.restart and not will.moves_last else ""
-    return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{quoted(will.reason)}"
+    return (
+        f"{moves or 'is to run, '}{restart}says {whose(will.by, event.source) if will.by else 'nobody'}{quoted(will.reason)}"
+    )
 
 
 ROWS: Final[tuple[KindRow, ...]] = (

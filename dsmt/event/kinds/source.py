@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Seconds
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import quoted, whose
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +74,8 @@ def _following(_: Event, said: Following) -> str:
     return f"cannot follow the realm: {said.lacks}" if said.lacks else "follows the realm where that moves"
 
 
-def _down(_: Event, said: TakenDown) -> str:
-    return f"is taken down, says {person(said.by)}{quoted(said.reason)}"
+def _down(event: Event, said: TakenDown) -> str:
+    return f"is taken down, says {whose(said.by, event.source)}{quoted(said.reason)}"
 
 
 def _beats(template: str, source: str) -> KindRow:

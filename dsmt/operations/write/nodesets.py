@@ -11,7 +11,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.event.phrases import person
+from dsmt.event.phrases import whose
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.read.realm.sight import Sight, look
@@ -70,7 +70,7 @@ def one(sight: Sight, name: str) -> NodeSet:
         cycle=cycle,
         unknown=list(nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)),
         used_by=users(sight, name),
-        by=person(fact.by),
+        by=whose(fact.by, signed.event.source),
         at=rfc3339(signed.event.time_ms),
         reason=fact.reason,
         hides=name if name in sight.fleet.members else None,

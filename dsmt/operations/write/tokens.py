@@ -11,7 +11,7 @@ import msgspec
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds import joining as kinds
-from dsmt.event.phrases import person
+from dsmt.event.phrases import whose
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection
 from dsmt.operations.read.realm.facts import retained
@@ -156,11 +156,12 @@ async def given_ms(bus: BusReader, node: str) -> int:
 
 async def listing(bus: BusReader) -> list[Listed]:
     """Every token that is known, the one that expires next first."""
-    told = {name: from_data(kinds.TokenFact, signed.event.data) for name, signed in (await _facts(bus)).items()}
-    return [_listed(name, one, bus.now_ms()) for name, one in sorted(told.items(), key=lambda one: one[1].expires_ms)]
+    facts = {name: signed.event for name, signed in (await _facts(bus)).items()}
+    told = [(name, from_data(kinds.TokenFact, event.data), event.source) for name, event in facts.items()]
+    return [_listed(*one, bus.now_ms()) for one in sorted(told, key=lambda one: one[1].expires_ms)]
 
 
-def _listed(name: str, one: kinds.TokenFact, now_ms: int) -> Listed:
+def _listed(name: str, one: kinds.TokenFact, source: str, now_ms: int) -> Listed:
     state: State = "used" if one.key else "revoked" if one.revoked else "expired" if one.expires_ms < now_ms else "open"
     return Listed(
         token=name,
@@ -169,7 +170,7 @@ def _listed(name: str, one: kinds.TokenFact, now_ms: int) -> Listed:
         name=one.name,
         labels=one.labels,
         expires=rfc3339(one.expires_ms),
-        by=person(one.by),
+        by=whose(one.by, source),
         member=one.member or None,
         reason=one.reason,
     )
@@ -198,4 +199,4 @@ async def revoke(connection: Connection, which: str, *, reason: str) -> Listed:
         topic, kept_ms = f"{TOKENS}{name}", max(said.expires_ms - now_ms, 0) + KEPT_S * 1000
         draft = Draft(topic, to_data(said), subject=f"joining/{name}", replaces=facts[name], ttl_ms=kept_ms)
         await say(connection.bus, [draft])
-    return _listed(name, said, now_ms)
+    return _listed(name, said, connection.bus.source, now_ms)

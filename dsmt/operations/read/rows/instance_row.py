@@ -10,7 +10,7 @@ from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import is_replaced
 from dsmt.controllers.rollout import standing
 from dsmt.event.kinds.instance import HeldHere, LastExit, Status
-from dsmt.event.phrases import person
+from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
@@ -238,7 +238,9 @@ def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
         return on_its_node(entry)
     component = standing(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
     stands = None if component is None or component.held_in is None else component.stands.revision
-    return Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
+    control = entry.control
+    source = control.id.source if control is not None and control.record.hold == hold else ""
+    return Hold(by=whose(hold.by, source), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
 
 
 def on_its_node(entry: SlotEntry) -> Hold | None:

@@ -11,7 +11,7 @@ from dsmt.errors import NotFoundError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes
-from dsmt.event.phrases import in_retrospect, person, some
+from dsmt.event.phrases import in_retrospect, some, whose
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -92,7 +92,7 @@ def node_row(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> No
         mode = "drained"
     by, why, since = (None, None, None)
     if control is not None and mode not in ("active", None):
-        by, why, since = person(control.record.by), control.record.reason, rfc3339(control.time_ms)
+        by, why, since = whose(control.record.by, control.id.source), control.record.reason, rfc3339(control.time_ms)
     return Node(
         node=entry.name,
         liveness=liveness,

@@ -11,7 +11,7 @@ import msgspec
 from dsmt.event.envelope import EventId, SignedEvent, thing_of
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.kinds.slot import SlotControl
-from dsmt.event.phrases import person
+from dsmt.event.phrases import whose
 from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey
 from dsmt.operations.read.realm.facts import ever_said
@@ -59,7 +59,7 @@ async def overruled_words(
     found = []
     for signed in await overruled_on(bus, sight, (topic,)):
         word, at = from_data(record, signed.event.data), rfc3339(signed.event.time_ms)
-        found.append(OverruledWord(said=says(word), by=person(word.by), at=at, reason=word.reason))
+        found.append(OverruledWord(said=says(word), by=whose(word.by, signed.event.source), at=at, reason=word.reason))
     return found
 
 

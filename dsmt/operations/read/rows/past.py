@@ -15,7 +15,7 @@ from dsmt.event.envelope import Event, EventId
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.order import newer
-from dsmt.event.phrases import person
+from dsmt.event.phrases import whose
 from dsmt.event.records import from_data
 from dsmt.event.status import State
 from dsmt.operations.read.realm.facts import ever_said
@@ -230,7 +230,7 @@ def _revision(event: Event, state: list[str], told: ServicePast) -> Revision:
     return Revision(
         revision=number,
         at=rfc3339(event.time_ms),
-        by=person(fact.by),
+        by=whose(fact.by, event.source),
         reason=fact.reason,
         removed=fact.removed,
         state=state,

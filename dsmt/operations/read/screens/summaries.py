@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.controllers.brake import acts_above
 from dsmt.controllers.replacing import Replacing
-from dsmt.event.phrases import person
+from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
@@ -172,7 +172,7 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
         wanted=len(wanted),
         held=held,
         revision=entry.spec.version,
-        by=person(spec.by),
+        by=whose(spec.by, entry.spec.id.source),
         at=rfc3339(entry.spec.time_ms),
         note=spec.reason,
         description="" if parsed is None else parsed.description,
@@ -215,7 +215,7 @@ def brake(sight: Sight) -> Brake:
         silent=list(stands.silent) or _to_replace(sight),
         total=total,
         acts_above=acts_above(total),
-        by=person(fact.record.by) if fact is not None and held else None,
+        by=whose(fact.record.by, fact.id.source) if fact is not None and held else None,
         reason=fact.record.reason if fact is not None and held else None,
         since=rfc3339(fact.time_ms) if fact is not None and held else None,
         quarantined=sorted(sight.view.quarantined),

@@ -16,7 +16,7 @@ from typing import Final
 
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.kinds.slot import SlotControl
-from dsmt.event.phrases import in_retrospect, person, quoted, stepped
+from dsmt.event.phrases import in_retrospect, quoted, stepped, whose
 from dsmt.event.records import readable
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
@@ -83,10 +83,10 @@ def first_row(sight: Sight, target: Target) -> InstanceRow | None:
 def _down(source: str, begin: Sequence[SignedEvent]) -> str:
     """Which operator took a source down, and when; empty where nobody did."""
     said = [signed.event for signed in begin if signed.event.topic == f"{source}/down"]
-    return "".join(
-        f"; {person(one.data.get('by', ''))} took it down at {local(one.time_ms)}{quoted(one.data.get('reason', ''))}"
-        for one in said[:1]
-    )
+    if not said:
+        return ""
+    by, reason = whose(said[0].data.get("by", ""), said[0].source), said[0].data.get("reason", "")
+    return f"; {by} took it down at {local(said[0].time_ms)}{quoted(reason)}"
 
 
 def _since(sight: Sight, ms: int | None) -> str:
@@ -163,7 +163,8 @@ def _asked(cause: Event, it: str) -> str:
     if will is None or will.hold is not None or not (will.moves_last or will.restart):
         return ""
     moves = f"to move{f' to {will.move}' if will.move else ''}"
-    return f"{person(will.by)} asked for {it} {moves if will.moves_last else 'to be started anew'}{quoted(will.reason)}"
+    what = moves if will.moves_last else "to be started anew"
+    return f"{whose(will.by, cause.source)} asked for {it} {what}{quoted(will.reason)}"
 
 
 def _cause(sight: Sight, cause: Event) -> str:
