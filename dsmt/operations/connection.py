@@ -4,7 +4,8 @@ Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated
     terminals of one operator never take each other's place. One that only reads is no source: it shows the operator's own
     certificate, says nothing, and leaves no trace (D2). What it is given has no way to say anything: `Reading`.
 Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer. Who was, and
-    is let in no more, is told that, too, however long it would wait.
+    is let in no more, is told that, too, however long it would wait. Of several brokers that take a connection, each but
+    one may hang, or be so far away that it is left before it answers: for each of these there is more patience.
 Rule 3: a broker that is being filled lacks what others have: an operator leaves it for one that does not, if there is one.
 """
 
@@ -141,7 +142,10 @@ async def _attached(
     reached = brokers or realm.addresses
     check_threads(LINK_THREADS)
     answering = await _answering(reached)
-    with the_bus(identity, trust, answering, known=known, reads=reads, asks_once=asks_once, nats=realm.nats) as bus:
+    patience_s += HANGS_S * max(0, len(answering) - 1)
+    with the_bus(
+        identity, trust, answering or reached, known=known, reads=reads, asks_once=asks_once, nats=realm.nats
+    ) as bus:
         async with running(bus):
             await _wait_attached(bus, reached, realm, patience_s)
             yield Connection(bus, identity, trust, realm, person(identity.name), reached)
@@ -213,7 +217,7 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
 
 
 async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
-    """Of several brokers those that take a connection at once, or all if none does: the machine of one may be gone (R8).
+    """Of several brokers those that take a connection at once: the machine of one may be gone (R8).
 
     A client would wait for the answer of such a one as long as a command has patience.
     """
@@ -226,7 +230,7 @@ async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
     for task in asked:
         task.cancel()
     await asyncio.wait(asked)
-    return found or brokers
+    return found
 
 
 async def _resolves(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,18 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.brokers import FIRST_S
+from dsmt.bus.wire.frames import TimeIs
+from dsmt.bus.wire.framing import pack
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import RefusedError
 from dsmt.operations import connection
 from dsmt.operations.connection import PATIENCE_S, REFUSED_S, connect, reading
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.keys import SecretKey
 from tests.bus.idle import run_alone
 from tests.bus.realm import TestRealm, realm, scenario
 from tests.waiting import until
@@ -80,6 +86,54 @@ def test_each_command_of_a_home_does_so(tmp_path: Path, how: Any) -> None:
         assert asyncio.run(main()) == {"broker/b2"}
     finally:
         network.close()
+
+
+def test_a_command_has_the_time_to_leave_each_that_takes_a_connection_and_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = ZmqNetwork()
+    monkeypatch.setattr(SystemEntropy, "uniform", lambda _self, low, _high: low)  # the first that is left is tried next
+
+    async def main(hang: list[str]) -> str:
+        async with asyncio.timeout(60), realm(network, tmp_path) as made:
+            await made.broker("b1")
+            last = made.brokers[0]
+            brokers = (
+                *((address, SecretKey(bytes([number]) * 32).public) for number, address in enumerate(hang)),
+                (last.address, last.public),
+            )
+            of = RealmConfig(name=made.name, roots=(made.root.public,), brokers=brokers)
+            async with reading(made.identity("operator/alice"), of, patience_s=1.0) as attached:
+                return attached.bus.broker
+
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            assert asyncio.run(main([f"127.0.0.1:{at.getsockname()[1]}" for at in (one, two)])) == "broker/b1"
+    finally:
+        network.close()
+
+
+@pytest.mark.parametrize(("takes_s", "asked"), [(0.1, 3), (0.3, 2), (0.6, 1)])
+def test_who_is_far_away_measures_less_for_it_is_left_soon(takes_s: float, asked: int) -> None:
+    link = _Far(takes_s)
+    clock: Any = SimpleNamespace(boottime=lambda: link.now)
+    assert len(asyncio.run(measure(link, clock))) == link.asked == asked
+
+
+class _Far:
+    """A link on which each round trip takes so long."""
+
+    def __init__(self, takes_s: float) -> None:
+        self.takes_s, self.now, self.asked = takes_s, 100.0, 0
+
+    def send(self, _message: Any) -> None:
+        self.asked += 1
+
+    async def receive(self) -> list[Any]:
+        self.now += self.takes_s
+        return [pack(TimeIs(sent=self.now, realm_ms=1_000))]
+
+    async def close(self) -> None: ...
 
 
 @pytest.mark.parametrize(("brokers", "waits_s"), [(1, REFUSED_S), (2, FIRST_S), (3, 2 * FIRST_S)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from dsmt.bus.rules.realm_time import ROUND_TRIPS, Sample
 from dsmt.bus.wire import frames as f
@@ -17,11 +17,15 @@ from dsmt.trust.store import TrustStore
 
 Kind = TypeVar("Kind", f.Welcome, f.TimeIs)
 
+LONG_S: Final = 0.5
+"""Once measuring has taken so long, no further round trip is made: who is far away has to be let in before it is left."""
+
 
 async def measure(link: Link, clock: Clock) -> list[Sample]:
-    """Three round trips to the broker's clock, before anything is said: what is claimed then is of realm time."""
+    """Up to three round trips to the broker's clock, before anything is said: what is claimed then is of realm time."""
     samples: list[Sample] = []
-    while len(samples) < ROUND_TRIPS:
+    began = clock.boottime()
+    while not samples or (len(samples) < ROUND_TRIPS and clock.boottime() - began < LONG_S):
         sent = clock.boottime()
         link.send(pack(f.Time(sent=sent)))
         answer, _ = await _expect(link, f.TimeIs)
