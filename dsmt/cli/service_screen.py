@@ -112,6 +112,7 @@ def _you(commands: Sequence[str]) -> list[str]:
 
 
 _UNHEARD = "starts its agent again if that stays silent; the program is left alone"
+_APART = "waits until that broker is heard again, or its agent comes to another one"
 
 
 def next_act(row: InstanceRow, now_ms: int, *, decided: bool = True) -> str:
@@ -131,7 +132,7 @@ def next_act(row: InstanceRow, now_ms: int, *, decided: bool = True) -> str:
             return f"is trying it again{number}"
         case Shown.RUNNING | Shown.STARTING if row.state is Shown.RUNNING or row.startup is not None:
             until = "" if row.health == "ready" else "; nothing is sent to it until it is ready"
-            return _UNHEARD if row.is_unheard else f"goes on checking{until}"
+            return (_APART if row.is_apart else _UNHEARD) if row.is_unheard else f"goes on checking{until}"
     if row.reason is not None and row.reason.code == "wait.brake":
         return "waits until the brake is off"
     if not decided and (row.node is None or row.state is Shown.LOST):

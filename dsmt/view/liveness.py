@@ -7,7 +7,7 @@ Rule 3: its sources are its manager, its monitor, and the agents of containers t
     session of an agent that left says nothing, unless it is open.
 Rule 4: an agent of which nothing was heard for `UNHEARD_AFTER_MS` in which another source of its node was heard is unheard:
     what it has said may be so no more. When all of a node is silent, that says nothing of its agents. It hangs where it is
-    silent; where it has closed it is being started again, or cannot be.
+    silent; where it has closed it is being started again, or cannot be; where its broker is lost it may live there.
 """
 
 from __future__ import annotations
@@ -158,7 +158,14 @@ class Fleet:
 
     def is_unheard(self, agent: str) -> bool:
         """Whether what an agent has said may be so no more (rule 4)."""
-        return self._is_unheard(agent, ("silent", "closed"), UNHEARD_AFTER_MS)
+        return self._is_unheard(agent, ("silent", "closed", "unknown"), UNHEARD_AFTER_MS)
+
+    def apart_at(self, broker: str) -> list[str]:
+        """Which sources of nodes that live have come to no other broker since this one was lost, sorted."""
+        words = ((source, self.word_of(source)) for source in sorted(self.view.sessions.of))
+        at = [(source.split("/"), one) for source, one in words if one is not None and one.broker == broker]
+        away = [parts for parts, one in at if one.state == "unknown" and not self.in_grace(one)]
+        return ["/".join(parts) for parts in away if parts[0] in (*ROLES, "agent") and self.state(parts[1]) == "alive"]
 
     def is_closed(self, source: str) -> bool:
         """Whether what a source said last is of a process that has ended, as far as is known."""

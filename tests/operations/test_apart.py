@@ -1,7 +1,15 @@
 """Brokers that live and do not reach each other: a third passes on what they say, and an operator is told (F1)."""
 
+from typing import Any
+
+from dsmt.cli.service_screen import next_act
+from dsmt.event.kinds.instance import Endpoint
+from dsmt.operations.read.rows.broker_rows import Broker
+from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.alerting import Found, alerts
-from tests.controllers.build import Realm
+from dsmt.operations.words.targets import Target
+from dsmt.view.served import served
+from tests.controllers.build import Realm, key, web
 
 from .sights import sight
 
@@ -32,3 +40,37 @@ def test_of_two_brokers_that_live_and_do_not_reach_each_other_both_are_told_as_l
     for to, by in (("b1", "b2"), ("b2", "b1"), ("b2", "b3")):
         link(to, "open", by)
     assert told() == []
+
+
+def test_of_an_agent_that_stays_at_a_broker_which_is_lost_here_nobody_knows_how_its_program_is() -> None:
+    realm = Realm("n1", brokers=("b1", "b2"))
+    realm.apply(web(1))
+    realm.settle()
+    node, agent = "n1", "agent/n1/web/app/0"
+    realm.health(key(0), node, "ready")
+    realm.say(agent, f"service/web/endpoint/app/0/{node}", Endpoint(address="a", ports={}, generation=1, ready=True))
+    realm.attach(node, sources=[f"monitor/{node}"])
+    realm.attach(node, sources=[agent, f"node/{node}"], broker="b2")
+    realm.session("broker/b2", "silent", broker="b1")
+
+    def told() -> list[str]:
+        fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
+        lost = Broker(**fields | {"broker": "b2", "address": "b2:1", "alive": False})
+        return [one.message for one in alerts(sight(realm), Found(brokers=[lost])) if one.code == "broker.silent"]
+
+    realm.after(9)
+    (row,) = instances(sight(realm), Target("web", "app", 0))
+    assert (row.health, row.stale, row.reason) == ("ready", False, None), "it comes to another one"
+    assert told() == ["it is not alive; who was attached to it has gone to another one, if there is one"]
+    realm.after(2)
+    seen = sight(realm)
+    (row,) = instances(seen, Target("web", "app", 0))
+    assert (row.health, row.stale) == ("unknown", True)
+    assert (row.reason.code, row.reason.who, row.reason.next) == ("run.unheard", "world", "dsmt brokers")
+    assert row.reason.message == "its agent is at broker b2, which is not heard for 11 s: how it is now is not known"
+    assert next_act(row, seen.now_ms).startswith("waits until that broker is heard again")
+    assert served(seen.fleet, realm.view.slot(key(0))) is None
+    assert told() == [f"it is not alive; at no other one, and told of nothing that is said here: {agent}, node/{node}"]
+    realm.attach(node, sources=[agent, f"node/{node}"])
+    assert instances(sight(realm), Target("web", "app", 0))[0].health == "ready"
+    assert told() == ["it is not alive; who was attached to it has gone to another one, if there is one"]

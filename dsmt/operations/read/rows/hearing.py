@@ -32,8 +32,12 @@ def unheard(sight: Sight, instance: Instance | None) -> Reason | None:
         return None
     source = said.signed.event.source
     session = word(sight.view.sessions.of[source], sight.fleet.lost_brokers)
-    since_ms = said.time_ms if session is None else session.since_ms
-    return reason(UNHEARD, time=span(sight.now_ms - since_ms), node=source.split("/")[1])
+    silent_ms = sight.now_ms - (said.time_ms if session is None else session.since_ms)
+    why = reason(UNHEARD, time=span(silent_ms), node=source.split("/")[1])
+    if session is None or session.state != "unknown":
+        return why
+    apart = f"its agent is at broker {session.broker}, which is not heard for {span(silent_ms)}: how it is now is not known"
+    return msgspec.structs.replace(why, message=apart, next="dsmt brokers", who="world")
 
 
 def never_heard(sight: Sight, instance: Instance | None, seen: Seen) -> Reason | None:

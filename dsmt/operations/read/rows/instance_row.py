@@ -107,6 +107,11 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.reason is not None and self.reason.code == UNHEARD
 
     @property
+    def is_apart(self) -> bool:
+        """Whether that is so for its agent is at a broker that is not heard: nobody of dsmt's ends such an agent."""
+        return self.is_unheard and self.reason is not None and self.reason.who == "world"
+
+    @property
     def is_unknown(self) -> bool:
         """Whether it may run or not: its agent, or all of its node, is silent, and not known to be dead."""
         return self.health == "unknown" or (self.reason is not None and self.reason.code in _UNKNOWN)

@@ -340,6 +340,8 @@ def _of_stats(sight: Sight) -> list[Alert]:
 def _of_silent_broker(sight: Sight, one: Broker, revoked: Collection[str]) -> Alert:
     """A broker that is not alive, as far as this reader is told."""
     others, is_revoked = "who was attached to it has gone to another one, if there is one", f"broker/{one.broker}" in revoked
+    if there := sight.fleet.apart_at(one.broker or ""):
+        others = f"at no other one, and told of nothing that is said here: {some(there)}"
     if is_revoked:
         said = f"its key is revoked; {others}"
     elif one.fault is not None:
