@@ -158,6 +158,10 @@ async def test_a_refused_event_is_declared_by_the_next_one_on_its_topic_while_th
     refused = await said(made, "user/t")
     assert refused.id is not None
     made.refused(refused.id, RefusedError("trust.denied", "no", next="ask"))
+    behind = await said(made, "user/u")
+    assert behind.id is not None
+    ranges = ((behind.id.source, behind.id.incarnation, behind.id.sequence, behind.id.sequence),)
+    made.acked(f.Acked(ranges=ranges, level="stored", copies=1, synced=True, store="s", row=1, time_ms=1))
     made.attached(None)
     attached(made)
     again = await said(made, "user/t")

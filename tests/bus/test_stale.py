@@ -58,6 +58,30 @@ async def test_what_was_not_acknowledged_when_the_link_was_lost_is_not_said_agai
 
 
 @scenario
+async def test_what_was_refused_last_is_missed_by_no_broker_that_begins_anew(r: TestRealm):
+    """Of two issuers that answer a token one is refused: its broker began anew, and told of a gap in what that had said."""
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    first = alice.emit(Draft("user/f", {"n": 1}, version=1))
+    await first.acknowledged()
+    await bob.publish(Draft("user/f", {"n": 2}, replaces=first.signed))
+    with pytest.raises(RefusedError):
+        await alice.publish(Draft("user/f", {"n": 3}, replaces=first))
+    broker = await r.restarted(broker)
+    await alice.publish(Draft("user/s", {"n": 4}))
+    with pytest.raises(RefusedError):
+        await alice.publish(Draft("user/f", {"n": 5}, replaces=first))
+    await alice.publish(Draft("user/s", {"n": 6}))
+    await r.restarted(broker)
+    await alice.publish(Draft("user/s", {"n": 7}))
+    async with reading(bob, "user/s", "source/operator/alice", "broker/+/notice", start=Start.HISTORY) as got:
+        assert [d["n"] for d in got.of("user/s")] == [4, 6, 7]
+        assert got.types() == got.of("broker/b1/notice") == []
+        said = [from_data(Started, data) for data in got.of("source/operator/alice")]
+    assert [one.previous_sequence for one in said] == [None, first.id.sequence], "what is stored behind it is as good"
+
+
+@scenario
 async def test_a_tombstone_and_what_is_made_anew_come_in_one_batch(r: TestRealm):
     await r.broker()
     alice, bob, late = [await r.client(f"operator/{name}") for name in ("alice", "bob", "late")]

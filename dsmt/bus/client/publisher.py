@@ -6,7 +6,8 @@ Rule 2: an event that is refused for good is declared by the next one on its top
 Rule 3: a fact that is refused as `stale` is no fault: another one was first, and who said it decides anew (A3).
 Rule 4: at the loss of a link the shared facts that are not acknowledged are given up: resent blindly, an old decision would
     win as the earlier sibling. They leave holes in their incarnation, so another one begins, whose `started` says up to
-    where the one before is whole (B3); it is sent before what else of that is sent again, unchanged.
+    where the one before is whole (B3); it is sent before what else of that is sent again, unchanged. So does one where
+    something was refused behind all that is stored: another broker, or this one begun anew, would miss that number.
 Rule 5: re-offered facts go with the certificates of those who signed them, a few at a time, and wait for no acknowledgement;
     each waits once, and those that a lost link leaves are dropped: who offers does so again at the next one (R5).
     Those for which the broker's clock is behind are kept, and offered again (`early`); with their certificates, for a
@@ -28,6 +29,7 @@ from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.event.burst import in_portions, parts_of
+from dsmt.event.chain import SourceChain
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.ports.bus import Ack, Cursor, Level
@@ -66,6 +68,8 @@ class Publisher:
         """Re-offers that the broker has not answered."""
         self._early = Early()
         self._probe_at = 0.0
+        self._stored = self._refused = (0, 0)
+        """The greatest (incarnation, sequence) that a broker has stored, and that one has refused."""
         self._queue: SendQueue | None = None
         self._introduced: set[bytes] = set()
         """The certificates that the broker of this attachment has had from us."""
@@ -109,18 +113,28 @@ class Publisher:
         chain = self.signer.chain
         if chain is not None and not unheard:
             self.said.sign()
-            self._previous = (chain.incarnation, self.said.outbox.before(chain.incarnation, chain.sequence))
+            self._previous = self._whole(chain)
         self.said.begin_anew(incarnation, previous=self._previous)
         self._began(incarnation)
+
+    def _ends_refused(self, chain: SourceChain) -> bool:
+        """Whether something of an incarnation was refused behind all that is stored: to a store that is lost."""
+        return self._refused > max(self._stored, (chain.incarnation, 0))
+
+    def _whole(self, chain: SourceChain) -> tuple[int, int]:
+        """An incarnation, and up to where all of it was answered and may be in a store."""
+        before = self.said.outbox.before(chain.incarnation, chain.sequence)
+        last = self._stored[1] if self._stored[0] == chain.incarnation else 0
+        return chain.incarnation, min(before, last) if self._ends_refused(chain) else before
 
     def _give_up(self) -> None:
         """A link is lost: nobody knows whether shared facts that are not acknowledged were stored (rule 4)."""
         self.flush()
         outbox, chain = self.said.outbox, self.signer.chain
         lost = outbox.unanswered()
-        if not lost or chain is None:
+        if chain is None or not (lost or self._ends_refused(chain)):
             return
-        self._previous = (chain.incarnation, outbox.before(chain.incarnation, chain.sequence))
+        self._previous = self._whole(chain)
         for identity in lost:
             why = f"the link was lost before {identity} was acknowledged: it may be stored or not"
             self.said.given_up(identity, FailedError("unanswered", why, next="see what it says now, and try again"))
@@ -255,6 +269,8 @@ class Publisher:
         for source, incarnation, first, last in frame.ranges:
             if self._offered:
                 self._taken(source, incarnation, first, last)
+            if source == self.signer.name:
+                self._stored = max(self._stored, (incarnation, last))
             self.said.acknowledged(source, incarnation, first, last, ack)
         self._offer_due(frame.time_ms)
         self._send_due()
@@ -271,5 +287,6 @@ class Publisher:
 
     def refused(self, identity: EventId, error: RefusedError) -> None:
         """A broker will never store this one (rule 2)."""
+        self._refused = max(self._refused, identity[1:])
         self.said.refused(identity, error)
         self._send_due()
