@@ -3,11 +3,13 @@
 Rule 1: what others wrote never steers a terminal: all that is printed goes through `Escaping`, which shows control
     characters as they are written in source code. Newlines and tabs pass it; in cells and sentences `one_line` shows them.
 Rule 2: a screen is a list of lines that `page` puts together: a newline in what others wrote makes no line of its own.
-Rule 3: JSON has escapes of its own: `encoded` writes by them what would steer a terminal, or is no UTF-8 text.
+Rule 3: JSON has escapes of its own: `encoded` writes by them what would steer a terminal, or is no text. As a service
+    file it is UTF-8 where it goes to a program.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -168,13 +170,22 @@ def _filled(text: str) -> str:
     return text if text.isascii() else _WIDE.sub(rf"{_FILL}\g<0>", text)
 
 
+def for_programs() -> None:
+    """Have what is not shown on a terminal be UTF-8 from now on, as who reads JSON or a service file expects it."""
+    stream = sys.stdout.stream if isinstance(sys.stdout, Escaping) else sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8" and not stream.isatty():
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def document(value: Any) -> None:
     """Print one JSON document."""
+    for_programs()
     _send(sys.stdout, msgspec.json.format(encoded(value), indent=2) + "\n")
 
 
 def line(value: Any) -> None:
     """Print one JSON object on a line of its own."""
+    for_programs()
     _send(sys.stdout, encoded(value) + "\n")
 
 

@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import a_file, command, reason_option, seconds, wait_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import document, one_line, page, show, warn
+from dsmt.cli.printing import document, for_programs, one_line, page, show, warn
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.operations.connection import Connection, Reading
 
@@ -124,6 +124,7 @@ def get(ctx: CliContext, service: str) -> None:
         told = {"service": service, "revision": revision, "by": fact.by, "reason": fact.reason}
         document({**told, "running": runs, "refused": denied, "spec": as_document(spec)})
     else:
+        for_programs()
         if denied is not None:
             why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
             said, number = was_refused(denied), denied.revision

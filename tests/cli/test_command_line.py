@@ -1,6 +1,7 @@
 """The command line as a process, where no realm is needed: help, verbs, mistakes, exit codes, closed pipes."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
+from dsmt.cli.printing import Escaping, document, line
 from dsmt.cli.root import LazyGroup, main, root
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home.home import Home
@@ -140,6 +142,19 @@ def test_a_closed_output_and_a_narrow_encoding_are_no_internal_errors() -> None:
         )
         assert done.returncode in {0, 5}
         assert "internal error" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("within", [False, True])
+def test_what_is_for_programs_is_utf_8_in_every_locale(encoding: str, within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding, errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", Escaping(stream) if within else stream)
+    document({"reason": "Stra\u00dfe \u6570"})
+    line({"reason": "Stra\u00dfe \u6570"})
+    stream.flush()
+    whole, last = written.getvalue().decode("utf-8").rsplit("\n", 2)[:2]
+    assert json.loads(whole) == json.loads(last) == {"reason": "Stra\u00dfe \u6570"}
 
 
 @pytest.mark.parametrize("comes", ["raise KeyboardInterrupt", "os.kill(os.getpid(), 2); return real(name, *rest)"])
