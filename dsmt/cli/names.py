@@ -5,6 +5,7 @@ Rule 1: completing asks nobody and never waits: it reads what the last `ps`, `st
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ NODE: Final = _Seen("node", "nodes")
 
 def revision_number(text: str, *, option: str) -> int:
     """The number of a revision, as people write it."""
-    digits = text.removeprefix("r")
-    if not digits.isdecimal() or not int(digits):
+    number = int(text.removeprefix("r")) if re.fullmatch(r"r?[0-9]{1,18}", text) else 0  # what an event can hold
+    if not number:
         raise click.BadParameter(f"{text!r} is not a revision: write r3 or 3", param_hint=option)
-    return int(digits)
+    return number

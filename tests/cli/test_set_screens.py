@@ -1,8 +1,11 @@
 """The screens of node sets, as they are printed."""
 
 from dsmt.cli import nodeset
-from dsmt.operations.write.nodesets import NodeSet
+from dsmt.event.kinds.realm import NodesetFact
+from dsmt.operations.write.nodesets import CYCLE_MOST, NodeSet, every
 from tests.cli.screens import check
+from tests.controllers.build import Realm
+from tests.operations.sights import sight
 
 
 def test_node_sets_are_shown_with_what_they_select_and_what_is_odd() -> None:
@@ -22,3 +25,13 @@ def test_node_sets_are_shown_with_what_they_select_and_what_is_odd() -> None:
     check("nodesets_none", nodeset.listed([]))
     check("nodeset", nodeset.screen(good))
     check("nodeset_hides", nodeset.screen(n4))
+
+
+def test_of_however_many_sets_that_form_one_cycle_the_whole_of_it_is_not_told_of_each() -> None:
+    realm, most = Realm("n1"), 300
+    for number in range(most):
+        fact = NodesetFact(expression=f"s{(number + 1) % most}", by="alice", reason="")
+        realm.say("operator/alice", f"nodeset/s{number}", fact)
+    found = every(sight(realm))
+    assert [one.nodes for one in found] == [[]] * most
+    assert {len(one.cycle or "") for one in found} == {CYCLE_MOST}

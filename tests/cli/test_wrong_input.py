@@ -274,6 +274,8 @@ LINES: list[tuple[list[str], int, str]] = [
     (["cert", "rotate", "n1"], MISSING, "n1 is not a member of this home"),
     (["cert", "rotate", ""], MISSING, "'' is not a member of this home"),
     (["rollback", "web", "--to", "latest"], WRONG, "'latest' is not a revision: write r3 or 3"),
+    (["rollback", "web", "--to", "9" * 5000], WRONG, "is not a revision: write r3 or 3"),
+    (["logs", "web", "--revision", f"r{10**18}"], WRONG, "'r1000000000000000000' is not a revision: write r3 or 3"),
     (["whatif"], WRONG, "nothing is to happen. Next: dsmt whatif --kill NODE, --drain NODE, --spec FILE"),
     (["whatif", "n1"], WRONG, "unexpected extra argument (n1)"),
     (["whatif", "--kill"], WRONG, "option '--kill' requires an argument"),

@@ -6,12 +6,13 @@ Rule 1: a set that is removed ends in a tombstone (rule A6).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.event.phrases import whose
+from dsmt.event.phrases import cut, whose
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.read.realm.sight import Sight, look
@@ -24,6 +25,9 @@ from dsmt.spec.mistakes import nearest
 from dsmt.spec.reading import Path
 from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.spec.templates import templates
+
+CYCLE_MOST: Final = 240
+"""Characters of a cycle that are told of each set in it."""
 
 
 class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,7 @@ def one(sight: Sight, name: str) -> NodeSet:
     try:
         nodes, cycle = select(sight, nodeset.NamedNodes(name)), None
     except nodeset.NodeSetError as error:
-        nodes, cycle = (), error.message
+        nodes, cycle = (), cut(error.message, CYCLE_MOST)
     return NodeSet(
         name=name,
         expression=fact.expression,
