@@ -6,7 +6,7 @@ import click
 
 from dsmt.cli.command import a_file, command
 from dsmt.cli.context import CliContext
-from dsmt.cli.printing import document
+from dsmt.cli.printing import document, one_line
 from dsmt.cli.verify import read_with_trust, told, trust_option
 from dsmt.controllers.decide import RULESET
 from dsmt.event.phrases import counted, some
@@ -37,7 +37,7 @@ def _show(file: str, done: Replayed) -> None:
         if one.outcome != "same":
             alike.setdefault((one.outcome, tuple(one.details)), []).append(one.decision)
     for (outcome, details), decisions in alike.items():
-        print(f"{_WORDS[outcome]:<11} {some(decisions, 1)}  {'; '.join(details)}")
+        print(f"{_WORDS[outcome]:<11} {some(decisions, 1)}  {one_line('; '.join(details))}")
     print(
         f"{file}: {counted(len(done.decisions), 'decision')} of {counted(done.controllers, 'controller')}, ruleset {RULESET}"
     )

@@ -66,3 +66,10 @@ def test_what_many_decisions_have_in_common_is_said_once(capsys):
         "DIFFERENT   controller/c1@1:4  it said a",
         "DIFFERENT   controller/c1@1:6  it said b",
     ]
+
+
+def test_what_a_controller_says_of_its_broker_makes_no_line_of_its_own(capsys):
+    one = Replay(decision="controller/c1#1-1", row=1, outcome="inputs incomplete", details=["of b\n9 the same"], stale=0)
+    counts = {"same": 0, "different": 0, "incomplete": 1, "other_ruleset": 0, "stale": 0, "before": 0}
+    _show("x.cbor", Replayed(ok=True, verified=True, controllers=1, decisions=[one], **counts))
+    assert capsys.readouterr().out.splitlines()[0] == "INCOMPLETE  controller/c1#1-1  of b\\n9 the same"

@@ -368,6 +368,16 @@ def test_a_gap_is_explained_by_nobody_s_notice(scene: Scene, who: str, recorded:
     assert len(verify(b"".join([*cut, said.raw]), trust).gaps) == 1
 
 
+def test_what_is_said_to_have_never_reached_the_broker_is_what_it_says_itself(scene: Scene) -> None:
+    run, own = scene.before, scene.keys["broker/b1"]
+    gap = BrokerNotice(kind="gap", source="node/n1", topic=None, first=2, last=4, message="")
+    told = [Row(1, Pen(scene.keys[who]).write(f"{who}/notice", to_data(gap))) for who in ("broker/b1", "broker/b9")]
+    made = rebuilt(run, [*rows(run), *told], own, "broker/b1/stats")
+    found = judged(run, [made[0], *certified(run, *scene.keys.values()), *made[-len(run.rows) - 3 :]])
+    assert found.history is not None
+    assert (found.history.broker, found.history.never_came) == ("broker/b1", 3)
+
+
 FAKES: list[tuple[str, Callable[[Pen], SignedEvent]]] = [
     ("event.schema", lambda pen: pen.write("user/x", {"sequence": 99}, type="dsmt.heartbeat")),
     ("event.schema", lambda pen: pen.write("user/x", {}, type="dsmt.decision")),

@@ -187,9 +187,10 @@ class Followed:
                     found.append(Missing(gap, low.row, high.row))
         return found
 
-    def lost(self) -> list[BrokerNotice]:
-        """What brokers say that never came to them."""
-        return [one for _, one in self._notices if one.kind == "gap" and one.unit == "sequence"]
+    def lost(self, broker: str) -> list[BrokerNotice]:
+        """What a broker says that never came to it; a history holds what others say of themselves, too."""
+        own = (one for (_, source), one in self._notices if source == broker)
+        return [one for one in own if one.kind == "gap" and one.unit == "sequence"]
 
     def has_brokers_heartbeats(self) -> bool:
         """Whether everything was recorded, heartbeats too."""

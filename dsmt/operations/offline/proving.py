@@ -368,7 +368,7 @@ class _Proof:
             left_out=len(self._unexplained),
             wanted=tuple(pattern for pattern in self._wanted if pattern not in ALWAYS),
             lost=self._lost,
-            never_came=sum(one.last - one.first + 1 for one in self._followed.lost()),
+            never_came=sum(one.last - one.first + 1 for one in self._followed.lost(signed.event.source)),
             before=self._before,
             begins=rfc3339(self._begins_ms),
             heads=self._heads,

@@ -45,7 +45,7 @@ class HistoryHead(msgspec.Struct, frozen=True, kw_only=True):
 
     `trimmed` rows were let go by their broker, which says so; `lost` are gone without a word. `left_out` were not wanted, as
     who wrote the file says and nobody has signed; `wanted` are the topic patterns that it names for that, none: everything.
-    `never_came` are the events of which a broker says that their sources could not give them. `before` is how many rows it
+    `never_came` are the events of which it says that their sources could not give them. `before` is how many rows it
     had before the first that is claimed, none for a whole history; `begins` is when the first row here arrived there.
     """
 
