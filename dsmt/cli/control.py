@@ -132,7 +132,8 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
         if told := [one for one in done.instances if one in those]:
             print(f"{', '.join(told)}: {said[done.action].format(target=target)}")
     for instance, node in done.data.items():
-        print(f"{instance}: its data stays on {node}; elsewhere it begins with none, or with what it left there before")
+        stays = f"its data stays on {one_line(node)}; elsewhere it begins with none, or with what it left there before"
+        print(f"{instance}: {stays}")
     warn(done.warnings)
     for instance in done.unchanged:
         print(f"{instance}: nothing to do: {one_line(done.because.get(instance, 'it is so already'))}")
@@ -205,5 +206,5 @@ def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
         document(done)
     else:
         where = ", ".join(f"{row.instance} on {row.node}" for row in done.instances if row.node is not None)
-        told = where or one_line(done.because)
+        told = one_line(where or done.because)
         print(f"{target} is {state}{f': {told}' if told else ''}")

@@ -10,7 +10,7 @@ from dsmt.cli import member_screens, screens
 from dsmt.cli.command import command, local_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
-from dsmt.cli.printing import document, show
+from dsmt.cli.printing import document, page, show
 from dsmt.errors import InputError
 from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
@@ -97,7 +97,7 @@ def endpoints(ctx: CliContext, target: str | None) -> None:
 def endpoint_lines(found: list[Reached]) -> str:
     """A line for each port that can be reached."""
     ports = ((one, name, port) for one in found for name, port in one.ports.items())
-    return "\n".join(f"{one.instance}  {name}  {host_port(one.address, port)}  {one.node}" for one, name, port in ports)
+    return page(f"{one.instance}  {name}  {host_port(one.address, port)}  {one.node}" for one, name, port in ports)
 
 
 @command()

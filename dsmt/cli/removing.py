@@ -12,7 +12,7 @@ from dsmt.cli.command import command, reason_option, seconds, wait_option, yes_o
 from dsmt.cli.context import CliContext
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import document, warn
+from dsmt.cli.printing import document, one_line, warn
 from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection
@@ -104,10 +104,10 @@ def _show(service: str, done: Done, *, ended: bool) -> None:
     if done.action == "purge":
         print(f"{service} is gone; each node deletes what it has of its data, one that is away when it is back")
         for instance, node in sorted(done.data.items()):
-            print(f"  data of {instance} is deleted on {node}")
+            print(f"  data of {instance} is deleted on {one_line(node)}")
         return
     count = len(done.instances) + len(done.unchanged)
     end = "is gone" if ended else f"is being removed: {counted(count, 'instance')} to stop"
     print(f"{service} {end}; data directories are kept")
     for instance, node in sorted(done.data.items()):
-        print(f"  data of {instance} stays on {node}: applied again, it comes back there")
+        print(f"  data of {instance} stays on {one_line(node)}: applied again, it comes back there")

@@ -10,10 +10,12 @@ import pytest
 
 from dsmt.cli import event_lines, member_screens, screens, service_screen
 from dsmt.cli.context import CliContext
+from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.printing import Escaping, document, fitted, folded, line, one_line
+from dsmt.cli.removing import _show
 from dsmt.cli.root import main
 from dsmt.cli.why import why_not_lines
 from dsmt.errors import InputError
@@ -23,6 +25,7 @@ from dsmt.event.kinds.slot import Hold
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.ahead.planning import plan
+from dsmt.operations.read.rows.endpoints import Reached
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.rows.past import Revision
@@ -31,6 +34,7 @@ from dsmt.operations.read.why.fitting import Clause, Fitting
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.asking_logs import Line, LogNotice
+from dsmt.operations.write.controlling import Done
 from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
@@ -207,6 +211,15 @@ def test_an_error_in_json_is_json_whatever_was_typed(run: Run, made: Path, typed
         assert typed.encode(errors="backslashreplace").decode() in error["message"]
         assert error["exit"] == code
         assert told[:-1].isprintable()
+
+
+def test_where_an_instance_is_reached_or_has_its_data_makes_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    one = Reached(instance="web/app/0", node=THEIRS, address=THEIRS, ports={THEIRS: 80}, generation=1)
+    assert len(endpoint_lines([one]).splitlines()) == 1
+    for action in ("purge", "remove"):
+        done = Done(action=action, target="web", instances=[], unchanged=[], data={"web/app/0": THEIRS})
+        _show("web", done, ended=True)
+        assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_a_line_that_holds_a_newline_is_shown_as_no_line_of_another_instance(capsys: pytest.CaptureFixture[str]) -> None:
