@@ -26,8 +26,8 @@ from dsmt.view import View
 
 PATIENCE_S: Final = 5.0
 _FIRST: Final = ("trust", "tombstone", "config", "node", "nodeset")
-"""The first levels of topics of what is offered before all services."""
-_OF_SERVICES: Final = ("control", "slot", "spec")
+"""The first levels of topics of what is offered before all services: of one its controls, its slots and its spec follow,
+in which order their topics stand by themselves."""
 BEHIND: Final = "behind what was known before"
 
 
@@ -110,11 +110,8 @@ def in_order(facts: Iterable[SignedEvent]) -> list[SignedEvent]:
 
 
 def _turn(topic: str) -> int:
-    levels = topic.split("/")
-    if levels[0] in _FIRST:
-        return _FIRST.index(levels[0])
-    kind = levels[2] if levels[0] == "service" and len(levels) > 2 else ""
-    return len(_FIRST) + (_OF_SERVICES.index(kind) if kind in _OF_SERVICES else len(_OF_SERVICES))
+    level = topic.partition("/")[0]
+    return _FIRST.index(level) if level in _FIRST else len(_FIRST)
 
 
 def _stands(view: View, signed: SignedEvent) -> bool:

@@ -147,7 +147,7 @@ class ControllerRunner:
                     self._named.folded(self.view, signed.event.topic)
                     self._look_for_quarantine(signed.event.topic)
                 case Complete() | Bookmark() if step is Step.BEHIND:
-                    self._begin(held, now)
+                    self._begin(now, held)
                     return False
                 case Complete() | Bookmark():
                     self._reached(delivery, now)
@@ -157,7 +157,7 @@ class ControllerRunner:
                     pass
         if self._resaying.is_misled(self.view, batch, now) or self._timing.is_left(self._bus.now_ms()):
             self._following.begin()
-            self._begin(View(), now)
+            self._begin(now, View())
             return False
         return True
 
@@ -172,20 +172,17 @@ class ControllerRunner:
         if why is not None:
             self._complain(f"the fact on {topic} cannot be read and is left alone: {why}")
 
-    def _begin(self, lost: View, now: float) -> None:
-        """What is read now lacks what was read before: it is folded anew (rule 5)."""
-        self._offering.lost(lost, self._named.events())
-        self._agenda, self._timing = Agenda(), Timing()
+    def _begin(self, now: float, lost: View | None) -> None:
+        """Read on, or, where what is read now lacks what was read before, fold anew (rule 5)."""
+        if lost is not None:
+            self._offering.lost(lost, self._named.events())
+            self._agenda, self._timing = Agenda(), Timing()
         self._offering.attached()
         self._gate.attached(now)
 
     def _attached(self, broker: str, now: float, *, lost: View | None) -> None:
-        if lost is not None:
-            self._begin(lost, now)
-        else:
-            self._offering.attached()
+        self._begin(now, lost)
         self._broker = broker
-        self._gate.attached(now)
         self._said = None
 
     # --- turns ---------------------------------------------------------------------------------------------------
