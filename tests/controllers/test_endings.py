@@ -221,6 +221,18 @@ def test_a_removed_service_is_buried_so_long_after_its_slots_were_told_to_be_gon
     assert [intent.topic for intent in realm.after(0.1).step()] == ["tombstone/service/web"]
 
 
+def test_a_removed_service_of_which_nothing_is_left_is_not_buried_before_its_slots_were_told_to_be_gone() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.close("n1")
+    realm.verdict("n1")
+    realm.apply(web(1), removed=True)
+    assert [(intent.subject, intent.data["desired"]) for intent in realm.after(60).step()] == [("web/app/0", "gone")]
+    assert realm.after(4.9).step() == []
+    assert [intent.topic for intent in realm.after(0.1).step()] == ["tombstone/service/web"]
+
+
 def test_there_is_no_tombstone_while_a_node_that_may_live_has_something_left() -> None:
     realm = removed(obey=False)
     realm.silence("n1", "n2")

@@ -5,6 +5,7 @@ import pytest
 from dsmt.controllers import decide
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.loop import portion
+from dsmt.controllers.loop.agenda import AGAIN_MS, Agenda
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
 
@@ -82,3 +83,54 @@ def test_who_was_slow_once_looks_at_as_much_as_before_when_it_is_not_any_more(mo
     for _ in range(20):
         hand.slots(61.0)
     assert hand.runner._portion.most == portion.LOOKED_MOST
+
+
+def test_more_is_looked_at_in_a_turn_only_after_a_look_at_everything_of_which_no_part_took_long() -> None:
+    most, looks = portion.Portion(), []
+    assert [most.is_too_old(1.1) for _ in range(3)] == [True, True, True]
+    for took_s in (0.25, 0.24, 0.25, 0.24, 0.24, 0.24):
+        looks.append(most.most)
+        most.took(took_s, ended=False)
+        most.took(0.0, ended=True)
+    assert looks == [500, 500, 1000, 1000, 2000, 4000]
+    assert most.most == portion.LOOKED_MOST
+
+
+def test_a_look_at_everything_that_is_not_over_goes_on_at_once_and_one_that_has_not_begun_wakes_nobody() -> None:
+    realm, agenda = Realm("n1"), Agenda()
+    for name in ("all", "web"):
+        realm.apply(web(1, service=name))
+    assert agenda.wake_ms is None, "who only watches, or may not decide yet, begins anew each turn"
+    assert agenda.due(realm.now_ms)
+    scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+    agenda.note(realm.decide(scope=scope, most=1), scope)
+    assert (agenda.rest, agenda.wake_ms) == ("web", 0)
+
+
+def test_what_was_overlooked_is_found_when_everything_is_looked_at_again() -> None:
+    realm, agenda = Realm("n1"), Agenda()
+    for name in ("all", "web"):
+        realm.apply(web(1, service=name))
+
+    def look() -> list[str]:
+        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+        decided = realm.decide(scope=scope, rest=agenda.rest, most=1, before=agenda.brake)
+        agenda.note(decided, scope)
+        realm.publish(decided.intents)
+        return [intent.subject for intent in decided.intents]
+
+    assert look() + look() == ["all/app/0", "web/app/0"]
+    while look() or agenda.rest is not None:
+        pass
+    realm.apply(web(2, service="web"))
+    realm.view.take_dirty()
+    assert look() == []
+    realm.after(AGAIN_MS / 1000 - 1)
+    assert not agenda.due(realm.now_ms)
+    realm.after(1)
+    assert agenda.due(realm.now_ms)
+    assert look() + look() == ["web/app/1"]
+    assert agenda.rest is None
+    assert not agenda.due(realm.now_ms)
+    realm.now_ms -= 5_000
+    assert agenda.due(realm.now_ms), "the time of the realm was put back"

@@ -7,7 +7,7 @@ import pytest
 from dsmt.controllers import service
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
-from dsmt.controllers.loop.agenda import AGAIN_MS, Agenda
+from dsmt.controllers.loop.agenda import Agenda
 from dsmt.controllers.loop.completeness import Place
 from dsmt.controllers.loop.runner import PRODUCED_MOST, ControllerRunner
 from dsmt.controllers.placement import Chooser
@@ -178,46 +178,6 @@ def test_looks_at_one_part_after_the_other_find_what_a_look_at_all_finds_and_rep
         assert shown(life.realm.decide().intents) == []
     report = fold_and_decide(life.realm.rows, life.decisions, check=check)
     assert report.count("same") == len(report.findings) > 0, report.findings
-
-
-def test_a_look_at_everything_that_is_not_over_goes_on_at_once_and_one_that_has_not_begun_wakes_nobody() -> None:
-    realm, agenda = Realm("n1"), Agenda()
-    for name in ("all", "web"):
-        realm.apply(web(1, service=name))
-    assert agenda.wake_ms is None, "who only watches, or may not decide yet, begins anew each turn"
-    assert agenda.due(realm.now_ms)
-    scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-    agenda.note(realm.decide(scope=scope, most=1), scope)
-    assert (agenda.rest, agenda.wake_ms) == ("web", 0)
-
-
-def test_what_was_overlooked_is_found_when_everything_is_looked_at_again() -> None:
-    realm, agenda = Realm("n1"), Agenda()
-    for name in ("all", "web"):
-        realm.apply(web(1, service=name))
-
-    def look() -> list[str]:
-        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-        decided = realm.decide(scope=scope, rest=agenda.rest, most=1, before=agenda.brake)
-        agenda.note(decided, scope)
-        realm.publish(decided.intents)
-        return [intent.subject for intent in decided.intents]
-
-    assert look() + look() == ["all/app/0", "web/app/0"]
-    while look() or agenda.rest is not None:
-        pass
-    realm.apply(web(2, service="web"))
-    realm.view.take_dirty()
-    assert look() == []
-    realm.after(AGAIN_MS / 1000 - 1)
-    assert not agenda.due(realm.now_ms)
-    realm.after(1)
-    assert agenda.due(realm.now_ms)
-    assert look() + look() == ["web/app/1"]
-    assert agenda.rest is None
-    assert not agenda.due(realm.now_ms)
-    realm.now_ms -= 5_000
-    assert agenda.due(realm.now_ms), "the time of the realm was put back"
 
 
 # --- the runner --------------------------------------------------------------------------------------------------

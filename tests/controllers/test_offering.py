@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.controllers.loop.named import AGAIN_S, NamedSpecs
 from dsmt.controllers.loop.offering import PATIENCE_S, Offering, in_order
 from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent
@@ -349,3 +350,15 @@ def test_what_slots_named_is_offered_to_the_store_that_follows_and_to_none_after
         offering.attached()
         assert (named in offered) is is_offered
         assert offering.is_over(View(), 1.0)
+
+
+def test_what_slots_of_one_service_name_is_asked_for_whatever_is_applied_of_another() -> None:
+    realm, named = Realm("n1"), NamedSpecs()
+    before = [realm.apply(web(1, service=service)).id for service in ("db", "web")]
+    realm.settle(seconds=1)
+    for service in ("db", "web"):
+        realm.apply(web(1, service=service, component="env: {A: b}"))
+        named.folded(realm.view, f"service/{service}/spec")
+    assert named.due(1.0) == before
+    assert named.due(AGAIN_S) == []
+    assert named.due(1.0 + AGAIN_S) == before

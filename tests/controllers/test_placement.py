@@ -289,6 +289,7 @@ def test_components_that_are_apart_share_no_node() -> None:
     [
         ("reserve: {memory: 9GiB}", "place.no_room", "9 GiB memory, the most that is free is 8 GiB"),
         ("reserve: {cpu: 5}", "place.no_room", "5 cores, the most that is free is 4 cores"),
+        ("reserve: {disk: 101GiB}", "place.no_room", "101 GiB disk, the most that is free is 100 GiB"),
         ("nodes: elsewhere", "place.empty_set", "elsewhere"),
         ("requires: node.labels.gpu == 'yes'", "place.no_match", "0 of 2 pass every clause; requires alone removes 2"),
         ("user: www-data", "place.no_match", "user alone removes 2"),
@@ -302,6 +303,14 @@ def test_a_slot_with_no_place_says_why(component: str, code: str, says: str) -> 
     slot = realm.slot(0)
     assert (slot.node, slot.desired, slot.reason.code) == (None, "running", code)
     assert says in slot.reason.message
+
+
+def test_what_finds_no_room_is_told_which_node_has_the_most() -> None:
+    realm = Realm("n2")
+    realm.node("n1", memory_bytes=16 * 2**30)
+    realm.apply(web(1, component="reserve: {memory: 20GiB}"))
+    realm.step()
+    assert "the most that is free is 16 GiB memory on n1" in realm.slot(0).reason.message
 
 
 def test_why_there_is_no_place_is_told_as_things_are_now_though_it_was_told_of_another_slot_before() -> None:

@@ -89,6 +89,23 @@ def test_what_was_told_to_end_before_its_node_has_answered_is_placed_elsewhere_w
     assert (realm.slot().node == node, realm.slot().desired) == (False, "running")
 
 
+@pytest.mark.parametrize(
+    ("instances", "component"), [("each_node", "update: {order: stop_first}"), (1, "data: true")], ids=["each node", "data"]
+)
+def test_what_goes_nowhere_else_is_placed_again_at_once_though_its_node_has_not_answered(
+    instances: int | str, component: str
+) -> None:
+    realm = Realm("n1")
+    realm.apply(web(instances, component=component))
+    realm.settle(obey=False)
+    realm.apply(web(instances, component=component), removed=True)
+    realm.settle(obey=False)
+    assert realm.slot().desired == "gone"
+    realm.after(8).apply(web(instances, component=component))
+    realm.settle(obey=False)
+    assert (realm.slot().node, realm.slot().desired) == ("n1", "running")
+
+
 @pytest.mark.parametrize("ended", [False, True], ids=["none was begun", "one was begun, and has ended"])
 def test_an_agent_that_was_begun_may_have_begun_its_program_whatever_became_of_it(ended: bool) -> None:
     realm = Realm("n1", "n2")
