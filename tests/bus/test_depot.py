@@ -159,6 +159,11 @@ def test_of_a_blob_that_is_being_checked_or_fetched_a_depot_says_that_it_is_busy
     assert [(one.id, one.ok, one.size) for one in answers[2:]] == [(2, True, len(one))]
 
 
+def test_who_puts_what_is_here_already_is_told_so_at_its_first_chunk(shelf):
+    shelf.put(content(1))
+    assert shelf.put(content(1), finish=False) == f.BlobIs(id=1, size=SIZE)
+
+
 def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
     asked: list[int] = []
     shelf.depot._due = lambda: asked.append(1)

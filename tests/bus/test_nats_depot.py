@@ -64,11 +64,15 @@ def test_of_two_who_have_put_a_blob_the_one_is_read_that_has_put_it_right(stream
     assert stream.got() == CONTENT
 
 
-def test_where_nobody_has_put_it_whole_that_is_said(stream: Stream) -> None:
-    stream.put("operator/eve", b"wrong" * 50_000)
-    stream.put("operator/mallory", b"worse" * 50_000)
-    with pytest.raises(FailedError, match="has another sha256"):
+@pytest.mark.parametrize(
+    ("content", "lacks", "says"), [(b"worse" * 50_000, None, "has another sha256"), (CONTENT, 1, "has no piece 1")]
+)
+def test_where_nobody_has_put_it_whole_that_is_said(stream: Stream, content: bytes, lacks: int | None, says: str) -> None:
+    for sayer in ("operator/eve", "operator/mallory"):
+        stream.put(sayer, content, lacks=lacks)
+    with pytest.raises(FailedError, match=says) as caught:
         stream.got()
+    assert caught.value.code == "depot.mismatch"
 
 
 def test_that_a_blob_is_there_is_said_when_all_its_pieces_are(stream: Stream) -> None:

@@ -272,11 +272,12 @@ def test_what_stands_behind_a_row_begins_behind_it_also_where_what_was_trimmed_e
     assert store.history(9, 100) == store.history(0, 100)[2:]
 
 
-def test_an_event_id_that_no_store_can_hold_names_no_spec(store):
+def test_what_is_no_event_id_or_one_that_no_store_can_hold_names_no_spec(store):
     week = 7 * 24 * 3600 * 1000
-    service(store, 1, 2, slots=[(1, slot(f"operator/a#{1 << 63}-1")), (1, slot(f"operator/a#1-{1 << 63}"))])
+    names = (f"operator/a#{1 << 63}-1", f"operator/a#1-{1 << 63}", "what a controller made up")
+    service(store, 1, 2, slots=[(1, slot(one)) for one in names])
     assert store.blobs.missing("web", past=True) == []
-    assert trimmed(store, 2 * week) == [2, 3, 4]
+    assert trimmed(store, 2 * week) == [2, 3, 4, 5]
 
 
 def test_what_was_trimmed_is_told_until_a_record_says_it(tmp_path):

@@ -61,6 +61,22 @@ def test_a_bookmark_says_where_it_stands_and_from_there_is_read_on_at_the_next_b
     assert (asked.start, asked.store, asked.row, asked.time_ms) == ("history", "s", 5, 900)
 
 
+@pytest.mark.parametrize(
+    ("interest", "asked"),
+    [({"start": Start.FACTS}, ("facts", None)), ({"start": Start.HISTORY}, ("history", 5))],
+    ids=["what stands", "the history"],
+)
+def test_who_had_not_read_all_reads_on_in_the_history_and_begins_again_with_what_stands(
+    interest: dict[str, Any], asked: tuple[str, int | None]
+) -> None:
+    """Which facts had come does not say which are yet to come."""
+    reading = Reading(conflate=True, **interest)
+    reading.registry.attached("broker/b1", "s", again=False)
+    reading.receives(f.Deliver(id=1, rows=(5,), live=False), b"an event")
+    reading.registry.attached("broker/b1", "s", again=True)
+    assert (reading.posted[-1].start, reading.posted[-1].row) == asked
+
+
 @pytest.mark.parametrize("interest", [{"start": Start.LIVE}, {"start": Start.HISTORY, "since": 500_000}, {}])
 def test_another_broker_is_not_asked_for_what_came_long_before_it_began(interest: dict[str, Any]) -> None:
     reading = Reading(**interest)
@@ -217,9 +233,10 @@ def test_of_no_more_mail_than_a_bound_the_ids_are_remembered_on_nats_the_newest(
     assert len(deliveries._ordered._mail) == MAIL
 
 
+@pytest.mark.parametrize("inbox", [False, True], ids=["no mail", "mail too"])
 @in_real_time
-async def test_a_part_that_is_missing_is_asked_for_again_at_the_next_broker() -> None:
-    reading = Reading()
+async def test_a_part_that_is_missing_is_asked_for_again_at_the_next_broker(*, inbox: bool) -> None:
+    reading = Reading(inbox=inbox)
     trust: Any = reading.registry._trust
     trust.open_part = lambda part: [(append(part[0]).signed, None)]
     reading.receives(f.CompleteFrame(id=1, store="s", row=0, time_ms=800, whole=True))

@@ -163,11 +163,12 @@ async def test_nobody_is_named_who_is_honest(r: TestRealm) -> None:
     [
         ({"b3": ("open", 7, 5)}, ("broker/b3", 9)),
         ({"b2": ("open", 6, 1), "b3": ("open", 7, 5)}, ("broker/b3", 9)),
+        ({"b2": ("open", 7, 5), "b3": ("open", 6, 1)}, ("broker/b2", 9)),
         ({"b2": ("open", 6, 1), "b3": ("open", 7, 6)}, ("", 0)),
         ({"b3": ("closed", 7, 5)}, ("", 0)),
         ({}, ("", 0)),
     ],
-    ids=["attached there", "came there before", "came there since", "closed", "nobody says so"],
+    ids=["attached there", "came there before", "left another before", "came there since", "closed", "nobody says so"],
 )
 def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, Any], gave: tuple[str, int]) -> None:
     sessions = {
