@@ -1,12 +1,15 @@
 """What is made of what a NATS server says of its streams."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dsmt.bus.nats import streams
+from dsmt.bus.nats import past, streams
+from dsmt.bus.nats.past import NatsPast, PastPage
 from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import TransportError
 
 SUBJECTS = Subjects("test")
 B2, B3 = {"name": "b2", "current": True}, {"name": "b3", "current": True}
@@ -40,3 +43,24 @@ def test_a_server_may_go_where_all_who_are_to_hold_a_stream_have_all_of_it_witho
         monkeypatch.setattr(streams, "_info", info)
         link: Any = None
         assert asyncio.run(streams.stands_without(link, SUBJECTS, "b1")) is stands
+
+
+def test_a_row_that_does_not_come_is_named_and_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(NatsPast):
+        async def page(self, within_s: float) -> PastPage:
+            return PastPage([], self._place, 0)
+
+    async def end_of(*_: object) -> int:
+        return 3
+
+    async def play() -> None:
+        unused: Any = None
+        subjects: Any = SimpleNamespace(history="H", taken_by=lambda *_, **__: [])
+        async for _ in Silent(unused, subjects, unused, unused).rest():
+            pass
+
+    monkeypatch.setattr(past, "end_of", end_of)
+    monkeypatch.setattr(past, "BEHIND_S", -1.0)
+    with pytest.raises(TransportError, match="row 3 of stream H") as caught:
+        asyncio.run(play())
+    assert caught.value.code == "nats.behind"
