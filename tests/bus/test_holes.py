@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.broker.fan_out import MESSAGE_BYTES
 from dsmt.bus.broker.past import Past
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
@@ -282,13 +283,17 @@ def test_who_waits_for_what_another_broker_may_have_is_answered_when_that_is_non
     assert [(frame.source, frame.before, frame.closing) for frame in sent] == [("operator/a", 4, "lost")]
 
 
-@pytest.mark.parametrize(("settled_ms", "closing"), [(500, "more"), (None, "lost")])
-def test_of_a_part_that_is_here_in_part_the_rest_is_lost_only_when_no_other_broker_may_have_it(
-    settled_ms: int | None, closing: str
+@pytest.mark.parametrize(
+    ("settled_ms", "sizes", "closing"),
+    [(500, (100,), "more"), (None, (100,), "lost"), (None, (MESSAGE_BYTES, 100), "more")],
+    ids=["another may have it", "no other may", "it is here"],
+)
+def test_of_a_part_that_is_sent_in_part_the_rest_is_lost_only_when_neither_this_nor_another_broker_may_have_it(
+    settled_ms: int | None, sizes: tuple[int, ...], closing: str
 ) -> None:
     sent: list[Any] = []
-    row = SimpleNamespace(row=7, size=100, sealed=append(3).signed.sealed)
-    store: Any = SimpleNamespace(chain=lambda *_, **__: [row], event=lambda *_: None, head=9, trimmed_between=lambda *_: 0)
+    rows = [SimpleNamespace(row=7 + n, size=size, sealed=append(3 + n).signed.sealed) for n, size in enumerate(sizes)]
+    store: Any = SimpleNamespace(chain=lambda *_, **__: rows, event=lambda *_: None, head=9, trimmed_between=lambda *_: 0)
     fan_out: Any = SimpleNamespace(
         of=lambda *_: SimpleNamespace(patterns=("user/",)), introductions=SimpleNamespace(introduce=lambda *_: True)
     )

@@ -18,7 +18,7 @@ from dsmt.bus.rules.follower import CREDIT, MAIL
 from dsmt.bus.rules.ordered import Ordered
 from dsmt.bus.rules.routing import OVERLAP_MS
 from dsmt.bus.wire import frames as f
-from dsmt.errors import FailedError, TransportError
+from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.topic import PATTERNS_MOST
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Start
@@ -137,6 +137,19 @@ async def test_of_a_question_that_was_answered_or_is_awaited_no_more_nothing_is_
     given_up.cancel()
     await asyncio.wait({given_up})
     assert asking._answers == {}
+
+
+@in_real_time
+async def test_a_broker_that_can_sign_no_head_is_told_of_as_one_whose_certificate_has_ended() -> None:
+    asked, attached = list[Any](), asyncio.Event()
+    attached.set()
+    asking = Asking(lambda frame, *_: asked.append(frame), attached)
+    head = asyncio.ensure_future(asking.head())
+    await until(lambda: asked)
+    asking.answered(asked[0].id, f.HeadIs(id=asked[0].id), (b"",))
+    with pytest.raises(UnusableEventError) as caught:
+        await head
+    assert caught.value.code == "trust.expired"
 
 
 def test_that_all_of_a_store_has_come_is_told_once_and_again_of_another_store() -> None:
