@@ -92,7 +92,7 @@ def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[s
 def keeps(fleet: Fleet, chooser: Chooser, slot: SlotEntry) -> bool:
     """Whether a slot stands for its node beyond doubt, whatever the others are: it has it alone, and it stays in the set."""
     node = None if slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
-    return node is not None and chooser.own.get(node, 0) == 1 and _takes(fleet, chooser, node, slot)
+    return node is not None and chooser.own.get(node) == 1 and _takes(fleet, chooser, node, slot)
 
 
 def _takes(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
