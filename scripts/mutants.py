@@ -92,7 +92,7 @@ ROOMS: Final[Mapping[str, Room]] = {
             *(f"dsmt/bus/{room}/*" for room in ("broker", "broker/others", "client", "store", "zeromq", "memory", "nats")),
             "dsmt/bus/rules/nats_config.py",  # whether it is right a server says
         ),
-        _tests("tests/bus", "kills", "hostile"),
+        (*_tests("tests/bus", "kills", "hostile"), "tests/operations/test_trimmed_elsewhere.py"),
         80,
         real=True,
     ),
