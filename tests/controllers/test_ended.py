@@ -267,6 +267,16 @@ def test_no_other_node_has_the_index_of_what_has_ended_well_on_one_that_may_come
     assert [(at.realm.slot(i).node, at.realm.slot(i).ended is not None) for i in (0, 2)] == [("n1", True), ("n3", False)]
 
 
+def test_the_index_of_what_has_ended_well_on_a_node_that_has_left_is_given_to_the_next_one() -> None:
+    at = OneOfEach()
+    at.drained()
+    at.realm.close("n1")
+    at.realm.verdict("n1", state="left")
+    at.realm.node("n3")
+    at.realm.after(1).settle(obey=False)
+    assert (at.realm.slot(0).node, at.realm.slot(0).ended) == ("n3", None)
+
+
 def test_what_was_asked_to_run_again_while_it_ran_and_did_not_hear_of_it_runs_when_its_node_is_back() -> None:
     realm = Realm("n1")
     realm.apply(web("each_node", component="restart: never\n"))

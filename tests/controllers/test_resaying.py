@@ -125,7 +125,7 @@ def test_only_what_a_controller_may_write_is_said_again_with_all_its_data() -> N
     found = again(made.view.winners(), "controller/c9", lambda signed: signed.event.topic in (SLOT, "service/web/spec"))
     assert [(one.topic, one.data, one.replaces) for one in found] == [(SLOT, slot.event.data, slot)]
     assert found[0].next_version == (slot.event.version or 0) + 1
-    assert found[0].to == slot.event.to
+    assert (found[0].to, found[0].subject) == (slot.event.to, slot.event.subject)
     assert again(made.view.winners(), "controller/c9", lambda _signed: False) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.endings import ORPHAN_MS
 from dsmt.controllers.loop.ranking import rank
-from dsmt.controllers.loop.runner import RANK_S
+from dsmt.controllers.loop.runner import RANK_S, TICK_S
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.realm import Tombstone
@@ -136,7 +136,7 @@ def test_nothing_is_decided_between_an_event_and_its_bookmark() -> None:
 
 def test_a_controller_waits_its_rank() -> None:
     hand = applied()
-    peers = [f"c{i}" for i in range(2, 6)]
+    peers = [name for name in (f"c{i}" for i in range(2, 60)) if rank("service/web", "c1", [name])][:6]
     realm = Realm()
     for name in peers:
         state = ControllerState(version="0.1", ruleset=RULESET, pid=None, decisions=0)
@@ -144,7 +144,7 @@ def test_a_controller_waits_its_rank() -> None:
         realm.attach("", sources=[f"controller/{name}"])
     hand.give(*(event for _, event in realm.rows))
     place = rank("service/web", "c1", peers)
-    assert place > 0
+    assert place == 6
     assert hand.slots() == []
     waited = 0.0
     while not (said := hand.slots(0.25)):
@@ -282,3 +282,21 @@ def test_who_finds_realm_time_put_back_reads_all_anew_and_decides_by_the_time_th
     hand.bus.now_ms = lambda: START_MS - 3_600_000  # type: ignore[method-assign]
     assert not hand.runner._fold([])
     assert (len(hand.runner.view), hand.runner._now_ms(hand.clock.now)) == (0, START_MS - 3_600_000)
+
+
+@pytest.mark.parametrize(("due_ms", "pause_s"), [(200, 0.2), (900, TICK_S), (-50, 0.005)])
+def test_what_is_due_before_the_next_tick_is_decided_then(
+    monkeypatch: pytest.MonkeyPatch, due_ms: int, pause_s: float
+) -> None:
+    runner, pauses = Hand().runner, list[float]()
+    runner._agenda._wakes["web"] = runner._now_ms(runner._clock.boottime()) + due_ms
+    runner._agenda.rest = None
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(runner._tick())
+    assert pauses == [pause_s]
