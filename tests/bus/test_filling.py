@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from hashlib import sha256
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import filling
+from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.event.kinds.slot import Slot
@@ -196,3 +199,15 @@ async def test_what_an_operator_is_putting_is_left_alone(r: TestRealm) -> None:
     with pytest.raises(NotFoundError):
         await got(await r.client("operator/b", brokers=at(b2), reads=True))
     assert b2._store.blobs.so_far(DIGEST, 0) == b"begun"
+
+
+def test_who_waits_for_one_blob_is_not_answered_when_another_is_here() -> None:
+    answered: list[str] = []
+    depot, reader, unused = SimpleNamespace(has=lambda _: False), cast("Any", object()), cast("Any", None)
+    filling = Filling(cast("Any", depot), lambda: [reader], unused, unused)
+    for name in ("a", "b"):
+        filling.wait(name.encode(), partial(answered.append, name))
+    filling._answer({b"a"})
+    assert answered == ["a"]
+    filling._answer({b"b"})
+    assert answered == ["a", "b"]

@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from dsmt.bus.memory.bus import MemoryBus
 from dsmt.bus.memory.realm import MemoryRealm
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.write.publishing import publish
-from dsmt.ports.bus import Draft, Interest, Start
+from dsmt.ports.bus import Bookmark, Draft, Interest, Start
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm
@@ -75,6 +77,20 @@ def test_what_is_trimmed_under_a_reader_that_does_not_read_is_told_where_it_was(
                 found = [*first, *await anext(slow)]
             told = [one.type.split(".")[-1] if hasattr(one, "type") else type(one).__name__ for one in found]
             assert told == ["Arrived", "Complete", "gap", "trimmed", "Arrived"]
+
+    asyncio.run(within())
+
+
+def test_who_asks_for_bookmarks_has_one_of_where_it_stands_though_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsmt.bus.memory.subscription.BOOKMARK_S", 0.0)
+
+    async def within() -> None:
+        async with running(realm := small(), "operator/bob") as (bob,):
+            async with bob.subscribe(Interest(("user/",), start=Start.LIVE, bookmarks=True)) as quiet:
+                await anext(quiet)
+                (mark,) = await anext(quiet)
+            assert isinstance(mark, Bookmark)
+            assert (mark.cursor.store, mark.cursor.row, mark.token) == (realm.store, realm.head, None)
 
     asyncio.run(within())
 

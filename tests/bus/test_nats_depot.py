@@ -58,6 +58,15 @@ def test_of_several_who_have_put_a_blob_the_first_is_read_whose_pieces_are_whole
     assert stream.got() == CONTENT
 
 
+def test_a_blob_of_more_pieces_than_are_asked_for_at_once_comes_once(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depot, "PIECE", 100_000)
+    monkeypatch.setattr(depot, "AT_ONCE", 2)
+    stream.put("operator/alice", CONTENT)
+    assert stream.got() == CONTENT
+
+
 def test_of_two_who_have_put_a_blob_the_one_is_read_that_has_put_it_right(stream: Stream) -> None:
     stream.put("operator/eve", b"wrong" * 50_000)
     stream.put("operator/alice", CONTENT)

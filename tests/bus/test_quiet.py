@@ -119,6 +119,16 @@ def test_who_does_not_answer_is_asked_again_each_second_and_not_more_often():
     assert {late - early for early, late in pairwise(broker.times(NODE))} == {QUIET_S}
 
 
+def test_what_all_are_told_is_told_to_who_is_attached_and_was_not_sent_away():
+    told: list[tuple[str, f.Frame]] = []
+    sessions = Sessions(Logger(), lambda session, frame: not told.append((session.name, frame)), lambda *_: None)
+    for name, attached_, refused in (("node/n1", True, False), ("node/n2", False, False), ("node/n3", True, True)):
+        session = sessions.connected(Peer(name.encode()), b"k" * 32, 1.0)
+        session.name, session.attached, session.refused = name, attached_, refused
+    sessions.tell(f.Measure())
+    assert told == [("node/n1", f.Measure())]
+
+
 def test_who_is_not_attached_or_was_sent_away_is_not_asked():
     broker = Broker()
     broker.attach(NODE, NODE).attached = False

@@ -270,3 +270,9 @@ def test_the_edge_of_the_tree_is_kept_now_and_then_and_what_came_after_it_is_loo
     store.close()
     with pytest.raises(FailedError, match="row 2 is not what was written"):
         SqliteStore(path, identity="a" * 16)
+
+
+def test_services_are_those_of_which_anything_stands(store):
+    topics = ("node/n1/control", "service/web/spec", "service/web/slot/app/0", "service/db/spec", "user/t")
+    store.append([append(n, topic=topic, winner=True) for n, topic in enumerate(topics, 1)])
+    assert list(store.blobs.services()) == ["db", "web"]

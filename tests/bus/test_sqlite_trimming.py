@@ -33,7 +33,8 @@ def test_signals_go_after_an_hour_and_evidence_stays(store):
     assert [row for row in left if row % 3 == 0] == [row for row in range(16, 31) if row % 3 == 0]
     assert [row for row in left if row % 3 in (1, 2)] == [row for row in range(1, 32) if row % 3]
     assert store.trimmed == 15
-    assert store.counts()["events"] == len(left)
+    counts = store.counts()
+    assert (counts["events"], counts["first_row"], counts["first_ms"]) == (len(left), 1, 1000)
 
 
 def test_where_nothing_is_old_no_row_is_read(store):

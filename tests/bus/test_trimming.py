@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+
+import pytest
 
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.store.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_first
@@ -74,3 +76,13 @@ def test_that_history_was_trimmed_is_told_once_however_many_pages_are_read_and_a
         reader.after = after
         fan_out._tell_trimmed(reader)
     assert [frame.fields for frame in told] == [{"from": 1, "to": 40}] * 2
+
+
+@pytest.mark.parametrize(("after", "fields"), [(39, [{"from": 40, "to": 40}]), (40, [])])
+def test_who_lacks_the_last_row_that_was_trimmed_is_told_and_who_has_read_it_is_not(after: int, fields: list[Any]) -> None:
+    told: list[Any] = []
+    store, nothing = cast("Any", SimpleNamespace(trimmed=40)), cast("Any", None)
+    fan_out = FanOut(store, nothing, send=lambda *one: not told.append(one[1]), now_ms=lambda: 0, whole=lambda: True)
+    reader: Any = SimpleNamespace(owner=None, id=1, conflate=False, told_trimmed=0, after=after, copies=None)
+    fan_out._tell_trimmed(reader)
+    assert [frame.fields for frame in told] == fields
