@@ -241,8 +241,9 @@ def test_of_no_more_mail_than_a_bound_the_ids_are_remembered_on_nats_the_newest(
     mail: list[Any] = [SimpleNamespace(signed=SimpleNamespace(id=("source", 1, n), size=1)) for n in range(MAIL + 3)]
     for one in (*mail, *mail[-MAIL:]):
         deliveries.mail(one)
+    deliveries.mark(Bookmark(AT, True))
     assert deliveries.hand_on()
-    assert asyncio.run(deliveries.next()) == mail
+    assert asyncio.run(deliveries.next()) == [*mail, Bookmark(AT, True)]
     assert len(deliveries._ordered._mail) == MAIL
 
 

@@ -17,7 +17,7 @@ def test_a_hold_stops_and_only_its_end_starts_again() -> None:
     held = realm.hold(key(0))
     (intent,) = realm.step()
     assert (realm.slot(0).desired, realm.slot(0).node) == ("stopped", node)
-    assert realm.slot(0).reason.code == "hold.operator"
+    assert (realm.slot(0).reason.code, realm.slot(0).reason.next) == ("hold.operator", "dsmt start web/app/0")
     assert "alice" in realm.slot(0).reason.message
     assert intent.cause == (held.id,)
     realm.settle(seconds=1)
