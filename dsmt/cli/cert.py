@@ -14,7 +14,7 @@ from dsmt.cli.printing import document, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.cli.screens import NONE
 from dsmt.errors import InputError, RefusedError, TransportError
-from dsmt.event.phrases import counted, person, quoted
+from dsmt.event.phrases import counted, quoted, whose
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local.home.dating import Dated, dated
 from dsmt.operations.local.home.lock import alone
@@ -81,7 +81,7 @@ def _end_of(one: HeldCertificate) -> list[str]:
     if one.revoked is None:
         return []
     who = "" if one.revoked.key == one.key else f"{one.revoked.name or one.revoked.key}, above it, was "
-    return [f"{who}revoked by {person(one.revoked.by)} at {one.revoked.at}{quoted(one.revoked.reason)}"]
+    return [f"{who}revoked by {whose(one.revoked.by, one.revoked.signer)} at {one.revoked.at}{quoted(one.revoked.reason)}"]
 
 
 def listed(found: list[HeldCertificate]) -> str:

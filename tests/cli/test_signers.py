@@ -2,18 +2,20 @@
 
 import pytest
 
-from dsmt.cli import member_screens, screens, service_screen
+from dsmt.cli import cert, member_screens, screens, service_screen
 from dsmt.event.kinds.node import NodeControl
-from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.kinds.realm import BrakeWord, Revoked
 from dsmt.event.kinds.row import KindRow
 from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import whose
 from dsmt.event.registry import TOPICS
+from dsmt.operations.local.certificates import HeldCertificate
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import node_rows
 from dsmt.operations.read.rows.past import ServicePast, _revision
 from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.words.sentences import sentence
+from dsmt.operations.write.revoking import EndedKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, web
@@ -55,6 +57,8 @@ def test_each_screen_names_the_operator_who_has_signed_it_beside_whom_it_names()
     realm.say(EVE, "service/web/control/app/0", SlotControl(hold=hold, by="alice"))
     realm.say(EVE, "config/brake", BrakeWord(held=True, released_ms=0, by="alice", reason=""))
     realm.settle()
+    realm.attributes("n3")
+    realm.say(EVE, f"trust/revoked/{'ab' * 16}/{EVE}", Revoked(by="alice", name="node/n3"))
     seen = sight(realm)
     (one,), rows = services(seen), instances(seen)
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
@@ -66,4 +70,9 @@ def test_each_screen_names_the_operator_who_has_signed_it_beside_whom_it_names()
         service_screen.screen(one, rows, [told.event], sight=seen, realm="prod"),
     ):
         assert SAID in screen
+    assert f"its key was revoked by {SAID}" in member_screens.nodes(node_rows(seen), seen)
+    ended = EndedKey(key="ab", name="node/n3", by="alice", at="", reason="", signer=EVE)
+    about = {"issued": None, "renew": None, "expires": None, "issuer": None}
+    held = HeldCertificate(name="node/n3", key="ab", state="revoked", here=False, revoked=ended, **about)
+    assert f"revoked by {SAID}" in cert.listed([held])
     assert _revision(told.event, [], ServicePast()).by == SAID

@@ -18,7 +18,7 @@ import msgspec
 
 from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.phrases import another_certificate, person, quoted
+from dsmt.event.phrases import another_certificate, quoted, whose
 from dsmt.operations.connection import reading
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.words.times import rfc3339
@@ -98,8 +98,9 @@ def by_broker(home: Home, node: str, error: RefusedError) -> str:
 
 def by_fact(home: Home, node: str, ended: SignedEvent) -> str:
     """What is told of a node whose key this fact has ended."""
-    by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
-    said = f"the key of node/{node} was revoked by {by} at {rfc3339(ended.event.time_ms)}{quoted(their)}"
+    event = ended.event
+    by, their = whose(str(event.data.get("by", "")), event.source), event.data.get("reason")
+    said = f"the key of node/{node} was revoked by {by} at {rfc3339(event.time_ms)}{quoted(their)}"
     return f"{said}: it is let in no more. Next: {mend(home, node)}"
 
 
