@@ -129,6 +129,15 @@ def test_what_all_are_told_is_told_to_who_is_attached_and_was_not_sent_away():
     assert told == [("node/n1", f.Measure())]
 
 
+def test_a_name_leaves_with_the_session_that_has_it_and_not_with_the_one_before():
+    broker = Broker()
+    before, now = (broker.sessions.connected(Peer(one), b"k" * 32, 1.0) for one in (b"1", b"2"))
+    for session in (before, now):
+        session.name = NODE
+        broker.sessions.attached(session)
+    assert [broker.sessions.closed(session) for session in (before, now)] == [False, True]
+
+
 def test_who_is_not_attached_or_was_sent_away_is_not_asked():
     broker = Broker()
     broker.attach(NODE, NODE).attached = False
