@@ -59,7 +59,6 @@ def _tests(room: str, *without: str) -> tuple[str, ...]:
 
 
 OF_AGENTS: Final = _tests("tests/agents")
-OF_MANY: Final = "tests/controllers/test_many.py::test_a_decision_looks_at_what_is_somewhere_and_at_so_many_that_are_nowhere"
 ROOMS: Final[Mapping[str, Room]] = {
     "event": Room(("dsmt/event/*",), ("tests/event",)),
     "trust": Room(("dsmt/trust/*",), ("tests/trust",)),
@@ -80,9 +79,7 @@ ROOMS: Final[Mapping[str, Room]] = {
             "tests/controllers/test_repair.py",
         ),
     ),
-    "controllers": Room(
-        ("dsmt/controllers/*",), (*_tests("tests/controllers", "many"), OF_MANY, "tests/operations/test_braked.py")
-    ),
+    "controllers": Room(("dsmt/controllers/*",), (*_tests("tests/controllers", "many"), "tests/operations/test_braked.py")),
     "bus-rules": Room(("dsmt/bus/rules/[!n]*", "dsmt/bus/rules/nats_[!c]*", "dsmt/bus/wire/*"), _tests("tests/bus")),
     "agents-rules": Room(("dsmt/agents/rules/*",), OF_AGENTS),
     "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
