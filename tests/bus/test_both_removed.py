@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Sequence
+
 import pytest
 
 from dsmt.bus.broker.broker import Broker
@@ -9,8 +13,10 @@ from dsmt.bus.broker.others import former
 from dsmt.bus.client.client import BusClient
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import to_data
+from dsmt.operations.write import brokers as writing_brokers
 from dsmt.operations.write.brokers import announce, announced, remove
-from dsmt.ports.bus import Draft
+from dsmt.operations.write.writing import Said, say
+from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.revocations import topic_of
 from tests.bus.meshes import at, held, linked, mesh
@@ -88,6 +94,44 @@ async def test_another_broker_is_added_to_all_of_which_none_counts_as_removed(r:
     await until(lambda: held(b1) == held(b2))
     assert await names(two) == {"b1", "b2", "b3"}
     assert [broker._others.refusal for broker in every] == [None] * 2
+
+
+async def cut_short(r: TestRealm, said: int) -> None:
+    """The new one was named first: all that there were left at once, each to that one, and the other words never came."""
+    b1, b2 = every = await mesh(r, "b1", "b2")
+    one, two = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
+    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
+    await until(lambda: held(b1) == held(b2))
+    async with cut(r, b1, [b2]):
+        await leaves_out(one, "b2")
+        await leaves_out(two, "b1")
+    await until(lambda: held(b1) == held(b2) and linked(b1) == linked(b2) == 1, 30)
+    third = {"b3": BrokerAddress("10.9.9.9:4000", bytes(32))}
+
+    async def killed(bus: Bus, drafts: Sequence[Draft]) -> Said:
+        await say(bus, drafts[:said])
+        raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(writing_brokers, "say", killed)
+        with pytest.raises(asyncio.CancelledError):
+            await announce(one, third, by="a")
+    await until(lambda: held(b1) == held(b2) and all(broker._others._obeys_at == math.inf for broker in every), 30)
+    assert b1._others.refusal is None, "who was cut short was there"
+    await until(lambda: one.attached and two.attached, 30)
+    assert await announce(two, third, by="a") == []
+    await until(lambda: held(b1) == held(b2), 30)
+    assert "b3" in await names(two)
+
+
+@scenario
+async def test_adding_one_that_is_cut_short_after_its_first_word_leaves_a_realm_that_has_brokers(r: TestRealm) -> None:
+    await cut_short(r, 1)
+
+
+@scenario
+async def test_adding_one_that_is_cut_short_before_its_last_word_leaves_a_realm_that_has_brokers(r: TestRealm) -> None:
+    await cut_short(r, 2)
 
 
 @scenario

@@ -47,9 +47,8 @@ async def announce(
         ]
         known = {one: at for one, at in brokers.items() if one not in gone}
         drafts = _unsaid(said, known, by=by, reason=reason)
-        drafts += _restored(said, drafts, by=by)
         if drafts:
-            await say(bus, drafts)
+            await say(bus, _with_restored(bus, said, drafts, by=by))
         return gone
 
     return await decided_again(announced_now)
@@ -112,7 +111,7 @@ async def remove(
     at = known[name] if held is None else address_of(held[1])
     word = _word(replace(at, leaf=False), by=by, reason=reason, removed=True)
     draft = _draft(name, word, held)
-    await say(bus, [draft, *_restored(said, [draft], by=by)])
+    await say(bus, _with_restored(bus, said, [draft], by=by))
     return at
 
 
@@ -126,15 +125,20 @@ def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | N
     return Draft(topic, to_data(word), subject=f"broker/{name}", replaces=None if held is None else held[0])
 
 
-def _restored(said: Mapping[str, tuple[SignedEvent, BrokerWord]], drafts: Sequence[Draft], *, by: str) -> list[Draft]:
-    """What goes with another word: that those are brokers which count though they were removed, or they would no more."""
-    if not drafts:
-        return []
-    besides = {draft.topic for draft in drafts}
+def _with_restored(
+    bus: BusReader, said: Mapping[str, tuple[SignedEvent, BrokerWord]], drafts: Sequence[Draft], *, by: str
+) -> list[Draft]:
+    """Words, and with them that those are brokers which count though they were removed, or they would no more.
+
+    What is cut short leaves a realm that has one: first comes that the broker here is one, which hears what follows, then
+    that the others are that were, and whom it is about at last.
+    """
+    besides, here = {draft.topic for draft in drafts}, f"{BROKERS}{bus.broker.removeprefix('broker/')}"
     void = {name: word for name, (signed, word) in said.items() if signed.event.data.get("removed") and not word.removed}
     why = "both sides of a partition had removed each other's brokers"
     drafted = (_draft(name, replace(word, by=by, reason=why), said[name]) for name, word in sorted(void.items()))
-    return [draft for draft in drafted if draft.topic not in besides]
+    every = [*(draft for draft in drafted if draft.topic not in besides), *drafts]
+    return sorted(every, key=lambda one: (one.data.get("removed", False), one.topic in besides, one.topic != here))
 
 
 async def _said(bus: BusReader) -> dict[str, tuple[SignedEvent, BrokerWord]]:
