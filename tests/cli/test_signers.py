@@ -1,7 +1,6 @@
 """Who has said something: no screen, and no sentence, lets an operator speak in the name of another one."""
 
 import pytest
-from dsmt.operations.local.certificates import HeldCertificate
 
 from dsmt.cli import cert, member_screens, screens, service_screen
 from dsmt.event.kinds.node import NodeControl
@@ -10,6 +9,7 @@ from dsmt.event.kinds.row import KindRow
 from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import whose
 from dsmt.event.registry import TOPICS
+from dsmt.operations.local.members.certificates import HeldCertificate
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import node_rows
 from dsmt.operations.read.rows.past import ServicePast, _revision
