@@ -14,7 +14,7 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, reading, scenario
 from tests.waiting import until
@@ -181,7 +181,7 @@ async def test_that_what_was_decided_is_ahead_of_the_clock_is_told(r: TestRealm)
     clock = StepClock(-3600)
     broker, _, said = await brought(r, clock)
     watcher = await r.client("operator/carol", identity=r.identity("operator/carol", now_s=int(time.time()) - 3 * 3600))
-    async with reading(watcher, "broker/+/notice", "broker/+/stats") as got:
+    async with reading(watcher, "broker/+/notice", "broker/+/stats", start=Start.HISTORY) as got:  # it may be told already
         await got.until(lambda g: any(3590 < data["early_s"] < 3620 for data in g.of("broker/b1/stats")))
         told = [data["message"] for data in got.of("broker/b1/notice") if data["kind"] == "clock"]
         assert any("dsmt clock accept b1" in one for one in told)
