@@ -10,11 +10,12 @@ import pytest
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.offline import exporting, history
 from dsmt.operations.offline.proving import verify
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, HistoryPage
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import memory_network, realm
 from tests.loops import in_real_time
+from tests.operations.histories import exported, judged, lived
 
 
 @in_real_time
@@ -29,8 +30,8 @@ async def test_an_export_holds_every_signer_and_every_revocation_of_the_history(
         carol = await made.client("operator/carol")
         await exporting.gather(carol)
         (tmp_path / "home").mkdir()
-        exported = exporting.keep(Home(tmp_path / "home"), carol._trust)
-    trust = TrustStore.from_export(exported)
+        kept = exporting.keep(Home(tmp_path / "home"), carol._trust)
+    trust = TrustStore.from_export(kept)
     assert {one.subject for one in trust.certificates()} >= {"operator/alice", "operator/eve", "broker/b1"}
     assert trust.is_revoked(eve.key.key_id)
     assert not trust.is_revoked(alice._identity.key.key_id)
@@ -74,3 +75,22 @@ def test_a_history_is_exported_though_the_disk_for_temporary_files_is_full(
         assert verify(b"".join(written), reader._trust).ok
 
     asyncio.run(main())
+
+
+@in_real_time
+async def test_an_export_ends_also_where_something_comes_with_each_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a slow link, or of a realm that says much, no page was ever empty."""
+    monkeypatch.setattr(history, "READ_ON_MS", 200)
+    async with asyncio.timeout(30), lived(tmp_path, 20) as (made, broker, reader):
+        says, ask = await made.client("operator/erin"), reader.history
+
+        async def page(after: int) -> HistoryPage:
+            await says.emit(Draft("user/erin/on", {"said": after})).acknowledged()
+            return await ask(after)
+
+        monkeypatch.setattr(reader, "history", page)
+        run = await exported(made, reader)
+        assert judged(run, run.items).ok
+        assert len(run.rows) <= broker._store.head

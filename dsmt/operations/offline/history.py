@@ -46,6 +46,10 @@ ATTEMPTS: Final = 5
 """How often an export begins again because what was trimmed meanwhile has met what it had written."""
 LATER_S: Final = 0.3
 """After how long a head that is older than what was read is asked for anew: a broker signs one in a second at most."""
+READ_ON_MS: Final = 5_000
+"""What arrives so long after an export has begun is not waited for to be all: over a slow link there is always more."""
+RENEWED_S: Final = 1.2
+"""After how long a head is asked for that was signed since: all who ask within a second get one and the same."""
 ALWAYS: Final = ("broker/+/trimmed", "broker/+/stats")
 """What is taken along whatever is wanted: by it the rest is judged."""
 
@@ -166,7 +170,7 @@ async def export(
 
 
 class _Export:
-    """One attempt: everything up to what is stored now, then up to a head that is signed after that.
+    """One attempt: all that is stored, or had come until soon after it began; then up to a head that is signed after that.
 
     A broker whose store is full signs none: then another attempt goes `upto` the last one that it has.
     """
@@ -177,13 +181,16 @@ class _Export:
         self._bus, self._write, self._upto = bus, write, upto
         self._patterns = (*patterns, *ALWAYS) if patterns else ()
         self._store = ""
-        self._at = self._rows = self._begins = 0
+        self._at = self._rows = self._begins = self._arrived_ms = 0
         self._since, self._before = since, None if since is None else RowTree()
 
     async def run(self) -> Exported:
-        page = await self._bus.history(0)
+        ends_ms, page = self._bus.now_ms() + READ_ON_MS, await self._bus.history(0)
         while (page.rows or page.nodes or page.lost) and self._at != self._upto:
             self._take(page, until=self._upto)
+            if self._arrived_ms > ends_ms:
+                await asyncio.sleep(RENEWED_S)  # what the head says was trimmed has to hold what was seen to be
+                break
             page = await self._bus.history(self._at)
         signed = await self._head()
         stats = from_data(BrokerStats, signed.event.data)
@@ -236,6 +243,7 @@ class _Export:
                 self._write(piece)
                 self._rows += piece[1:3] == b"aR"
             self._at = last
+            self._arrived_ms = parts[1] if letter == "R" else self._arrived_ms
         if self._at == before:
             raise _Again
 
