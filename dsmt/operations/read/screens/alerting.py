@@ -166,14 +166,16 @@ def _of_nodes(sight: Sight, of_nodes: Sequence[Node]) -> list[Alert]:
 
 def _of_clocks(living: Sequence[Node]) -> list[Alert]:
     """Nodes whose clock is off; where those of most machines agree on another time than the realm's, that this is off."""
-    off = [node for node in living if clock(node) is not None]
+    whys = {node.node: why for node in living if (why := clock(node)) is not None}
+    off = [node for node in living if node.node in whys]
     median_s = sorted(map(clock_offset_s, off))[len(off) // 2] if off else 0.0
     agree = [node for node in off if abs(clock_offset_s(node) - median_s) * 1000 <= FAR_MS]
-    machines = len(_machines(agree))
-    is_realm_time = machines >= 2 and 2 * machines > len(_machines(living))
-    told = [_of_realm_time([node.node for node in agree], median_s)] if is_realm_time else []
-    named = (node for node in off if not (is_realm_time and node in agree))
-    return told + [_reasoned(f"node/{node.node}", why) for node in named if (why := clock(node)) is not None]
+    machines, told = len(_machines(agree)), list[Alert]()
+    if machines >= 2 and 2 * machines > len(_machines(living)):
+        told = [_of_realm_time([node.node for node in agree], median_s)]
+        for node in agree:
+            del whys[node.node]
+    return told + [_reasoned(f"node/{name}", why) for name, why in whys.items()]
 
 
 def _machines(nodes: Iterable[Node]) -> set[str]:
