@@ -44,6 +44,19 @@ async def names(who: BusClient, *, removed: bool = False) -> set[str]:
     return set(await announced(who, removed=removed))
 
 
+async def both_removed(r: TestRealm) -> tuple[tuple[Broker, Broker], tuple[BusClient, BusClient]]:
+    """Two brokers, each of which was removed on the side of the other one, healed; an operator at each."""
+    b1, b2 = every = await mesh(r, "b1", "b2")
+    one, two = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
+    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
+    await until(lambda: held(b1) == held(b2))
+    async with cut(r, b1, [b2]):
+        await leaves_out(one, "b2")
+        await leaves_out(two, "b1")
+    await until(lambda: held(b1) == held(b2) and linked(b1) == linked(b2) == 1, 30)
+    return (b1, b2), (one, two)
+
+
 @scenario
 async def test_where_all_were_removed_none_was_and_all_have_what_each_was_told(r: TestRealm) -> None:
     b1, b2, b3 = every = await mesh(r, "b1", "b2", "b3")
@@ -82,14 +95,7 @@ async def test_where_all_were_removed_none_was_and_all_have_what_each_was_told(r
 
 @scenario
 async def test_another_broker_is_added_to_all_of_which_none_counts_as_removed(r: TestRealm) -> None:
-    b1, b2 = every = await mesh(r, "b1", "b2")
-    one, two = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
-    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
-    await until(lambda: held(b1) == held(b2))
-    async with cut(r, b1, [b2]):
-        await leaves_out(one, "b2")
-        await leaves_out(two, "b1")
-    await until(lambda: held(b1) == held(b2) and linked(b1) == linked(b2) == 1, 30)
+    (b1, b2), (one, two) = every, _ = await both_removed(r)
     await announce(one, {"b3": BrokerAddress("10.9.9.9:4000", bytes(32))}, by="a")
     await until(lambda: held(b1) == held(b2))
     assert await names(two) == {"b1", "b2", "b3"}
@@ -98,14 +104,7 @@ async def test_another_broker_is_added_to_all_of_which_none_counts_as_removed(r:
 
 async def cut_short(r: TestRealm, said: int) -> None:
     """The new one was named first: all that there were left at once, each to that one, and the other words never came."""
-    b1, b2 = every = await mesh(r, "b1", "b2")
-    one, two = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
-    await announce(one, {broker._identity.name.removeprefix("broker/"): at(broker)[0] for broker in every}, by="a")
-    await until(lambda: held(b1) == held(b2))
-    async with cut(r, b1, [b2]):
-        await leaves_out(one, "b2")
-        await leaves_out(two, "b1")
-    await until(lambda: held(b1) == held(b2) and linked(b1) == linked(b2) == 1, 30)
+    (b1, b2), (one, two) = every, _ = await both_removed(r)
     third = {"b3": BrokerAddress("10.9.9.9:4000", bytes(32))}
 
     async def killed(bus: Bus, drafts: Sequence[Draft]) -> Said:
