@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +22,6 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from dsmt.simulator.engine.run import run as simulate
 from tests.bus.meshes import at, held, linked, mesh
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.waiting import until
@@ -373,26 +371,3 @@ def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> 
     other.moved_at, other.bus = 0.0, SimpleNamespace(attached=True, broker="broker/site")
     assert read._may_begin(other)
     assert other.since == 9_000_000 - places.OVERLAP_MS
-
-
-def test_the_processes_of_a_node_go_home_one_after_the_other() -> None:
-    home: Any = SimpleNamespace(address="127.0.0.1:1")
-    brokers: Any = SimpleNamespace(home=home)
-
-    async def went_s(share: float) -> float:
-        entropy: Any = SimpleNamespace(uniform=lambda low, high: low + share * (high - low))
-        link: Any = SimpleNamespace(close=lambda: asyncio.sleep(0))
-        began = asyncio.get_running_loop().time()
-
-        async def connect(to: Any) -> Any:
-            assert to is home
-            return link
-
-        with pytest.raises(TransportError, match="answers again"):
-            await homing.go_home(brokers, connect, entropy)
-        return asyncio.get_running_loop().time() - began
-
-    async def main() -> list[float]:
-        return [round(await went_s(share), 3) for share in (0.0, 0.5, 1.0)]
-
-    assert simulate(main()) == [homing.HOME_S + share * homing.JITTER_S for share in (0.0, 0.5, 1.0)]

@@ -14,13 +14,14 @@ from dsmt.bus.client import brokers, homing
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.brokers import BROKERS_FILE
-from dsmt.errors import FailedError, TransportError, UnusableEventError
+from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bus import the_bus
 from tests.agents.memory_machine import MemoryFiles
 from tests.bus.realm import TestRealm, memory_network
 from tests.bus.test_known_brokers import Keys, seed, word
+from tests.loops import in_virtual_time
 
 B1, B2, B3, L1, L2 = (seed(name) for name in ("b1", "b2", "b3", "l1", "l2"))
 L1, L2 = replace(L1, leaf=True), replace(L2, leaf=True)
@@ -87,11 +88,11 @@ def test_one_that_is_alone_is_tried_again_and_again() -> None:
 @pytest.mark.parametrize("last", [False, True])
 def test_a_leaf_is_tried_first_by_whom_it_is_for_and_others_while_it_does_not_answer(last: bool) -> None:
     client = Client(B1, L1, B2, last=last)
-    assert (client.brokers.leaves, client.brokers.home) == ((L1,), L1)
+    assert (client.brokers.leaves, client.brokers.better) == ((L1,), L1)
     assert client.tries(1) == [L1]
-    assert client.brokers.home is None
+    assert client.brokers.better is None
     assert {*client.tries(2)} == {B1, B2}
-    assert client.brokers.home == L1
+    assert client.brokers.better == L1
     client.brokers.attached()
     assert client.tries(1) == [L1]
 
@@ -99,11 +100,11 @@ def test_a_leaf_is_tried_first_by_whom_it_is_for_and_others_while_it_does_not_an
 def test_who_is_attached_to_one_of_its_leaves_is_at_home() -> None:
     client = Client(B1, L1, L2)
     assert client.tries(3) == [L1, L2, B1]
-    assert client.brokers.home == L1
-    assert Client(L1, L2, last=True).brokers.home == L2
+    assert client.brokers.better == L1
+    assert Client(L1, L2, last=True).brokers.better == L2
     client.brokers.attached()
     assert client.tries(2) == [L1, L2]
-    assert client.brokers.home is None
+    assert client.brokers.better is None
 
 
 def test_one_that_hangs_is_waited_for_shortly_while_another_was_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,23 +158,73 @@ def test_what_was_kept_and_cannot_be_read_is_not_used_and_that_is_logged() -> No
     assert client.logged[0].startswith("kept brokers not used: what was kept is none: ")
 
 
-def test_who_looks_whether_its_leaf_is_there_again_leaves_no_link_to_it_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(homing, "HOME_S", 0.0)
-    closed = list[BrokerAddress]()
+async def looked(client: Client, *answers: bool | DsmtError, share: float = 0.0) -> tuple[float, list[BrokerAddress]]:
+    """After how many seconds a client leaves for a better broker, and where it looked; it has closed each link.
 
-    async def main() -> None:
-        async def connect(there: BrokerAddress) -> Any:
-            async def close() -> None:
-                closed.append(there)
+    `answers` are whether that one is isolated, or why it lets nobody in. `share` is of the time that is left to chance.
+    """
+    open_, asked, given = list[BrokerAddress](), list[BrokerAddress](), list(answers)
 
-            return SimpleNamespace(close=close)
+    async def connect(there: BrokerAddress) -> Any:
+        async def close() -> None:
+            open_.remove(there)
 
-        entropy: Any = SimpleNamespace(uniform=lambda low, _high: low)
-        await homing.go_home(SimpleNamespace(home=L1), connect, entropy)  # type: ignore[arg-type]
+        open_.append(there)
+        asked.append(there)
+        return SimpleNamespace(close=close)
 
-    with pytest.raises(TransportError, match="answers again"):
-        asyncio.run(main())
-    assert closed == [L1]
+    async def greet(_: Any) -> Any:
+        answer = given.pop(0)
+        if isinstance(answer, DsmtError):
+            raise answer
+        return SimpleNamespace(isolated=answer)
+
+    entropy: Any = SimpleNamespace(uniform=lambda low, high: low + share * (high - low))
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(TransportError, match="is the better one"):
+        await homing.go_home(client.brokers, connect, greet, entropy)
+    assert (open_, given) == ([], [])
+    return round(asyncio.get_running_loop().time() - began, 3), asked
+
+
+@in_virtual_time
+async def test_the_processes_of_a_node_go_home_one_after_the_other() -> None:
+    for share in (0.0, 0.5, 1.0):
+        assert await looked(Client(B1, L1), False, share=share) == (homing.HOME_S + share * homing.JITTER_S, [L1])
+
+
+@in_virtual_time
+async def test_who_is_at_an_isolated_broker_goes_to_one_that_lets_it_in_and_is_not_isolated() -> None:
+    client = Client(B1, B2, last=True)
+    assert client.tries(1) == [B2]
+    client.brokers.attached()
+    assert client.brokers.better is None
+    client.brokers.told([], isolated=True)
+    refused, silent = RefusedError("trust.expired", "no"), TransportError("link.silent", "no broker answered")
+    assert await looked(client, True, refused, silent, False) == (4 * homing.HOME_S, [B1] * 4)
+    assert client.tries(1) == [B1]
+
+
+def test_who_was_at_an_isolated_broker_tries_the_better_one_next_and_then_any() -> None:
+    client = Client(B1, B2, B3)
+    assert client.tries(1) == [B1]
+    client.brokers.attached()
+    client.brokers.told([], isolated=True)
+    assert client.brokers.better == B2
+    client.brokers.prefer(B3)
+    assert client.tries(2) == [B3, B1]
+    client.brokers.attached()
+    assert client.brokers.better is None, "the next one has said nothing yet"
+
+
+def test_who_is_at_home_stays_there_and_who_is_not_goes_home_or_to_another_from_an_isolated_broker() -> None:
+    client = Client(B1, L1, B2, last=True)
+    assert client.tries(1) == [L1]
+    client.brokers.told([], isolated=True)
+    assert client.brokers.better is None
+    assert client.tries(1) == [B2]
+    assert client.brokers.better == L1
+    assert Client(B1, L1, B2).brokers.better == L1
 
 
 def test_what_a_full_disk_does_not_keep_of_brokers_is_known_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,7 @@ class Admission:
         now: float,
         now_ms: int,
         elsewhere: int = 0,
+        isolated: bool = False,
     ) -> f.Welcome:
         """Grant a session its incarnation and attachment number: above the one that it has `elsewhere`, and any judged.
 
@@ -112,7 +113,8 @@ class Admission:
             self.keyring.take_in(parts)
         certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
         if hello.reads:
-            return self._welcome_reader(session, hello, certificate, nonce=nonce, now_ms=now_ms)
+            self._admit_reader(session, hello, certificate, now_ms)
+            return self._granted(session, nonce, now_ms, isolated=isolated)
         if self._presence.contested(hello.name, certificate.issued):
             self._presence.refused(hello.name, now)
             raise two_of_one_name(certificate)
@@ -139,19 +141,10 @@ class Admission:
         self._presence.granted(hello.name, session.incarnation)
         above = max(elsewhere, judged_of(hello.name, self._store.winner)) + 1
         session.attachment = self._presence.grant(hello.name, max(min(hello.attachment, now_ms + BOUND_MS), above), now_ms)
-        session.nonce = nonce
         session.pid, session.version, session.address = hello.pid, hello.version, hello.address
-        return self._granted(session, now_ms)
+        return self._granted(session, nonce, now_ms, isolated=isolated)
 
-    def _welcome_reader(
-        self,
-        session: Session,
-        hello: f.Hello,
-        certificate: Certificate,
-        *,
-        nonce: bytes,
-        now_ms: int,
-    ) -> f.Welcome:
+    def _admit_reader(self, session: Session, hello: f.Hello, certificate: Certificate, now_ms: int) -> None:
         """Rule 4."""
         session.name, session.certificate, session.reads = hello.name, certificate, True
         session.incarnation = session.attachment = 0
@@ -159,8 +152,6 @@ class Admission:
         if session.is_broker:
             session.attachment = self._presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
             session.pid, session.version, session.address = hello.pid, hello.version, hello.address
-        session.nonce = nonce
-        return self._granted(session, now_ms)
 
     def is_displaced(self, session: Session) -> bool:
         """Whether who reads under a broker's name is one no more, or that name is another key's by the newest word (R8)."""
@@ -179,7 +170,8 @@ class Admission:
             return None if row is None else from_data(BrokerWord, row.read().event.data)
         return None
 
-    def _granted(self, session: Session, now_ms: int) -> f.Welcome:
+    def _granted(self, session: Session, nonce: bytes, now_ms: int, *, isolated: bool) -> f.Welcome:
+        session.nonce = nonce
         return f.Welcome(
             broker=self._identity.name,
             incarnation=session.incarnation,
@@ -188,6 +180,7 @@ class Admission:
             realm_ms=float(now_ms),
             store=self._store.identity,
             whole=self._is_whole(),
+            isolated=isolated,
         )
 
     def attach(self, session: Session, attach: f.Attach, now_ms: int) -> None:

@@ -281,6 +281,7 @@ class Broker:
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
             elsewhere=self._others.holders.attachment_of(hello.name),
+            isolated=self._others.isolated,
         )
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 from dsmt.bus.broker.fan_out import MESSAGE_BYTES, PAGE_ROWS, TREES, FanOut
 from dsmt.bus.broker.session import Session
-from dsmt.bus.wire.frames import Closing, Frame, HistoryAsked, HistoryIs, Repair, Repaired
+from dsmt.bus.wire.fields import Closing
+from dsmt.bus.wire.frames import Frame, HistoryAsked, HistoryIs, Repair, Repaired
 from dsmt.errors import RefusedError
 from dsmt.event.burst import burst_of, raws_of
 from dsmt.event.registry import lookup

@@ -7,7 +7,8 @@ Rule 3: after a lost link it tries another one first; which is random, so that m
 Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that
     hangs keeps nobody from the others, and under load all are given time.
 Rule 5: a leaf is for those that were configured with it (E5). They try it first, and others while it does not answer; who
-    is attached to another one meanwhile looks now and then whether it is there again, and goes back (`homing`).
+    is attached to another one meanwhile looks now and then whether it is there again, and goes back (`homing`). So does
+    who is attached to one that is linked with no other one: it goes to one that is (R8).
 Rule 6: a command, which asks once, leaves a broker that lacks what others have while there is one that it has not tried.
 Rule 7: a broker that lacks a word is brought it (R5): where all have lost their disks nobody else tells one of another.
 """
@@ -41,6 +42,10 @@ class KnownBrokers:
         self._trust, self._entropy, self._files, self._log = trust, entropy, files, log
         self._words = BrokerWords(seeds, trust)
         self._last: bytes | None = None
+        self._preferred: BrokerAddress | None = None
+        """Which is to be tried next, for it has just answered."""
+        self.isolated = False
+        """Whether the one that is attached says that it is linked with no other one."""
         self._tried: set[str] = set()
         """Those that were tried since the last attachment."""
         try:
@@ -62,15 +67,20 @@ class KnownBrokers:
         return tuple(one for one in self.all if one.leaf)
 
     @property
-    def home(self) -> BrokerAddress | None:
-        """A leaf to go back to, while none is where it is attached; at random, for one that hangs keeps it from no other."""
-        leaves = self.leaves
-        if not leaves or any(one.public == self._last for one in leaves):
+    def better(self) -> BrokerAddress | None:
+        """Where to look whether it is better there (`homing`); at random, for one that hangs keeps it from no other."""
+        if any(one.public == self._last for one in self.leaves):
             return None
-        return leaves[int(self._entropy.uniform(0, len(leaves)))]
+        found = [one for one in self.all if one.public != self._last and (one.leaf or self.isolated)]
+        return found[int(self._entropy.uniform(0, len(found)))] if found else None
 
-    def told(self, raws: Sequence[bytes]) -> list[SignedEvent]:
+    def prefer(self, broker: BrokerAddress) -> None:
+        """Have one tried next."""
+        self._preferred = broker
+
+    def told(self, raws: Sequence[bytes], *, isolated: bool = False) -> list[SignedEvent]:
         """A broker tells all that it has of what operators have said; what it lacks of what is known here (rule 7)."""
+        self.isolated = isolated
         said = self._opened(raws)
         if sum(self._words.take(one) for one in said) and self._files is not None:
             with suppress(FailedError):  # a disk that is full: they are told again
@@ -91,7 +101,8 @@ class KnownBrokers:
         others = [one for one in self.all if one.public != self._last] or self.all
         leaves = [one for one in self.leaves if one.address not in self._tried]
         fresh = leaves or [one for one in others if one.address not in self._tried] or others
-        chosen = fresh[int(self._entropy.uniform(0, len(fresh)))]
+        chosen = self._preferred or fresh[int(self._entropy.uniform(0, len(fresh)))]
+        self._preferred = None
         self._last = chosen.public
         self._tried.add(chosen.address)
         return chosen
@@ -114,3 +125,4 @@ class KnownBrokers:
     def attached(self) -> None:
         """The one that was tried last has answered."""
         self._tried.clear()
+        self.isolated = False

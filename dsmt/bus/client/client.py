@@ -254,12 +254,22 @@ class BusClient:
         queue = SendQueue(link, self._publisher.flush_soon)
         watch = self._watch = LinkWatch(self._clock.boottime(), delegate=is_delegate(self._identity.chain))
         self._begin_link(queue)
-        home = go_home(self.brokers, self._connect, self._entropy)
+        home = go_home(self.brokers, self._connect, self._greet, self._entropy)
         await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch), home)
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
-        welcome = await greet(
+        welcome = await self._greet(link)
+        if self._asks_once and not welcome.whole and not self.brokers.all_tried:
+            raise TransportError("link.filling", f"{welcome.broker} lacks what others have", next="another one is tried")
+        if welcome.incarnation != self._publisher.signer.incarnation:
+            self._publisher.begin(welcome.incarnation)
+        self.attachment = welcome.attachment
+        sign_attachment(link, self._identity, welcome)
+        self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store
+
+    async def _greet(self, link: Link) -> f.Welcome:
+        return await greet(
             link,
             self._identity,
             self._trust,
@@ -268,13 +278,6 @@ class BusClient:
             attachment=min(self.attachment + 1, GREATEST_COUNT),
             reads=self._reads,
         )
-        if self._asks_once and not welcome.whole and not self.brokers.all_tried:
-            raise TransportError("link.filling", f"{welcome.broker} lacks what others have", next="another one is tried")
-        if welcome.incarnation != self._publisher.signer.incarnation:
-            self._publisher.begin(welcome.incarnation)
-        self.attachment = welcome.attachment
-        sign_attachment(link, self._identity, welcome)
-        self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store
 
     def _learn_time(self, offset_ms: float) -> None:
         """Take in the broker's time, before anything is claimed.
@@ -325,8 +328,8 @@ class BusClient:
                 self.offer(self._certificates.revoked(parts, complete=complete))
                 if not self._reads and self._publisher.outlive(self._certificates.namesake_ended_ms):
                     self._subscriptions.tell(NAMESAKE)
-            case f.Brokers():
-                self.offer(self.brokers.told(parts))
+            case f.Brokers(isolated=isolated):
+                self.offer(self.brokers.told(parts, isolated=isolated))
             case f.Keepalive(asks=True):
                 self._try_post(f.Keepalive())
                 self._asked.set()

@@ -1,4 +1,8 @@
-"""Homing: whoever belongs to a site, and is attached elsewhere while its leaf does not answer, goes back to it (rule E5)."""
+"""Homing: who is attached where it should not stay looks now and then whether there is a better broker (rules E5, R8).
+
+Rule 1: who belongs to a site, and is attached elsewhere while its leaf does not answer, goes back to it.
+Rule 2: who is attached to a broker that is linked with no other one goes to one that is: what is said here, nobody hears.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.client.brokers import KnownBrokers
-from dsmt.errors import TransportError
+from dsmt.bus.wire.frames import Welcome
+from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Link
 from dsmt.ports.realm import BrokerAddress
@@ -18,16 +23,30 @@ JITTER_S: Final = 15.0
 """So that the processes of a node do not all leave at once, which would look like its death (F2)."""
 
 
-async def go_home(brokers: KnownBrokers, connect: Callable[[BrokerAddress], Awaitable[Link]], entropy: Entropy) -> None:
-    """Raise `TransportError` when a leaf of one's own answers and one is attached elsewhere: the next attempt is for it."""
+async def go_home(
+    brokers: KnownBrokers,
+    connect: Callable[[BrokerAddress], Awaitable[Link]],
+    greet: Callable[[Link], Awaitable[Welcome]],
+    entropy: Entropy,
+) -> None:
+    """Raise `TransportError` when a better broker lets one in: the next attempt is for it."""
+
+    async def is_better(there: BrokerAddress) -> bool:
+        link = await connect(there)
+        try:
+            async with brokers.patience():
+                return not (await greet(link)).isolated
+        finally:
+            await link.close()
+
     while True:
         await asyncio.sleep(HOME_S)
-        if brokers.home is None:
+        if brokers.better is None:
             continue
         await asyncio.sleep(entropy.uniform(0.0, JITTER_S))
-        home, link = brokers.home, None
-        with suppress(TransportError):
-            link = None if home is None else await connect(home)
-        if home is not None and link is not None:
-            await link.close()
-            raise TransportError("link.home", f"the site's own broker at {home.address} answers again", next="it goes there")
+        there, found = brokers.better, False
+        with suppress(TransportError, RefusedError):
+            found = there is not None and await is_better(there)
+        if there is not None and found:
+            brokers.prefer(there)
+            raise TransportError("link.home", f"the broker at {there.address} answers, and is the better one")

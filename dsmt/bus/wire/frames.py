@@ -15,27 +15,15 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from dsmt.event.hlc import LAST_MS
+from dsmt.bus.wire.fields import Closing, Digest, Level, Name, Patterns, Ranges, RealmMs, Said, Sent, Signers, Token
 from dsmt.event.kinds.numbers import Count, Ms
 from dsmt.event.kinds.realm import MAX_BROKERS
-from dsmt.event.topic import PATTERNS_MOST
 
 PROTOCOL: Final = 3
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
 FETCH_IDS: Final = 4
 """How many events one `fetch` may ask for: their answer is one message of at most 256 KiB."""
-
-Name = Annotated[str, Meta(max_length=512)]
-Said = Annotated[str, Meta(max_length=4096)]
-Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Token = Annotated[bytes, Meta(max_length=16)]
-Patterns = Annotated[tuple[Name, ...], Meta(max_length=PATTERNS_MOST)]
-RealmMs = Annotated[float, Meta(ge=0, le=LAST_MS)]
-Sent = Annotated[float, Meta(ge=0, le=LAST_MS)]
-Level = Literal["stored", "safe"]
-Closing = Literal["lost", "trimmed", "more"]
-"""What becomes of what a repair did not bring; `more`: ask again from the last one it brought."""
 
 
 class _Frame(msgspec.Struct, frozen=True, tag_field="t", tag=str.lower, kw_only=True, omit_defaults=True):
@@ -59,7 +47,10 @@ class Hello(_Frame, frozen=True):
 
 
 class Welcome(_Frame, frozen=True):
-    """Broker: your incarnation, your attachment number, and if I have what all others have (A4). Parts: my certificates."""
+    """Broker: your incarnation, your attachment number, and if I have what all others have (A4). Parts: my certificates.
+
+    `isolated`: I am linked with no other broker (R8).
+    """
 
     broker: Name
     incarnation: Count
@@ -68,6 +59,7 @@ class Welcome(_Frame, frozen=True):
     realm_ms: RealmMs
     store: Name
     whole: bool = True
+    isolated: bool = False
 
 
 class Attach(_Frame, frozen=True):
@@ -112,10 +104,6 @@ class Publish(_Frame, frozen=True):
 
     offered: bool = False
     """Facts that were stored elsewhere before (R5)."""
-
-
-Ranges = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=64)]
-Signers = Annotated[tuple[tuple[bytes, str], ...], Meta(max_length=256)]
 
 
 class Missing(_Frame, frozen=True):
@@ -221,7 +209,12 @@ class Revocations(_Frame, frozen=True):
 
 
 class Brokers(_Frame, frozen=True):
-    """Broker: all operators' words on which brokers there are, at the attachment and at each change. Parts: signed facts."""
+    """Broker: all operators' words on which brokers there are, at the attachment and at each change. Parts: signed facts.
+
+    `isolated`: I am linked with none of them (R8).
+    """
+
+    isolated: bool = False
 
 
 class Known(_Frame, frozen=True):

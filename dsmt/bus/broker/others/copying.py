@@ -142,6 +142,11 @@ class Copying:
         return [other.bus for other in self._others.values() if other.bus is not None and other.name]
 
     @property
+    def linked(self) -> set[bytes]:
+        """The keys of those that are linked."""
+        return {public for public, other in self._others.items() if other.name}
+
+    @property
     def names(self) -> list[str]:
         """The names of those that were linked once."""
         return [other.last_name for other in self._others.values() if other.last_name]

@@ -18,6 +18,7 @@ Rule 7: one that does not give what it has said to hold is named (`withheld`, E4
 Rule 8: words by which one that is read is a broker no more are obeyed after `TOGETHER_S`, and by that one itself at once:
     what it took in until then comes (`copied`, rule 5). Of several that an operator has said at once the first alone may say
     so, and the others come by that broker alone (R8).
+Rule 9: one that is linked with no other one tells its clients so (`isolation`, R8).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
 from dsmt.bus.broker.others.holders import Holders
+from dsmt.bus.broker.others.isolation import Isolation
 from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.recorder import Recorder
@@ -88,7 +90,7 @@ class Others:
         self._sessions = sessions
         self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, admission.keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
-        self._obeys_at = math.inf
+        self._obeys_at, self._isolation = math.inf, Isolation(clock.boottime())
         self.left = False
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
@@ -183,6 +185,9 @@ class Others:
     def _obey(self) -> None:
         self._obeys_at = math.inf
         self._know()
+        self._tell()
+
+    def _tell(self) -> None:
         for session in self._sessions.all():
             if session.attached and not session.refused:
                 self.greet(session)
@@ -191,7 +196,7 @@ class Others:
         """Tell who has attached which brokers there are, also that nothing is known of them: who knows more brings it."""
         rows = list(self._words.values())
         if not session.by_broker and self._fan_out.introductions.introduce(session, rows):
-            self._send(session, f.Brokers(), tuple(row.raw for row in rows))
+            self._send(session, f.Brokers(isolated=self.isolated), tuple(row.raw for row in rows))
 
     def _recall(self) -> None:
         """Of what keys that have ended said on brokers nothing counts but what stands in its place (J3)."""
@@ -253,6 +258,19 @@ class Others:
         record = self._recorder.sessions.presence.record_of(session.name)
         return record is not None and record.state == "open" and session.refused is False
 
+    @property
+    def isolated(self) -> bool:
+        """Whether this broker is linked with no other one (rule 9)."""
+        return self._isolation.stands
+
+    def _is_linked(self) -> bool:
+        """Whether another one is read, and one reads this one; so is a leaf, or who is the only broker that is none."""
+        mesh = {one.public for one in self.copying.known if not one.leaf}
+        if self.copying.leaf or not mesh:
+            return True
+        by = {one.certificate.public for one in self._fan_out.copying if one.certificate is not None and self._is_here(one)}
+        return bool(mesh & by) and bool(mesh & self.copying.linked)
+
     def check_here(self, name: str) -> None:
         """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
         if self.refusal is not None and not name.startswith("broker/"):
@@ -299,6 +317,8 @@ class Others:
             self._obey()
         if now >= self._obeys_at:
             self._obey()
+        if self._isolation.look(now, linked=self._is_linked()):
+            self._tell()
         wholeness = self._recorder.wholeness
         if wholeness.look(now, alone=self.copying.alone, full=self._recorder.ingest.full is not None):
             self.copying.again()
