@@ -13,6 +13,15 @@ def _incomplete(error: ImportError | SyntaxError) -> int:
     return told.exit
 
 
+def _interrupt(*_: object) -> None:
+    """Interrupt what is at work, also where SIGINT is ignored."""
+    import signal  # noqa: PLC0415 - as in `main`
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> int:
     """Run the command line; the exit code. An interrupt before its first line or after its last ends it without a word."""
     try:
@@ -31,6 +40,7 @@ def main() -> int:
         collect_seldom()
         os.umask(0o022 | (os.umask(0o077) & 0o077))  # what we make is ours to use, and nobody else's to change
         quiet = signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGTERM, _interrupt)  # it leaves nothing half written behind, and says what goes on
         try:
             return run(sys.argv[1:])
         finally:

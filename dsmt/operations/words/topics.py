@@ -108,7 +108,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "  5    there is no such thing\n"
         "  6    with --exit-code: it differs\n"
         "  7    no broker answers\n"
-        "  130  interrupted; nothing was undone"
+        "  130  interrupted by Ctrl-C or SIGTERM; nothing was undone"
     ),
     "times": (
         "how times and spans are written\n\n"
