@@ -47,6 +47,28 @@ async def test_a_command_leaves_a_broker_that_lacks_something_and_a_program_does
     assert program.broker == "broker/b1"
 
 
+def isolated(broker: Broker) -> Broker:
+    """A broker that no other one reaches."""
+    broker._others._isolation = SimpleNamespace(stands=True, look=lambda *_, **__: False)  # type: ignore[assignment]
+    return broker
+
+
+@scenario
+async def test_a_command_leaves_a_broker_that_no_other_one_reaches_while_it_was_given_another(r: TestRealm) -> None:
+    isolated(await r.broker("b1"))
+    await r.broker("b2")
+    commands = [await r.client(f"operator/a{n}", asks_once=True) for n in range(TRIES)]
+    assert {one.broker for one in commands} == {"broker/b2"}
+    assert (await r.client("operator/eve", brokers=r.brokers[:1])).broker == "broker/b1"
+
+
+@scenario
+async def test_where_each_is_isolated_any_answers(r: TestRealm) -> None:
+    for name in ("b1", "b2"):
+        isolated(await r.broker(name))
+    assert (await r.client("operator/alice", asks_once=True)).attached
+
+
 @scenario
 async def test_where_none_has_everything_any_answers_and_where_it_is_the_only_one_that_one(r: TestRealm) -> None:
     filled(await r.broker("b1"))

@@ -217,6 +217,15 @@ def test_who_was_at_an_isolated_broker_tries_the_better_one_next_and_then_any() 
     assert client.brokers.better is None, "the next one has said nothing yet"
 
 
+def test_those_that_were_given_are_tried_before_all_that_are_known_are() -> None:
+    there = word("b2")
+    client = Client(B1, trust=Trust(there))
+    client.brokers.told([there.raw])
+    assert (len(client.brokers.all), client.brokers.given_tried) == (2, False)
+    assert client.tries(1) == [B1]
+    assert (client.brokers.given_tried, client.brokers.all_tried) == (True, False)
+
+
 def test_who_is_at_home_stays_there_and_who_is_not_goes_home_or_to_another_from_an_isolated_broker() -> None:
     client = Client(B1, L1, B2, last=True)
     assert client.tries(1) == [L1]

@@ -9,7 +9,8 @@ Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for
 Rule 5: a leaf is for those that were configured with it (E5). They try it first, and others while it does not answer; who
     is attached to another one meanwhile looks now and then whether it is there again, and goes back (`homing`). So does
     who is attached to one that is linked with no other one: it goes to one that is (R8).
-Rule 6: a command, which asks once, leaves a broker that lacks what others have while there is one that it has not tried.
+Rule 6: a command, which asks once, leaves a broker that lacks what others have while there is one that it has not tried. So
+    it does one that is isolated, while there is one that it was given: others may be beyond the same cut.
 Rule 7: a broker that lacks a word is brought it (R5): where all have lost their disks nobody else tells one of another.
 """
 
@@ -111,6 +112,11 @@ class KnownBrokers:
     def all_tried(self) -> bool:
         """Whether each was tried since the last attachment."""
         return all(one.address in self._tried for one in self.all)
+
+    @property
+    def given_tried(self) -> bool:
+        """Whether each of those was tried that it was given at the start: of a command, those that take a connection."""
+        return all(one.address in self._tried for one in self._words.seeds)
 
     @asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:

@@ -260,7 +260,8 @@ class BusClient:
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
         welcome = await self._greet(link)
-        if self._asks_once and not welcome.whole and not self.brokers.all_tried:
+        lacks = not (welcome.whole or self.brokers.all_tried) or (welcome.isolated and not self.brokers.given_tried)
+        if self._asks_once and lacks:
             raise TransportError("link.filling", f"{welcome.broker} lacks what others have", next="another one is tried")
         if welcome.incarnation != self._publisher.signer.incarnation:
             self._publisher.begin(welcome.incarnation)
