@@ -26,10 +26,11 @@ def person(name: str) -> str:
     return name.removeprefix("operator/").split(".", 1)[0]
 
 
-def whose(by: str, source: str) -> str:
-    """Whose word it is: whom it names and, where another operator has signed it, that one as well."""
+def whose(by: str, source: str, reason: str | None = None) -> str:
+    """Whose word it is: whom it names and, where another operator has signed it, that one as well; and why they said it."""
     named, signer = person(by), person(source)
-    return f"{named}, signed by {signer}" if named != signer and source.startswith("operator/") else named
+    signed = f", signed by {signer}" if named != signer and source.startswith("operator/") else ""
+    return f"{named}{signed}{quoted(reason)}"
 
 
 def another_certificate(who: str) -> str:

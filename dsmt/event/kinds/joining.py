@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Ms
 from dsmt.event.kinds.row import KindRow, fact, signal
-from dsmt.event.phrases import quoted, whose
+from dsmt.event.phrases import whose
 
 
 class TokenFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +62,11 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True):
 
 def _token(event: Event, said: TokenFact) -> str:
     if said.revoked:
-        return f"is revoked by {whose(said.by, event.source)}{quoted(said.reason)}"
+        return f"is revoked by {whose(said.by, event.source, said.reason)}"
     if said.key:
         return f"is used: {said.member} joins"
     names = "any name" if said.name == "*" else f"the name {said.name}"
-    return f"lets one {said.role} join with {names}, says {whose(said.by, event.source)}{quoted(said.reason)}"
+    return f"lets one {said.role} join with {names}, says {whose(said.by, event.source, said.reason)}"
 
 
 def _request(_: Event, said: JoinRequest) -> str:

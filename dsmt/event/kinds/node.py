@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Degrees, Load, Ms, Offset, Port, Seconds
 from dsmt.event.kinds.row import DAY_MS, MINUTE_MS, KindRow, fact
-from dsmt.event.phrases import quoted, size_in_words, whose
+from dsmt.event.phrases import size_in_words, whose
 
 
 class DriverAttributes(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ def _probe(event: Event, said: Probe) -> str:
 
 def _node_control(event: Event, will: NodeControl) -> str:
     verb = {"active": "is in use", "draining": "drains", "excluded": "is excluded"}[will.mode]
-    return f"{verb}, says {whose(will.by, event.source)}{quoted(will.reason)}"
+    return f"{verb}, says {whose(will.by, event.source, will.reason)}"
 
 
 def _verdict(_: Event, said: NodeVerdict) -> str:

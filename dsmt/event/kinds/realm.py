@@ -10,7 +10,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Offset
 from dsmt.event.kinds.row import DAY_MS, KindRow, fact
 from dsmt.event.kinds.slot import Home
-from dsmt.event.phrases import quoted, whose
+from dsmt.event.phrases import whose
 
 MAX_BROKERS: Final = 7
 """How many brokers a realm may have (R8)."""
@@ -110,19 +110,19 @@ class Revoked(msgspec.Struct, frozen=True, kw_only=True):
 
 def _brake(event: Event, told: BrakeWord) -> str:
     verb = "is held: nothing is replaced" if told.held else "is released"
-    return f"{verb}, says {whose(told.by, event.source)}{quoted(told.reason)}"
+    return f"{verb}, says {whose(told.by, event.source, told.reason)}"
 
 
 def _clock(event: Event, told: ClockWord) -> str:
     broker = event.topic.rsplit("/", 1)[1]
-    by = f"{whose(told.by, event.source)}{quoted(told.reason)}"
+    by = f"{whose(told.by, event.source, told.reason)}"
     return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {by}"
 
 
 def _broker(event: Event, told: BrokerWord) -> str:
     broker, kind = event.topic.rsplit("/", 1)[1], "a leaf" if told.leaf else "a broker"
     what = "is a broker no more" if told.removed else f"is {kind} at {told.address}"
-    return f"{broker} {what}, says {whose(told.by, event.source)}{quoted(told.reason)}"
+    return f"{broker} {what}, says {whose(told.by, event.source, told.reason)}"
 
 
 def _engine(event: Event, told: EngineWord) -> str:
@@ -132,20 +132,20 @@ def _engine(event: Event, told: EngineWord) -> str:
 
 def _revoked(event: Event, said: Revoked) -> str:
     key = "" if said.name else f" {event.topic.split('/')[2]}"
-    return f"has its key{key} revoked by {whose(said.by, event.source)}{quoted(said.reason)}"
+    return f"has its key{key} revoked by {whose(said.by, event.source, said.reason)}"
 
 
 def _purge(event: Event, told: PurgeWord) -> str:
     service = event.topic.removeprefix(PURGES)
-    return f"what {service} left in data directories is deleted, says {whose(told.by, event.source)}{quoted(told.reason)}"
+    return f"what {service} left in data directories is deleted, says {whose(told.by, event.source, told.reason)}"
 
 
 def _nodeset(event: Event, said: NodesetFact) -> str:
-    return f"is {said.expression}, says {whose(said.by, event.source)}{quoted(said.reason)}"
+    return f"is {said.expression}, says {whose(said.by, event.source, said.reason)}"
 
 
 def _tombstone(event: Event, said: Tombstone) -> str:
-    return f"has ended, says {whose(said.by, event.source)}{quoted(said.reason)}"
+    return f"has ended, says {whose(said.by, event.source, said.reason)}"
 
 
 _OPERATOR: Final = ("operator",)

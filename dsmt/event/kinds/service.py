@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact
-from dsmt.event.phrases import quoted, whose
+from dsmt.event.phrases import whose
 
 
 class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
 
 def _spec(event: Event, said: SpecFact) -> str:
     verb = "is removed" if said.removed else f"is r{event.version}, applied"
-    return f"{verb} by {whose(said.by, event.source)}{quoted(said.reason)}"
+    return f"{verb} by {whose(said.by, event.source, said.reason)}"
 
 
 ROWS: Final[tuple[KindRow, ...]] = (

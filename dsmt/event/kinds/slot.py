@@ -193,7 +193,7 @@ def _slot(event: Event, slot: Slot) -> str:
 def _control(event: Event, will: SlotControl) -> str:
     moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
-        return f"{moves}is held stopped by {whose(will.hold.by, event.source)}{quoted(will.hold.reason)}"
+        return f"{moves}is held stopped by {whose(will.hold.by, event.source, will.hold.reason)}"
     restart = f"restart of {rfc3339(will.restart)}, " if will.restart and not will.moves_last else ""
     return (
         f"{moves or 'is to run, '}{restart}says {whose(will.by, event.source) if will.by else 'nobody'}{quoted(will.reason)}"

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Seconds
 from dsmt.event.kinds.row import AGENT, DAY_MS, KindRow, fact, signal
-from dsmt.event.phrases import quoted, whose
+from dsmt.event.phrases import whose
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ def _following(_: Event, said: Following) -> str:
 
 
 def _down(event: Event, said: TakenDown) -> str:
-    return f"is taken down, says {whose(said.by, event.source)}{quoted(said.reason)}"
+    return f"is taken down, says {whose(said.by, event.source, said.reason)}"
 
 
 def _beats(template: str, source: str) -> KindRow:

@@ -14,7 +14,7 @@ import msgspec
 
 from dsmt.errors import FailedError, NotFoundError, TransportError
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.phrases import quoted, whose
+from dsmt.event.phrases import whose
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.past import ServicePast, past
 from dsmt.operations.read.rows.revisions import refused, same
@@ -79,7 +79,7 @@ def _twice(entry: ServiceEntry, service: str) -> list[str]:
     if entry.spec is None or not entry.spec.record.reason.startswith(BACK):
         return []
     number, fact = entry.spec.version, entry.spec.record
-    by = f"{whose(fact.by, entry.spec.id.source)}{quoted(fact.reason)}"
+    by = f"{whose(fact.by, entry.spec.id.source, fact.reason)}"
     return [f"r{number} was a rollback itself, by {by}; dsmt rollback {service} --to {number} is the way back to it"]
 
 

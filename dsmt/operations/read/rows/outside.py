@@ -16,7 +16,7 @@ import msgspec
 
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.phrases import another_certificate, another_key, quoted, some, whose
+from dsmt.event.phrases import another_certificate, another_key, some, whose
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.times import rfc3339
@@ -77,9 +77,9 @@ def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str | None, i
     ended = revoked(sight, entry)
     if ended is not None:
         event = ended.event
-        by, their = whose(str(event.data.get("by", "")), event.source), event.data.get("reason")
+        by = whose(str(event.data.get("by", "")), event.source, event.data.get("reason"))
         since_ms = ended.event.time_ms
-        said = f"its key was revoked by {by}{quoted(their)}, and it is out since {rfc3339(since_ms)}"
+        said = f"its key was revoked by {by}, and it is out since {rfc3339(since_ms)}"
         return "revoked", ended.event.topic.split("/")[2], since_ms, said
     key = kept_out(sight, entry)
     if key is not None:
