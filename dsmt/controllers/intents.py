@@ -17,11 +17,12 @@ class Intent(msgspec.Struct, frozen=True):
     """A shared fact to be published.
 
     `replaces` is the winner it follows, `version` its version if not one more than that, `cause` the events it follows
-    from, the foremost first, `to` the sources that are to have it, `because` one sentence for an operator.
+    from, the foremost first, `to` the sources that are to have it, `because` one sentence for an operator. What is said
+    again as it was has no `record`, and `data` of its own.
     """
 
     topic: str
-    record: msgspec.Struct
+    record: msgspec.Struct | None
     replaces: SignedEvent | None
     cause: tuple[EventId, ...]
     because: str
@@ -36,7 +37,7 @@ class Intent(msgspec.Struct, frozen=True):
     @property
     def data(self) -> dict[str, Any]:
         """The record as the event's data: what two intents are compared by (rule A13)."""
-        return to_data(self.record)
+        return {} if self.record is None else to_data(self.record)
 
     @property
     def next_version(self) -> int:

@@ -12,7 +12,7 @@ class WatchedRunner(ControllerRunner):
     def overlooked(self) -> list[str]:
         """What a look at everything decides now, though this one has nothing to look at."""
         now = self._clock.boottime()
-        if self._gate.place(now) is None or self.watching or self.view.changed:
+        if self._gate.cursor(now) is None or self.watching or self.view.changed:
             return []
         now_ms = self._now_ms(now)
         if self._agenda.due(now_ms):

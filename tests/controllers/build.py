@@ -295,7 +295,7 @@ class Realm:
             self.say(
                 f"controller/{controller}",
                 intent.topic,
-                intent.record,
+                intent.data,
                 version=intent.next_version,
                 epoch=intent.epoch or self.view.epoch(intent.topic),
                 replaces=None if intent.replaces is None else intent.replaces.id,

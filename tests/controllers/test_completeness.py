@@ -1,53 +1,54 @@
 """When a controller may publish, and when it may accuse."""
 
-from dsmt.controllers.loop.completeness import Completeness, Place
+from dsmt.controllers.loop.completeness import Completeness
 from dsmt.controllers.loop.ranking import live_controllers, rank, subject_of
 from dsmt.event.kinds.controller import ControllerState
+from dsmt.ports.bus import Cursor
 from dsmt.view import Fleet
 
 from .build import Realm
 
-HERE = Place("s1", 7)
+HERE = Cursor("s1", 7, 1_000)
 
 
-def echoed(gate: Completeness, now: float, place: Place = HERE, *, whole: bool = True) -> None:
+def echoed(gate: Completeness, now: float, cursor: Cursor = HERE, *, whole: bool = True) -> None:
     """A token is sent, and comes back at once."""
     token = gate.token(now)
     assert token is not None
-    gate.bookmark(place, token, whole=whole)
+    gate.bookmark(cursor, token, whole=whole)
 
 
 def test_nothing_may_be_published_before_a_bookmark_of_a_whole_broker() -> None:
     gate = Completeness(0.0)
-    assert gate.place(0.0) is None
+    assert gate.cursor(0.0) is None
     echoed(gate, 1.0, whole=False)
-    assert gate.place(1.0) is None
+    assert gate.cursor(1.0) is None
     echoed(gate, 1.5)
-    assert gate.place(1.5) == HERE
+    assert gate.cursor(1.5) == HERE
 
 
 def test_a_broker_that_is_not_whole_any_more_closes_the_gate() -> None:
     gate = Completeness(0.0)
     echoed(gate, 1.0)
-    gate.bookmark(Place("s1", 8), None, whole=False)
-    assert gate.place(1.1) is None
+    gate.bookmark(Cursor("s1", 8, 1_000), None, whole=False)
+    assert gate.cursor(1.1) is None
 
 
 def test_a_bookmark_without_a_token_says_nothing_of_its_age() -> None:
     gate = Completeness(0.0)
     gate.bookmark(HERE, None, whole=True)
-    assert gate.place(0.0) is None
+    assert gate.cursor(0.0) is None
 
 
 def test_a_view_is_current_for_one_second_after_the_token_was_sent_not_after_it_came_back() -> None:
     gate = Completeness(0.0)
     token = gate.token(5.0)
     gate.bookmark(HERE, token, whole=True)
-    assert gate.place(6.0) == HERE
-    assert gate.place(6.01) is None
+    assert gate.cursor(6.0) == HERE
+    assert gate.cursor(6.01) is None
     late = gate.token(6.01)
     gate.bookmark(HERE, late, whole=True)
-    assert gate.place(7.02) is None
+    assert gate.cursor(7.02) is None
 
 
 def test_a_token_that_was_never_sent_proves_nothing() -> None:
@@ -55,7 +56,7 @@ def test_a_token_that_was_never_sent_proves_nothing() -> None:
     token = gate.token(5.0)
     assert token is not None
     gate.bookmark(HERE, token + 1, whole=True)
-    assert gate.place(5.0) is None
+    assert gate.cursor(5.0) is None
 
 
 def test_of_several_tokens_the_newest_that_came_back_counts() -> None:
@@ -64,7 +65,7 @@ def test_of_several_tokens_the_newest_that_came_back_counts() -> None:
     assert (first, second) == (1, 2)
     gate.bookmark(HERE, second, whole=True)
     gate.bookmark(HERE, first, whole=True)
-    assert gate.place(6.5) == HERE
+    assert gate.cursor(6.5) == HERE
 
 
 def test_a_token_is_due_each_half_second_and_at_once_after_an_attachment() -> None:
@@ -80,9 +81,9 @@ def test_what_was_folded_after_the_bookmark_waits_for_the_next() -> None:
     gate = Completeness(0.0)
     echoed(gate, 1.0)
     gate.folded()
-    assert gate.place(1.0) is None
-    gate.bookmark(Place("s1", 8), None, whole=True)
-    assert gate.place(1.2) == Place("s1", 8)
+    assert gate.cursor(1.0) is None
+    gate.bookmark(Cursor("s1", 8, 1_000), None, whole=True)
+    assert gate.cursor(1.2) == Cursor("s1", 8, 1_000)
 
 
 def test_a_stall_closes_the_gate_and_begins_the_watch_anew() -> None:
@@ -91,9 +92,9 @@ def test_a_stall_closes_the_gate_and_begins_the_watch_anew() -> None:
     echoed(gate, 10.0)
     assert gate.may_accuse(10.0, 5.0)
     assert gate.beat(10.6, 0.25) < 0.5
-    assert gate.place(10.6) == HERE
+    assert gate.cursor(10.6) == HERE
     assert gate.beat(40.7, 0.25) > 29
-    assert gate.place(40.7) is None
+    assert gate.cursor(40.7) is None
     assert not gate.may_accuse(45.6, 5.0)
     assert gate.may_accuse(45.7, 5.0)
 
@@ -103,18 +104,18 @@ def test_a_token_that_was_sent_before_a_stall_or_a_new_attachment_counts_for_not
     token = gate.token(0.0)
     gate.beat(0.6)
     gate.bookmark(HERE, token, whole=True)
-    assert gate.place(0.6) is None
+    assert gate.cursor(0.6) is None
     token = gate.token(0.6)
     gate.attached(0.7)
     gate.bookmark(HERE, token, whole=True)
-    assert gate.place(0.7) is None
+    assert gate.cursor(0.7) is None
 
 
 def test_a_new_attachment_begins_the_watch_anew_and_waits_for_its_echo() -> None:
     gate = Completeness(0.0)
     echoed(gate, 10.0)
     gate.attached(10.1)
-    assert gate.place(10.1) is None
+    assert gate.cursor(10.1) is None
     assert not gate.may_accuse(15.0, 5.0)
     assert gate.may_accuse(15.1, 5.0)
 

@@ -8,13 +8,13 @@ from dsmt.controllers import service
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.loop.agenda import Agenda
-from dsmt.controllers.loop.completeness import Place
 from dsmt.controllers.loop.runner import PRODUCED_MOST, ControllerRunner
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import fold_and_decide
 from dsmt.controllers.service import AHEAD, AHEAD_LEAST
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.payload import MAX_BODY_BYTES, canonical
+from dsmt.ports.bus import Cursor
 from dsmt.view.allocation import MOST_ON_A_NODE
 
 from .build import Attentive, Realm, spec, web
@@ -224,7 +224,7 @@ def test_a_controller_with_the_longest_name_says_as_much_in_a_turn_as_any_other(
 
     async def say() -> None:
         async with asyncio.TaskGroup() as runner._group:
-            runner._publish(intents, runner._inputs(Place("s" * 16, 2**40), 2**40, may_accuse=True), 0.0)
+            runner._publish(intents, runner._inputs(Cursor("s" * 16, 2**40, 2**40), 2**40, may_accuse=True), 0.0)
 
     asyncio.run(say())
     said = [draft.data for draft in bus.said if draft.topic.endswith("/decision")]

@@ -166,7 +166,7 @@ def test_a_blank_store_gets_what_commands_said_that_ended_long_ago(tmp_path: Pat
             rows = [row.topic for row in broker._store.rows(0, 1000)]
             assert rows.index(said[-1].event.topic) < rows.index(SPEC), "what ends comes first"
             decisions = runner.decisions
-            await until(lambda: runner._gate.place(TestClock().boottime()))
+            await until(lambda: runner._gate.cursor(TestClock().boottime()))
             await until(lambda: runner._offering.is_over(runner.view, TestClock().boottime()))
             assert runner.decisions == decisions, "nothing is decided anew"
 

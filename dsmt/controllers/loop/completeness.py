@@ -16,18 +16,13 @@ Times are seconds of the boot-time clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
+
+from dsmt.ports.bus import Cursor
 
 CURRENT_S: Final = 1.0
 MARK_S: Final = 0.5
 STALL_S: Final = 0.5
-
-
-class Place(NamedTuple):
-    """Where a view ends: a store's id, and the row up to which it was folded."""
-
-    store: str
-    row: int
 
 
 class Completeness:
@@ -36,7 +31,8 @@ class Completeness:
     def __init__(self, now: float) -> None:
         self._watching_since = now
         self._beat = now
-        self._place: Place | None = None
+        self._cursor: Cursor | None = None
+        """Where the view ends, while a bookmark covers it."""
         self._tokens = 0
         self._sent: deque[tuple[int, float]] = deque()
         """Tokens that count and have not come back, with when they were sent."""
@@ -58,7 +54,7 @@ class Completeness:
 
     def _begin_anew(self, now: float) -> None:
         self._watching_since = self._due = now
-        self._place = self._echo = None
+        self._cursor = self._echo = None
         self._sent.clear()
 
     def token(self, now: float) -> int | None:
@@ -74,21 +70,21 @@ class Completeness:
 
     def folded(self) -> None:
         """The view changed, and no bookmark covers that yet."""
-        self._place = None
+        self._cursor = None
 
-    def bookmark(self, place: Place, token: int | None, *, whole: bool) -> None:
-        """Everything up to `place` has been folded; `whole` is the broker's word on its own view."""
-        self._place = place if whole else None
+    def bookmark(self, cursor: Cursor, token: int | None, *, whole: bool) -> None:
+        """Everything up to `cursor` has been folded; `whole` is the broker's word on its own view."""
+        self._cursor = cursor if whole else None
         while token is not None and self._sent and self._sent[0][0] <= token:
             number, sent = self._sent.popleft()
             if number == token:
                 self._echo = sent
 
-    def place(self, now: float) -> Place | None:
+    def cursor(self, now: float) -> Cursor | None:
         """Where the view ends, if it may be published from now (i, ii); else None."""
         if self._echo is None or now - self._echo > CURRENT_S:
             return None
-        return self._place
+        return self._cursor
 
     def may_accuse(self, now: float, dead_after_s: float) -> bool:
         """Whether it has watched long enough to judge by silence (iii)."""

@@ -16,15 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.loop.echoes import ECHO_S
-from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.order import newer
-from dsmt.event.records import from_data
-from dsmt.event.registry import lookup
 from dsmt.ports.bus import Arrived, Delivery
 from dsmt.trust.grants import may_write
 from dsmt.trust.revocations import is_void
@@ -58,7 +53,7 @@ def _successor(signed: SignedEvent) -> Intent:
     event = signed.event
     return Again(
         topic=event.topic,
-        record=_record(event.topic, event.data),
+        record=None,
         replaces=signed,
         cause=(*event.cause, signed.id),
         because=f"the key of {event.source}, who said this, was revoked",
@@ -66,20 +61,6 @@ def _successor(signed: SignedEvent) -> Intent:
         subject=event.subject,
         ttl_ms=event.ttl,
     )
-
-
-def _record(topic: str, data: dict[str, Any]) -> msgspec.Struct:
-    match = lookup(topic)
-    if match is None or match.row.record is None:
-        return _Unread()
-    try:
-        return from_data(match.row.record, data)
-    except UnusableEventError:
-        return _Unread()
-
-
-class _Unread(msgspec.Struct, frozen=True):
-    """The record of a fact that this version cannot read; it is said again as it is."""
 
 
 class Resaying:

@@ -27,7 +27,7 @@ from typing import Final
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.intents import Decided, Intent, draft_of
 from dsmt.controllers.loop.agenda import Agenda
-from dsmt.controllers.loop.completeness import Completeness, Place
+from dsmt.controllers.loop.completeness import Completeness
 from dsmt.controllers.loop.echoes import Echoes
 from dsmt.controllers.loop.named import NamedSpecs
 from dsmt.controllers.loop.offering import Offering
@@ -44,6 +44,7 @@ from dsmt.ports.bus import (
     Bookmark,
     Bus,
     Complete,
+    Cursor,
     Delivery,
     Draft,
     Emission,
@@ -165,7 +166,7 @@ class ControllerRunner:
         """Everything up to a place was read."""
         token = mark.token if isinstance(mark, Bookmark) else None
         self._timing.marked(mark.cursor.time_ms, now)
-        self._gate.bookmark(Place(mark.cursor.store, mark.cursor.row), token, whole=mark.whole)
+        self._gate.bookmark(mark.cursor, token, whole=mark.whole)
 
     def _look_for_quarantine(self, topic: str) -> None:
         why = self.view.quarantined.get(topic)
@@ -210,9 +211,9 @@ class ControllerRunner:
         token = None if self._subscription is None else self._gate.token(now)
         if self._subscription is not None and token is not None:
             self._subscription.mark(token)
-        place, early_s = self._gate.place(now), self._bus.early_s
+        cursor, early_s = self._gate.cursor(now), self._bus.early_s
         self._offering.look(early_s)
-        if place is None or not self._bus.attached or not self._offering.is_over(self.view, now, early_s):
+        if cursor is None or not self._bus.attached or not self._offering.is_over(self.view, now, early_s):
             return
         self._broker = self._broker or self._bus.broker
         named = self._named.due(now)
@@ -234,7 +235,7 @@ class ControllerRunner:
         for topic in self._echoes.missed(self.view, now):
             self._ask(topic)
         peers = [name for name, number in controllers.items() if number == self._ruleset]
-        self._decide(place, now, now_ms, peers, may_accuse=may_accuse)
+        self._decide(cursor, now, now_ms, peers, may_accuse=may_accuse)
         self._say_again(now, peers)
 
     async def _find(self, named: Sequence[EventId]) -> None:
@@ -244,7 +245,7 @@ class ControllerRunner:
                 for signed in await self._bus.fetch([one]):
                     self._named.take(signed)
 
-    def _decide(self, place: Place, now: float, now_ms: int, peers: Sequence[str], *, may_accuse: bool) -> None:
+    def _decide(self, cursor: Cursor, now: float, now_ms: int, peers: Sequence[str], *, may_accuse: bool) -> None:
         dirty = self.view.take_dirty()
         if not dirty and not self._agenda.due(now_ms):
             return
@@ -271,7 +272,7 @@ class ControllerRunner:
         scope = None if decided.everything else scope
         due = self._due(decided, scope, peers, now)
         if due:
-            self._publish(due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
+            self._publish(due, self._inputs(cursor, now_ms, may_accuse=may_accuse), now)
 
     def _due(self, decided: Decided, scope: Scope | None, peers: Sequence[str], now: float) -> list[Intent]:
         """Rule 2: what to say now.
@@ -306,10 +307,10 @@ class ControllerRunner:
 
     # --- saying --------------------------------------------------------------------------------------------------
 
-    def _inputs(self, place: Place, now_ms: int, *, may_accuse: bool) -> Decision:
+    def _inputs(self, cursor: Cursor, now_ms: int, *, may_accuse: bool) -> Decision:
         return Decision(
-            store=place.store,
-            row=place.row,
+            store=cursor.store,
+            row=cursor.row,
             view_digest=self.view.digest,
             now_ms=now_ms,
             ruleset=self._ruleset,
