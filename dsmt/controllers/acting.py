@@ -20,7 +20,6 @@ import msgspec
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.copies import may_work, works_beside
 from dsmt.controllers.ended import carried, ended_before, ended_well, good_ended, moved_as_ended, waits_as_ended
-from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import away, is_there, settled
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome, ProposedAction
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
@@ -232,7 +231,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     if _runs_alone(context, w, entry) and works_beside(context.fleet, entry, fact.record.node, node) is not None:
         return NO_PLACE
-    until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
+    until = context.now_ms if lives else context.fleet.lost_since(fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
     slot = _slot(
         context,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -15,17 +14,11 @@ from dsmt.controllers.plan import NOTHING, Outcome, Plan, ProposedAction
 from dsmt.controllers.rollout import Rollout
 from dsmt.controllers.unknown_words import waits_for_word
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.instance import STEPS
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
-from dsmt.event.phrases import cut, stepped
-from dsmt.event.reason import happened
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.allocation import need_of
-
-EVIDENCE_MOST: Final = 200
-"""So many characters of what a check has found stand in a reason."""
 
 
 class ComponentContext(Rollout):
@@ -101,27 +94,6 @@ class ComponentContext(Rollout):
             kept=kept,
             standing=self,
         )
-
-    # --- readiness -----------------------------------------------------------------------------------------------
-
-    def lateness(self, slot: SlotEntry, allowed_ms: int) -> str:
-        """How the present generation was not ready in time, and what is known of why."""
-        last = None if slot.status is None else slot.status.record.reason
-        held_s = 0.0 if slot.record is None else self.runs(slot.record).update.healthy_after_s
-        for_long = f" for {held_s:g} s on end" if held_s and last is not None and last.code.startswith("run.") else ""
-        return f"was not ready{for_long} within {allowed_ms / 1000:g} s{self._last_evidence(slot)}"
-
-    def _last_evidence(self, slot: SlotEntry) -> str:
-        """What is known of why the present generation is not ready, as it stands behind that; nothing where nothing is."""
-        said = slot.current_status
-        if said is not None and said.record.reason is not None:
-            return f": {happened(said.record.reason)}"
-        step = None if said is None else said.record.step
-        if step is not None:
-            took_s, see = max(0, self.now_ms - step.since_ms) / 1000, f"; see dsmt logs {self.entry.name} --step {step.name}"
-            return f": {stepped(step.name)} had taken {took_s:.4g} s, and had not ended{see if step.name in STEPS else ''}"
-        evidence = slot.health.record.evidence if slot.health is not None and slot.health.record.health == "unready" else ""
-        return f": {cut(evidence, EVIDENCE_MOST)}" if evidence else ""
 
     # --- writing -------------------------------------------------------------------------------------------------
 

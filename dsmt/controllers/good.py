@@ -16,37 +16,19 @@ from functools import cached_property
 import msgspec
 
 from dsmt.controllers.left_data import data_left
-from dsmt.event.kinds.service import SpecFact
+from dsmt.controllers.readiness import Component
 from dsmt.event.kinds.slot import Good, Home, Slot
-from dsmt.spec.records import ComponentSpec
-from dsmt.view import NO_SLOT, Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+from dsmt.view import SlotEntry, SlotKey
 
 
-class Component:
-    """One component of one service, at one time: what governs it, and what was good in its slots."""
-
-    def __init__(self, fleet: Fleet, entry: ServiceEntry, spec: Held[SpecFact], component: ComponentSpec) -> None:
-        self.fleet, self.entry, self.spec = fleet, entry, spec
-        self.component = component
-        """What governs its slots: what stands or, where that was refused, what was gone back to."""
-        self.now_ms = fleet.now_ms
-        self.stands = Good(spec=str(spec.id), revision=spec.version)
-        """What stands, as it is named once it was good, or refused."""
-
-    @property
-    def slots(self) -> list[SlotEntry]:
-        """Its slots."""
-        return [slot for (component, _), slot in self.entry.slots.items() if component == self.component.name]
+class KnownGood(Component):
+    """One component of one service, at one time, and what was good in its slots."""
 
     # --- data ----------------------------------------------------------------------------------------------------
 
     def stays(self, slot: SlotEntry) -> bool:
         """Whether a slot stays where its data is (rule 2)."""
         return self.component.on_partition == "pinned" or self.may_go_back_to_data(slot)
-
-    def slot(self, key: SlotKey) -> SlotEntry:
-        """What is known of one of its slots."""
-        return self.entry.slots.get((key.component, key.index), NO_SLOT)
 
     def home_of(self, key: SlotKey) -> Home | None:
         """Where the data is that a slot stays with; None for one that may be anywhere, or was nowhere yet."""
@@ -96,10 +78,6 @@ class Component:
         return gone(msgspec.structs.replace(fact, good=good or fact.good, good_ended=good_ended))
 
     # --- the revision --------------------------------------------------------------------------------------------
-
-    def runs(self, one: Slot | Good) -> ComponentSpec:
-        """The component as the revision has it that a slot fact implements, or names."""
-        return self.entry.component_of(self.component.name, one.spec) or self.component
 
     @cached_property
     def before(self) -> Good | None:
@@ -187,48 +165,12 @@ class Component:
             return None
         present, told = fact.record.implements, fact.record
         due = self.good_from(slot)
-        if due is not None and due <= lost_since(self.fleet, told.node or ""):
+        if due is not None and due <= self.fleet.lost_since(told.node or ""):
             return present
         if told.good == present:
             return present
         said = slot.current_status
         return said.record.good if said is not None and said.record.good in told.revisions else told.good
-
-    # --- readiness -----------------------------------------------------------------------------------------------
-
-    def ready_since(self, slot: SlotEntry) -> int | None:
-        """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
-        since, there = running_since(slot), slot.instance
-        if since is None or slot.fact is None or there is None:
-            return None
-        if there.health is None:
-            return since if self.runs(slot.fact.record).health is None else None
-        health = slot.health
-        if health is None or health.record.health == "unready":
-            return None
-        return max(since, min(health.record.since_ms, health.time_ms) if health.record.health == "ready" else since)
-
-    def good_from(self, slot: SlotEntry) -> int | None:
-        """When the present generation will have been ready for long enough (realm ms), if it stays so."""
-        since = self.ready_since(slot)
-        if since is None or slot.fact is None:
-            return None
-        return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
-
-
-def running_since(slot: SlotEntry) -> int | None:
-    """Since when the present generation runs on its node (realm ms); None when it does not.
-
-    No time is believed that is later than the word which says it.
-    """
-    said = slot.current_status
-    return min(said.record.since_ms, said.time_ms) if said is not None and said.record.state == "running" else None
-
-
-def lost_since(fleet: Fleet, node: str) -> int:
-    """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
-    verdict = fleet.verdict(node)
-    return fleet.now_ms if verdict is None else verdict.record.since_ms
 
 
 def gone(fact: Slot) -> Slot:

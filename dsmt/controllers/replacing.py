@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.controllers.good import running_since
+from dsmt.controllers.readiness import running_since
 from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.slots import SlotKey

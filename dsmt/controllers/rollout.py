@@ -12,28 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Final
 
 import msgspec
 
-from dsmt.controllers.good import Component, lost_since
+from dsmt.controllers.good import KnownGood
 from dsmt.controllers.placement import Chooser
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import Reason, reason
-from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
-from dsmt.view.entries import answers
-
-_ENDED_BY_ORDER: Final = frozenset({State.TERMINATED, State.STOPPED})
-_UP: Final = frozenset({State.INSTALLED, State.RUNNING})
-"""What is said of a container, and of an agent, that has done its part."""
 
 
-class Rollout(Component):
+class Rollout(KnownGood):
     """One component at one time; with `kept` as those slots have it that keep an earlier revision."""
 
     def __init__(
@@ -110,7 +103,7 @@ class Rollout(Component):
             return told.tried
         if told.tried and not told.held and (told.node is None or told.desired == "stopped"):
             return True
-        has_failed = told.tried or told.moves > 0 or self.parked(slot) or self._is_late(slot, fact)
+        has_failed = told.tried or told.moves > 0 or self.parked(slot) or self.is_late(slot, fact)
         return has_failed and self._is_tried(slot, fact)
 
     def tried_in(self, slot: SlotEntry, after: Slot) -> bool:
@@ -130,11 +123,6 @@ class Rollout(Component):
             return False
         return before.tried or (after.held and before.desired == "running") or self.fails(slot)
 
-    def _is_late(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
-        """Whether the present generation was not ready in time; one that is good for no longer yet was."""
-        until, since = self.ready_by(fact), self.ready_since(slot)
-        return until <= self.now_ms and (since is None or since > until)
-
     def _is_tried(self, slot: SlotEntry, fact: Held[Slot]) -> bool:
         """Whether a slot is to run what stands, and somebody could say so, or has said that it fails."""
         told = fact.record
@@ -151,7 +139,7 @@ class Rollout(Component):
 
     def was_lost_untold(self, fact: Held[Slot]) -> bool:
         """Whether the node of a slot may have died with what stands, before anybody could know whether it is good."""
-        lived_ms = lost_since(self.fleet, fact.record.node or "") + round(SILENT_S * 1000)
+        lived_ms = self.fleet.lost_since(fact.record.node or "") + round(SILENT_S * 1000)
         is_tried = self.entry.says_again(fact.record.spec)
         tried = is_tried and fact.time_ms <= lived_ms and self.ready_by(fact) > self.now_ms
         return tried and self._is_unproven
@@ -187,56 +175,6 @@ class Rollout(Component):
     def _next(self, times: Iterable[int | None]) -> list[int]:
         """The first of these times (realm ms) that is to come; none where none is."""
         return sorted(at for at in times if at is not None and at > self.now_ms)[:1]
-
-    # --- time ----------------------------------------------------------------------------------------------------
-
-    def ready_by(self, fact: Held[Slot]) -> int:
-        """When (realm ms) the present generation is to be ready."""
-        return fact.time_ms + self.allowed_ms(fact.record)
-
-    def allowed_ms(self, slot: Slot) -> int:
-        """How long it may take until the program of a slot fact is ready: one that must end first has its time to end."""
-        runs, former = self.runs(slot), slot.former
-        ends_ms = 0 if former is None or runs.overlaps else self.ending_ms(former.spec)
-        return round(runs.update.deadline_s * 1000) + ends_ms
-
-    def ending_ms(self, spec: str) -> int:
-        """How long a program of a revision may take to end."""
-        return round((self.entry.component_of(self.component.name, spec) or self.component).stop.most_s * 1000)
-
-    def is_overdue(self, slot: SlotEntry) -> bool:
-        """Whether the present generation is parked, or was not ready in time."""
-        if slot.fact is None or self.ready_since(slot) is not None:
-            return False
-        return self.parked(slot) or self._is_late(slot, slot.fact)
-
-    def parked(self, slot: SlotEntry) -> bool:
-        """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
-        told, said = slot.record, slot.current_status
-        if told is None or told.parked:
-            return told is not None
-        return said is not None and said.record.state is State.FAILED and said.record.parked
-
-    def unready_from(self, slot: SlotEntry) -> int | None:
-        """From when on (realm ms) it counts that the present generation is not ready; None while nobody says so.
-
-        That nobody says anything proves nothing (R4): words die, a broker comes up empty, a node boots. Who speaks for the
-        program knows what was good, and the time counts from when it had the slot's fact, which may have waited for a link;
-        who speaks only of what is to run it does not, and the time counts from that word. What was ended by order, with its
-        machine, and has not begun again since, was late for no fault of its own.
-        """
-        fact, instance, said = slot.fact, slot.instance, slot.current_status
-        if fact is None or instance is None:
-            return None
-        if said is not None:
-            if said.record.state in _ENDED_BY_ORDER or self.fleet.is_closed(said.signed.event.source):
-                return None
-            is_unready = slot.health is not None and slot.health.record.health == "unready"
-            since = max(fact.time_ms, said.record.taken_ms or 0)
-            return since if said.record.state is not State.RUNNING or is_unready else None
-        below = [one.record for one in (instance.container, instance.agent) if one is not None]
-        waits = [one for one in below if answers(fact, one) and one.state not in _UP]
-        return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
 
     def refused_at(self, slot: SlotEntry) -> int | None:
         """When (realm ms) what stands is refused in a slot, unless it is ready by then; None where it is not."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.controllers.good import lost_since
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import Outcome
 from dsmt.event.kinds.service import SpecFact
@@ -75,4 +74,4 @@ def _not_followed(
     elif chooser is not None and chooser.misfit_to_stay(node) is not None:
         asked_ms = chooser.sets_ms
     found += [asked_ms] if asked_ms > told.node_words_ms else []
-    return found + ([lost_since(fleet, node)] if fleet.is_lost(node) else [])
+    return found + ([fleet.lost_since(node)] if fleet.is_lost(node) else [])

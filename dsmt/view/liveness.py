@@ -191,6 +191,11 @@ class Fleet:
         """The verdict on a node, unless a greater attachment has undone it."""
         return self.view.standing.get(node)
 
+    def lost_since(self, node: str) -> int:
+        """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
+        verdict = self.verdict(node)
+        return self.now_ms if verdict is None else verdict.record.since_ms
+
     def contested_until_ms(self, node: str) -> int:
         """Until when (realm ms) nobody acts on a death by silence, for a broker that lives has heard the node (F4).
 

@@ -269,11 +269,11 @@ def test_of_what_was_thrown_away_nothing_is_forgotten_that_had_come_since_it_dec
 def test_who_was_misled_decides_nothing_before_it_has_read_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     hand = applied()
     assert hand.slots() == SLOTS
-    assert hand.runner._gate.place(hand.clock.now) is not None
+    assert hand.runner._gate.cursor(hand.clock.now) is not None
     monkeypatch.setattr(hand.runner._resaying, "is_misled", lambda *_: True)
     assert not hand.runner._fold([])
     assert len(hand.runner.view) == 0
-    assert hand.runner._gate.place(hand.clock.now) is None
+    assert hand.runner._gate.cursor(hand.clock.now) is None
 
 
 def test_who_finds_realm_time_put_back_reads_all_anew_and_decides_by_the_time_that_there_is() -> None:
