@@ -140,7 +140,7 @@ class _Queue:
         view, waits = self._fleet.view, []
         for key in sorted(view.allocations.node(node).slots):
             known, slot = self._replacing.of(key), view.slot(key)
-            if known is None or slot is None or slot.fact is None:
+            if known is None or slot.fact is None:
                 continue
             due = due_ms(known.component, slot, slot.fact, verdict.record.since_ms)
             if due > self._fleet.now_ms:

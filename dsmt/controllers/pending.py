@@ -29,8 +29,8 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     known = governing.of(key)
     if known is None:
         return None
-    if slot is None or slot.record is None or slot.record.desired == "gone":
-        ends = None if slot is None or slot.record is None or ends_until(known, key) is None else slot.record.node
+    if slot.record is None or slot.record.desired == "gone":
+        ends = None if slot.record is None or ends_until(known, key) is None else slot.record.node
         return _waits_for_return(fleet, key, known.component, slot) if ends is None else _copy(ends, key)
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
@@ -54,7 +54,7 @@ def waits_for_brake(fleet: Fleet, held: Brake, key: SlotKey, node: str) -> Reaso
     That is what a dead node ran, and what a node runs with no slot fact (A5).
     """
     why, slot = held.reason, fleet.view.slot(key)
-    if why is None or slot is None:
+    if why is None:
         return None
     if slot.record is None:
         is_orphan = node in slot.instances and slot.instances[node].orphan is not None
@@ -89,7 +89,7 @@ def _waits_to_go(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout) ->
     return waits or _copy_beside(fleet, key, slot, known, node, known.chooser.choose(key, (node,)))
 
 
-def _waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry | None) -> Reason | None:
+def _waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry) -> Reason | None:
     """Why a slot of which no fact is known is placed nowhere yet (`pinning`, rule 5); None when it is."""
     until = may_return_until(fleet, fleet.view.services[key.service], component, slot)
     if until is None:

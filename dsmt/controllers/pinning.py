@@ -51,9 +51,9 @@ def is_bound(fleet: Fleet, component: ComponentSpec, home: Home | None, slot: Sl
     return component.each_node and (home is None or is_there(fleet, home))
 
 
-def may_return_until(fleet: Fleet, service: ServiceEntry, component: ComponentSpec, slot: SlotEntry | None) -> int | None:
+def may_return_until(fleet: Fleet, service: ServiceEntry, component: ComponentSpec, slot: SlotEntry) -> int | None:
     """Until when (realm ms) a node may bring back that it has a slot's data (rule 5); None where nobody waits for that."""
-    if component.on_partition != "pinned" or component.each_node or (slot is not None and (slot.fact or lets_go(slot))):
+    if component.on_partition != "pinned" or component.each_node or slot.fact or lets_go(slot):
         return None
     since = fleet.told_since_ms
     if since is None or fleet.now_ms >= since + RETURN_MS:

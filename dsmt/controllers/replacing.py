@@ -35,7 +35,7 @@ class Replacing:
     def of(self, key: SlotKey) -> Rollout | None:
         """What governs a slot that is replaced when its node dies (rule 1); None for one that is not."""
         slot = self._fleet.view.slot(key)
-        if slot is None or slot.record is None or slot.record.desired == "gone" or slot.hold is not None:
+        if slot.record is None or slot.record.desired == "gone" or slot.hold is not None:
             return None
         known = self._governing.of(key)
         if known is None or known.stays(slot):

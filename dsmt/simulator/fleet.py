@@ -275,10 +275,10 @@ class Fleet:
     def said(self, slot: str, node: str) -> State | None:
         """The state of a slot on a node, as its agent says it."""
         entry = self._entry(slot)
-        said = None if entry is None else entry.application(node)
+        said = entry.application(node)
         return None if said is None else said.record.state
 
-    def _entry(self, slot: str) -> SlotEntry | None:
+    def _entry(self, slot: str) -> SlotEntry:
         return self.view().slot(key_of(slot))
 
     @property

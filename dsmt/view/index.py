@@ -102,10 +102,10 @@ class Index:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def slot(self, key: SlotKey) -> SlotEntry | None:
-        """One slot, or None when nothing is known of it."""
+    def slot(self, key: SlotKey) -> SlotEntry:
+        """What is known of one slot, which may be nothing."""
         service = self.services.get(key.service)
-        return None if service is None else service.slots.get((key.component, key.index))
+        return NO_SLOT if service is None else service.slots.get((key.component, key.index), NO_SLOT)
 
     # --- nodes ---------------------------------------------------------------------------------------------------
 
@@ -319,13 +319,13 @@ class Index:
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         key, node = _key(levels), levels[5]
-        before = (self.slot(key) or NO_SLOT).is_parked_on(node)
+        before = self.slot(key).is_parked_on(node)
         self._instance(levels, levels[6], held)
         dirty.slots.add(key)
         entry = self.slot(key)
-        if (entry or NO_SLOT).is_parked_on(node) != before and key.service in self.roaming:
+        if entry.is_parked_on(node) != before and key.service in self.roaming:
             dirty.services.add(key.service)  # the node set may name those that failed
-        instance = None if entry is None else entry.instances.get(node)
+        instance = entry.instances.get(node)
         if instance is not None and instance.orphan is not None:
             self.orphans.setdefault(node, set()).add(key)
         else:
@@ -366,9 +366,9 @@ def _key(levels: list[str]) -> SlotKey:
     return SlotKey(levels[1], levels[3], _index(levels[4]))
 
 
-def _served(slot: SlotEntry | None, node: str) -> tuple[bool, int]:
+def _served(slot: SlotEntry, node: str) -> tuple[bool, int]:
     """What decisions read of where a copy on a node is reached; that it is said again changes nothing."""
-    instance = None if slot is None else slot.instances.get(node)
+    instance = slot.instances.get(node)
     said = None if instance is None or instance.endpoint is None else instance.endpoint.record
     return (False, 0) if said is None else (said.ready, said.generation)
 

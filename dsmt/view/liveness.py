@@ -152,8 +152,7 @@ class Fleet:
         if role != "agent":
             return True
         index = index_of(slot[2]) if len(slot) == 3 else None
-        entry = None if index is None else self.view.slot(SlotKey(slot[0], slot[1], index))
-        instance = None if entry is None else entry.instances.get(node)
+        instance = None if index is None else self.view.slot(SlotKey(slot[0], slot[1], index)).instances.get(node)
         return instance is not None and instance.left
 
     def is_unheard(self, agent: str) -> bool:

@@ -152,7 +152,7 @@ class Life:
     def orphan(self) -> None:
         key = SlotKey(self.chance.choice(("web", "old")), "app", self.chance.randrange(3))
         node = self.chance.choice(self.names)
-        orphan = self.realm.view.slot(key) is None
+        orphan = self.realm.view.slot(key).empty
         self.realm.status(key, node, State.INSTALLED, layer=Layer.CONTAINER, generation=3, orphan=orphan)
 
     # --- deciding, as a runner would -----------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_what_another_controller_says_of_one_of_each_node_is_looked_at_beside_th
         realm.say("controller/c2", "service/web/slot/app/3", slot, version=9)
     controller.look()
     assert controller.overlooked() == []
-    slots = (realm.slot(index) for index in range(4) if realm.view.slot(key(index)) is not None)
+    slots = (realm.slot(index) for index in range(4) if not realm.view.slot(key(index)).empty)
     assert sorted(slot.node for slot in slots if slot.desired == "running") == ["n1", "n2", "n4"]
 
 

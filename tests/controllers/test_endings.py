@@ -206,7 +206,7 @@ def test_a_removed_service_ends_in_one_tombstone_when_nothing_is_left() -> None:
     (intent,) = realm.after(5).step()
     assert intent.topic == "tombstone/service/web"
     assert realm.view.winner("service/web/spec") is None
-    assert realm.view.slot(key(0)) is None or realm.view.slot(key(0)).fact is None
+    assert realm.view.slot(key(0)).fact is None
     assert realm.after(100).step() == []
 
 

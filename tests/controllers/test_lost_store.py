@@ -156,7 +156,7 @@ def test_a_controller_that_was_cut_off_meanwhile_brings_what_the_others_lost() -
         before = second.runner
         fleet.broker.kept.start()
         second.kept.start()
-        await fleet.until(lambda: second.runner not in (None, before) and second.runner.view.slot(key(0)), 30)
+        await fleet.until(lambda: second.runner not in (None, before) and second.runner.view.slot(key(0)).fact, 30)
         await asyncio.sleep(30)
         assert "node/" + excluded + "/control" not in {s.event.topic for s in second.runner.view.winners()}
         said = len(Rows(fleet.broker).slots())

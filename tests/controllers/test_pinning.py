@@ -332,7 +332,7 @@ def test_data_of_which_no_fact_is_known_is_placed_nowhere_while_its_node_may_yet
         realm.obey()
         realm.after(1)
     assert realm.slot(0).revision == 2
-    assert realm.view.slot(key(1)) is None, "whatever else is said: a fact of it would win over the one that comes"
+    assert realm.view.slot(key(1)).empty, "whatever else is said: a fact of it would win over the one that comes"
     assert realm.decide().wake_ms is not None
     realm.after(100)
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(1)) is None

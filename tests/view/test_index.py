@@ -214,8 +214,8 @@ def test_a_control_marks_its_slot_and_is_known_before_any_fact():
     realm = Realm()
     assert changes(realm, realm.hold, key(0)) == Dirty(slots={key(0)})
     assert realm.view.slot(key(0)).hold.by == "alice"
-    assert realm.view.slot(SlotKey("web", "app", 1)) is None
-    assert realm.view.slot(SlotKey("db", "app", 0)) is None
+    assert realm.view.slot(SlotKey("web", "app", 1)).empty
+    assert realm.view.slot(SlotKey("db", "app", 0)).empty
 
 
 def test_a_fact_that_ends_by_itself_is_known_by_the_node_on_which_it_ended_an_orphan():

@@ -190,8 +190,7 @@ def test_the_word_nearest_to_the_application_that_is_of_this_generation_decides(
     realm = Realm("n1")
     for layer, (state, of) in layers.items():
         realm.status(KEY, "n1", state, layer=layer, generation=of, alone=True)
-    entry = realm.view.slot(KEY)
-    found = decisive(None if entry is None else entry.instances["n1"], generation)
+    found = decisive(realm.view.slot(KEY).instances.get("n1"), generation)
     assert (None if found is None else found.record.layer) == whose
 
 

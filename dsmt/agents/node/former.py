@@ -60,7 +60,7 @@ class Former:
         found = {}
         for slot in slots:
             entry = self._following.view.slot(slot)
-            instance = None if entry is None else entry.instances.get(self._node)
+            instance = entry.instances.get(self._node)
             if instance is not None and instance.left and slot not in self._ended:
                 found[slot] = instance.statuses[0].id
         return found

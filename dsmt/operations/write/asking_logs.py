@@ -286,8 +286,8 @@ def _nothing(wanted: LogQuery, key: SlotKey, asked: _Asked) -> str:
 def _ran_elsewhere(sight: Sight, key: SlotKey) -> str:
     """That it has ended on a node that it has left, and what became of what it wrote there; empty where it has not."""
     entry = sight.view.slot(key)
-    fact = None if entry is None or entry.fact is None else entry.fact.record
-    if entry is None or fact is None or fact.ended is None:
+    fact = entry.record
+    if fact is None or fact.ended is None:
         return ""
     there = ", ".join(node for node in entry.holders if node != fact.node)
     left = f"what it wrote is on {there} until that ends what is left there" if there else "what it wrote was deleted there"
@@ -295,5 +295,5 @@ def _ran_elsewhere(sight: Sight, key: SlotKey) -> str:
 
 
 def _node(sight: Sight, key: SlotKey) -> str:
-    entry = sight.view.slot(key)
-    return "" if entry is None or entry.fact is None else entry.fact.record.node or ""
+    fact = sight.view.slot(key).record
+    return "" if fact is None else fact.node or ""

@@ -83,7 +83,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     sight = await look(bus, of=(target.service,))
 
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
-        here = sight.slot(key).held_here
+        here = sight.view.slot(key).held_here
         lifts = before.lifts if here is None else here.id
         if before.hold is None:
             return before if lifts == before.lifts else _will(before, by, reason, lifts=lifts)
@@ -130,7 +130,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         slot = sight.view.slot(key)
         node = _where(slot)
         home = sight.home_of(key)
-        stays = slot is not None and slot.move_asked is None and (home is None or is_there(sight.fleet, home))
+        stays = slot.move_asked is None and (home is None or is_there(sight.fleet, home))
         if stays and node and node == goes[key]:
             return before
         number, leave = _next(before.move_number, bus), "" if goes[key] else node or before.leave
@@ -143,10 +143,8 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     return msgspec.structs.replace(done, data=data, warnings=[*done.warnings, *waits])
 
 
-def _where(slot: SlotEntry | None) -> str:
+def _where(slot: SlotEntry) -> str:
     """The node where a slot is: by its fact; or, where its service was made anew and none is said yet, where it runs."""
-    if slot is None:
-        return ""
     return (slot.record.node or "") if slot.record is not None else next(iter(slot.holders), "")
 
 
@@ -201,7 +199,7 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
         entry = sight.view.slot(key)
         before = following(entry)
         after = will(before, key)
-        above = version = 0 if entry is None else entry.followed_control[0]
+        above = version = entry.followed_control[0]
         if after == before:
             same.append(str(key))
         else:
@@ -225,13 +223,11 @@ async def _control(  # noqa: PLR0917 - what each verb says of itself
     )
 
 
-def following(entry: SlotEntry | None) -> SlotControl:
+def following(entry: SlotEntry) -> SlotControl:
     """The will that a new one follows: without a move that is done, and with no number below one that is.
 
     Of a hold whose control was lost the slot fact still knows.
     """
-    if entry is None:
-        return SlotControl()
     will = SlotControl() if entry.control is None else entry.control.record
     if will.hold != entry.hold:
         will = msgspec.structs.replace(will, hold=entry.hold)
@@ -261,7 +257,7 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entr
     rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):
         entry = sight.view.slot(key)
-        asked[str(key)] = asked_of(sight, key, following(entry), 0 if entry is None else entry.followed_control[0])
+        asked[str(key)] = asked_of(sight, key, following(entry), entry.followed_control[0])
         why = nothing_waits(rows.get(key))
         draft = None if why else command(bus, sight, key, "RETRY", entropy=entropy, by=by, reason=reason)
         if draft is None:
@@ -296,7 +292,7 @@ def command(
 ) -> Draft | None:
     """A command to the agent of a slot's present generation; None when it has no node."""
     entry = sight.view.slot(key)
-    if entry is None or entry.fact is None or entry.fact.record.node is None:
+    if entry.fact is None or entry.fact.record.node is None:
         return None
     node = entry.fact.record.node
     record = Command(

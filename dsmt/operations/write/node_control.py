@@ -57,7 +57,7 @@ async def last_node(bus: BusReader, name: str) -> LastNode | None:
     ends, stays = list[str](), list[str]()
     for key in sorted(sight.view.allocations.node(name).slots):
         slot, spec = sight.view.slot(key), sight.spec_of(key)
-        if slot is not None and slot.fact is not None and slot.fact.record.desired == "running":
+        if slot.fact is not None and slot.fact.record.desired == "running":
             (ends if spec is not None and spec.each_node else stays).append(str(key))
     return LastNode(ends=ends, stays=stays)
 

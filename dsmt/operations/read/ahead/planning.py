@@ -207,8 +207,7 @@ def _left(sight: Sight, key: SlotKey, component: ComponentSpec, home: Home) -> s
     entry = sight.view.services.get(key.service)
     stands = entry is not None and entry.spec is not None and not entry.spec.record.removed
     if stands:
-        slot = sight.view.slot(key)
-        fact = None if slot is None else slot.fact
+        fact = sight.view.slot(key).fact
         if component.on_partition != "pinned" or fact is None or fact.record.home is not None:
             return ""
         back = f"dsmt move {key} --to {home.node} --accept-data-loss goes back to it"

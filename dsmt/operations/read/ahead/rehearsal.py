@@ -154,8 +154,6 @@ class Rehearsal:
 
     def _is_ready(self, key: SlotKey) -> bool:
         slot = self._view.slot(key)
-        if slot is None:
-            return False
         for node, instance in slot.instances.items():
             said = instance.application
             if said is not None and said.record.state is State.RUNNING and not self._is_gone(slot, node):

@@ -76,8 +76,7 @@ class Trial:
 
     def told(self, key: SlotKey) -> Slot | None:
         """What the fact of a slot says now."""
-        entry = self.view.slot(key)
-        return None if entry is None or entry.fact is None else entry.fact.record
+        return self.view.slot(key).record
 
     def play(self, wanted: Sequence[Wanted], said: Callable[[], None]) -> None:
         """Have it said, and done; time passes. `said` is called when it is said, and nobody has done it yet."""
@@ -92,7 +91,7 @@ class Trial:
     def finish(self, key: SlotKey) -> None:
         """Have done what the fact of a slot asks for already."""
         entry = self.view.slot(key)
-        if entry is not None and entry.fact is not None and entry.fact.record.desired == "running":
+        if entry.fact is not None and entry.fact.record.desired == "running":
             self._obey(key, entry.fact.record, entry.fact.version, None)
 
     def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
@@ -122,7 +121,7 @@ class Trial:
         if slot.ended is not None:
             return LastExit(code=0, signal=None, at_ms=slot.ended.at_ms, ran_s=slot.ended.ran_s, reason=None)
         entry = self.view.slot(key)
-        if entry is None or old is None or (old.node, old.restart) != (slot.node, slot.restart):
+        if old is None or (old.node, old.restart) != (slot.node, slot.restart):
             return None
         said = entry.application(slot.node) if ended_before(entry) else None
         return said.record.last_exit if said is not None and key.component not in self.changed else None

@@ -291,8 +291,7 @@ def _under_way(sight: Sight, row: InstanceRow) -> bool:
     """Whether its node is alive and still working at what it was told, and nothing of that has failed."""
     if row.node is None or row.failures or row.held is not None or sight.fleet.state(row.node) != "alive":
         return False
-    slot = sight.view.slot(row.key)
-    instance = None if slot is None else slot.instances.get(row.node)
+    instance = sight.view.slot(row.key).instances.get(row.node)
     checked = None if instance is None or instance.health is None else instance.health.record
     if row.state is Shown.RUNNING:
         return row.health == "unready" and checked is not None and not checked.failures

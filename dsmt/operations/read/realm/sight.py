@@ -25,7 +25,7 @@ from dsmt.ports.bus import BusReader, Delivery, Interest, Notice
 from dsmt.ports.realm import KEY_ENDED
 from dsmt.spec.records import ComponentSpec
 from dsmt.trust.revocations import REVOKED
-from dsmt.view import NO_SLOT, PATTERNS, Fleet, Held, SlotEntry, View, patterns_of
+from dsmt.view import PATTERNS, Fleet, Held, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 from dsmt.view.sessions import Attachments
 
@@ -50,10 +50,6 @@ class Sight:
     def governing(self) -> Governing:
         """What governs slots at this time."""
         return Governing(self.fleet)
-
-    def slot(self, key: SlotKey) -> SlotEntry:
-        """One slot; an empty one where nothing is known of it."""
-        return self.view.slot(key) or NO_SLOT
 
     def newest_session(self, source: str) -> Held[Session] | None:
         """The last word of a broker on the connection of a source; None where nothing is known of it."""

@@ -30,9 +30,9 @@ def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
     return why
 
 
-def logs_of_refused(key: SlotKey, entry: SlotEntry | None) -> str:
+def logs_of_refused(key: SlotKey, entry: SlotEntry) -> str:
     """What shows the last run of the revision that was rolled back, also once other runs have ended."""
-    refused = None if entry is None or entry.fact is None else entry.fact.record.refuses
+    refused = None if entry.fact is None else entry.fact.record.refuses
     return f"dsmt logs {key} " + ("--previous" if refused is None else f"--revision r{refused.revision}")
 
 

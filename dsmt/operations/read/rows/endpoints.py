@@ -25,8 +25,7 @@ def endpoints(sight: Sight, target: Target | None = None) -> list[Reached]:
     found = []
     targets = [target] if target is not None else [Target(name) for name in in_order(sight.view.services)]
     for key in (key for one in targets for key in slots_of(sight.view, one)):
-        slot = sight.view.slot(key)
-        one = None if slot is None else served(sight.fleet, slot)
+        one = served(sight.fleet, sight.view.slot(key))
         if one is not None:
             said = one.endpoint
             found.append(

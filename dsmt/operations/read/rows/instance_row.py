@@ -135,7 +135,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     """One slot's instance on a node."""
-    entry = sight.slot(key)
+    entry = sight.view.slot(key)
     place = _place(sight, entry, node)
     instance = None if place is None else entry.instances.get(place)
     fact = entry.fact
@@ -194,7 +194,7 @@ def _place(sight: Sight, entry: SlotEntry, node: str | None) -> str | None:
 
 def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
     """The one word for a slot's instance on a node, now."""
-    entry = sight.slot(key)
+    entry = sight.view.slot(key)
     place = _place(sight, entry, node)
     instance = None if place is None else entry.instances.get(place)
     verdict = None if node is None else sight.fleet.verdict(node)

@@ -60,7 +60,7 @@ def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[I
     """The rows of what is wanted no more, and of which something is left."""
     known = frozenset(wanted)
     slots = [key for key in slots_of(sight.view, target, gone=True) if key not in known]
-    found = [row(sight, key, node) for key in slots for node in living_holders(sight, sight.slot(key))]
+    found = [row(sight, key, node) for key in slots for node in living_holders(sight, sight.view.slot(key))]
     return [one for one in found if one.state is not Shown.GONE]
 
 
@@ -76,7 +76,7 @@ def _still_there(sight: Sight, service: str) -> None:
 
 
 def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:
-    entry = sight.slot(key)
+    entry = sight.view.slot(key)
     nodes: list[str | None]
     if entry.fact is not None:
         nodes = [entry.fact.record.node]
@@ -95,7 +95,7 @@ def is_ready(sight: Sight, row_: InstanceRow) -> bool:
     if row_.state is not Shown.RUNNING or row_.stale:
         return False
     entry, slot = sight.view.services.get(row_.service), sight.view.slot(row_.key)
-    runs = None if slot is None or slot.fact is None else slot.fact.record.spec
+    runs = None if slot.fact is None else slot.fact.record.spec
     spec = None if entry is None else entry.component_of(row_.component, runs)
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
 
@@ -112,7 +112,7 @@ def is_wanted(sight: Sight, key: SlotKey) -> bool:
 def serves(sight: Sight, row_: InstanceRow) -> bool:
     """Whether an instance is ready, or the copy before is served: elsewhere, or while it is on its way or has failed."""
     slot = sight.view.slot(row_.key)
-    if is_ready(sight, row_) or row_.stale or slot is None:
+    if is_ready(sight, row_) or row_.stale:
         return is_ready(sight, row_)
     found = served(sight.fleet, slot)
     is_unknown = row_.agentless or row_.state in (Shown.RUNNING, Shown.STOPPING)
@@ -121,8 +121,7 @@ def serves(sight: Sight, row_: InstanceRow) -> bool:
 
 def application(sight: Sight, row_: InstanceRow) -> Status | None:
     """What is said of its program."""
-    entry = sight.view.slot(row_.key)
-    said = None if entry is None else entry.application(row_.node)
+    said = sight.view.slot(row_.key).application(row_.node)
     return None if said is None else said.record
 
 
@@ -144,8 +143,8 @@ def is_problem(sight: Sight, row_: InstanceRow) -> bool:
 
 
 def _is_ending(sight: Sight, row_: InstanceRow) -> bool:
-    entry = sight.view.slot(row_.key)
-    return entry is not None and entry.fact is not None and entry.fact.record.desired == "gone"
+    fact = sight.view.slot(row_.key).record
+    return fact is not None and fact.desired == "gone"
 
 
 def is_on_its_way(sight: Sight, row_: InstanceRow) -> bool:

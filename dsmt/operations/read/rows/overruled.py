@@ -106,7 +106,7 @@ def _has_moved(sight: Sight, word: SignedEvent, said: list[SignedEvent]) -> bool
         return False
     slot = sight.view.slot(SlotKey(levels[1], levels[3], int(levels[4])))
     before = next((one for one in said if one.id == word.event.replaces), None)
-    if slot is None or slot.fact is None or (before is None and word.event.replaces is not None):
+    if slot.fact is None or (before is None and word.event.replaces is not None):
         return False
     earlier = 0 if before is None else from_data(SlotControl, before.event.data).move_number
     return earlier != from_data(SlotControl, word.event.data).move_number == slot.fact.record.move_number

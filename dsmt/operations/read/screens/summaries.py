@@ -187,9 +187,9 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     )
 
 
-def _is_to_restart(slot: SlotEntry | None) -> bool:
-    asked = 0 if slot is None or slot.control is None else slot.control.record.restart
-    return slot is not None and slot.fact is not None and asked > slot.fact.record.restart
+def _is_to_restart(slot: SlotEntry) -> bool:
+    asked = 0 if slot.control is None else slot.control.record.restart
+    return slot.fact is not None and asked > slot.fact.record.restart
 
 
 def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int, ready: int) -> str:

@@ -57,7 +57,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 def asked_of(sight: Sight, key: SlotKey, will: SlotControl, version: int) -> Asked:
     """What stands of a slot by an operator's will of that version."""
-    entry = sight.slot(key)
+    entry = sight.view.slot(key)
     said, here = entry.status, entry.held_here
     return Asked(
         spec=_spec(sight, key.service),
@@ -119,7 +119,7 @@ class _Heeding:
         if self._is_news(sight):
             return unheard_of(sight)
         so_far = progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
-        waits = (f"{key} {why}" for key in self._asked if (why := move_waits(sight, key, _entry(sight, key).move_asked)))
+        waits = (f"{key} {why}" for key in self._asked if (why := move_waits(sight, key, sight.view.slot(key).move_asked)))
         return "; ".join([so_far, *islice(waits, 1)])
 
     def _is_news(self, sight: Sight) -> bool:
@@ -128,7 +128,7 @@ class _Heeding:
 
     def _rows(self, sight: Sight) -> list[InstanceRow]:
         self._check_wanted(sight)
-        heard = {key: entry for key, one in self._asked.items() if _is_heard(entry := _entry(sight, key), one)}
+        heard = {key: entry for key, one in self._asked.items() if _is_heard(entry := sight.view.slot(key), one)}
         self._check_held(heard)
         self._check_moved(heard)
         return [row for row in instances(sight, self._target) if row.key in self._asked]
@@ -140,7 +140,7 @@ class _Heeding:
             return _was_tried(sight, row, self._asked[row.key])
         if row.held is not None:
             return self._asked[row.key].held and row.state is Shown.STOPPED
-        return _is_let_run(_entry(sight, row.key)) and _is_well(sight, row)
+        return _is_let_run(sight.view.slot(row.key)) and _is_well(sight, row)
 
     def _has_failed(self, sight: Sight, row: InstanceRow) -> bool:
         """Whether it was begun as asked, and is parked, or has failed for good. A try by hand tells of its own end."""
@@ -149,7 +149,7 @@ class _Heeding:
 
     def _was_begun(self, sight: Sight, row: InstanceRow) -> bool:
         """Whether a controller has decided what was asked of this instance."""
-        asked, entry = self._asked[row.key], _entry(sight, row.key)
+        asked, entry = self._asked[row.key], sight.view.slot(row.key)
         if not _is_heard(entry, asked) or entry.record is None:
             return False
         if self._action in ("start", "restart"):
@@ -215,10 +215,6 @@ def _key(name: str) -> SlotKey:
     return SlotKey(target.service, target.component or "", target.index or 0)
 
 
-def _entry(sight: Sight, key: SlotKey) -> SlotEntry:
-    return sight.slot(key)
-
-
 def _named(keys: Sequence[SlotKey]) -> str:
     return some(list(map(str, keys)))
 
@@ -229,7 +225,7 @@ def _were(keys: Sequence[SlotKey]) -> str:
 
 def _has_lost_its_node(sight: Sight, key: SlotKey) -> bool:
     """Whether it was to run on each node of a set, and its own is of that no more."""
-    component, told = sight.spec_of(key), _entry(sight, key).record
+    component, told = sight.spec_of(key), sight.view.slot(key).record
     return component is not None and component.each_node and told is not None and told.desired == "gone"
 
 
@@ -338,7 +334,7 @@ def move_waits(sight: Sight, key: SlotKey, to: str | None) -> str:
     A sentence without the slot, which is its subject.
     """
     known, entry = sight.governing.of(key), sight.view.slot(key)
-    node = None if entry is None or entry.record is None else entry.record.node
+    node = None if entry.record is None else entry.record.node
     if to is None or known is None or node is None or node == to:
         return ""
     if to:

@@ -174,7 +174,7 @@ class _Settling:
         found = []
         for row in instances(sight, self._target):
             entry = sight.view.slot(row.key)
-            is_over = entry is not None and stays_ended(entry) and self._stands(sight, row)
+            is_over = stays_ended(entry) and self._stands(sight, row)
             if row.held is None and not is_over:
                 found.append(row)
         return found
@@ -194,8 +194,7 @@ class _Settling:
         entry, revision = sight.view.services[self._applied.service], self._applied.revision
         if self._counted and refused(entry) is not None:
             return True
-        slot = sight.view.slot(row.key)
-        fact = None if slot is None else slot.fact
+        fact = sight.view.slot(row.key).fact
         return row.revision >= revision if fact is None else entry.says_again(fact.record.spec)
 
 

@@ -182,7 +182,7 @@ class _Awaited:
 def _has_ended_well(sight: Sight, row: InstanceRow) -> bool:
     """Whether it has ended with 0, is not run again, and was good (A20)."""
     slot = sight.view.slot(row.key)
-    return row.held is None and row.state is Shown.DONE and slot is not None and stays_ended(slot)
+    return row.held is None and row.state is Shown.DONE and stays_ended(slot)
 
 
 def _gone_with(sight: Sight, service: str) -> str:

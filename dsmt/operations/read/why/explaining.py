@@ -248,7 +248,7 @@ def _of_node(sight: Sight, name: str) -> list[SignedEvent]:
 
 def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
     slot = sight.view.slot(key)
-    if slot is None:
+    if slot.empty:
         return []
     fact = slot.fact
     node = next(iter(slot.holders), None) if fact is None else fact.record.node

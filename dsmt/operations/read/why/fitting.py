@@ -115,7 +115,7 @@ def _places(sight: Sight, key: SlotKey) -> frozenset[str]:
 def _place(sight: Sight, key: SlotKey) -> str | None:
     """The node of a slot: None where it has none, one that is dead, or one that is another machine now."""
     slot = sight.view.slot(key)
-    node = None if slot is None or slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
+    node = None if slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
     if node is None or sight.fleet.is_lost(node) or waits_for_home(sight.governing, key) is not None:
         return None
     return node
@@ -183,7 +183,7 @@ def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: Slo
     free, slot = chooser.allocations.node(node).free(), sight.view.slot(key)
     match clause:
         case "data" if chooser.component.each_node:
-            own = slot is not None and slot.fact is not None and slot.fact.record.node == node
+            own = slot.fact is not None and slot.fact.record.node == node
             return f"dsmt move {key} --accept-data-loss: it begins on {node} with no data" if own else None
         case "data":
             return f"dsmt move {key} --accept-data-loss: another node fits, and begins with no data"
