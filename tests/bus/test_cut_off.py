@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker import places
+from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.others import copying, holders
 from dsmt.bus.broker.others import others as knowing
+from dsmt.bus.broker.wholeness import AFTER_S, STOOD_S
 from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
@@ -50,6 +52,50 @@ async def test_who_has_a_new_disk_gets_what_a_broker_took_in_while_it_was_cut_of
             await until(lambda: place_ms(again, b2) > late_ms)
         await until(lambda: linked(again) == 2)
         await until(lambda: held(again) >= said)
+
+
+async def gone_for_long(broker: Broker) -> None:
+    """Wait until a broker has been cut off for longer than it may be and know all."""
+    since_s = broker._recorder.wholeness._looked
+    await until(lambda: broker._recorder.wholeness._looked > since_s + STOOD_S + 1)
+
+
+@scenario
+async def test_a_broker_that_was_cut_off_is_not_whole_before_it_has_read_what_it_missed(r: TestRealm) -> None:
+    """Its controllers took the nodes of others for dead, and moved what runs there to the first that was back."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = Facts(await r.client("operator/a", brokers=at(b2)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: held(b1) == held(b2) and b1.whole and b2.whole)
+    wholeness, take = b1._recorder.wholeness, b1._others.copying._take
+    async with cut(r, b1, [b2, b3]):
+        await facts.publish("config/x", {"n": 1})
+        await gone_for_long(b1)
+        assert b1.whole, "it goes on alone"
+        b1._others.copying._take = lambda *what: 1  # what was missed comes later
+        assert b2.whole, "who is linked to one has missed nothing"
+    await until(lambda: linked(b1) or b1._others.copies(b1._fan_out.copying))
+    assert not b1.whole, "who asks before it has looked is not told so either"
+    at_s = wholeness._looked
+    await until(lambda: linked(b1) == 2 and wholeness._looked > at_s)
+    assert (b1.whole, held(b1) == held(b2)) == (False, False)
+    b1._others.copying._take = take
+    await until(lambda: b1.whole)
+    assert held(b1) == held(b2)
+
+
+@scenario
+async def test_two_brokers_that_were_cut_off_from_each_other_are_whole_when_each_has_read_the_other(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    clients = [Facts(await r.client(f"operator/{n}", brokers=at(one))) for n, one in enumerate((b1, b2))]
+    await until(lambda: b1.whole and b2.whole)
+    async with cut(r, b1, [b2]):
+        await gone_for_long(b1)
+        for n, facts in enumerate(clients):
+            await facts.publish(f"config/{n}", {"n": n})
+    await until(lambda: b1._others._is_linked() and b2._others._is_linked())
+    await until(lambda: b1.whole and b2.whole, AFTER_S)
+    assert held(b1) == held(b2)
 
 
 @scenario

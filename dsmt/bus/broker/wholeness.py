@@ -9,13 +9,15 @@ Rule 3: while the words of the root, of operators and of controllers are being b
     node's own words hold nothing up: no node that is hostile keeps controllers from deciding.
 Rule 4: a broker that knows others may have missed what they have: it is whole when it has read one to the end that is whole,
     or all of them if its own store was whole before; as long as it reads one it waits. Where none answers, or what
-    it says is ahead of the time here, it is rule 2. One that stood still is whole no more.
+    it says is ahead of the time here, it is rule 2. One that stood still is whole no more; nor is one that was cut off from
+    all others for as long, from when the first is linked again.
 Rule 5: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
 Rule 6: a broker that knows others is not whole while its disk is full, nor before it has read what it could not store.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -43,6 +45,10 @@ class Wholeness:
         """Whether what others have cannot be stored here (rule 6)."""
         self._looked, self._until = now, inf
         """When the broker looked last, and until when that counts (boot-time s): if it is later, it has stood still."""
+        self.is_linked: Callable[[], bool] = lambda: False
+        """Whether another broker reads this one, or is read."""
+        self._linked_at = now
+        """When it looked last and one was linked, or there was none that could be (boot-time s)."""
 
     def awaits_others(self, now: float) -> None:
         """There are other brokers, which may have what is not here (rule 4)."""
@@ -51,12 +57,18 @@ class Wholeness:
 
     def look(self, now: float, *, alone: bool, full: bool) -> bool:
         """The broker goes on: `alone` where it knows no others, `full` while its disk is. Whether all is to be read anew."""
-        stood, lagged = now > self._looked + STOOD_S, self._lags
+        stood, lagged = now > self._looked + STOOD_S or self._is_back(now), self._lags
+        if alone or self.is_linked():
+            self._linked_at = now
         self._looked, self._until, self._lags = now, inf if alone else now + STOOD_S, full and not alone
         missed = (stood or (lagged and not self._lags)) and not alone
         if missed:
             self.awaits_others(now)
         return missed
+
+    def _is_back(self, now: float) -> bool:
+        """Whether others are linked again, and none was for long."""
+        return now > self._linked_at + STOOD_S and self.is_linked()
 
     def reading(self, now: float) -> None:
         """Another broker is being read, and not to its end yet."""
@@ -80,7 +92,7 @@ class Wholeness:
 
     def at(self, now: float) -> bool:
         """Whether the store is whole."""
-        if self._lags or now > self._until:
+        if self._lags or now > self._until or self._is_back(now):
             return False
         self._whole = self._whole or now >= self._due
         return self._whole

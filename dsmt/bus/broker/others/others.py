@@ -10,7 +10,8 @@ Rule 2: clients are told these words, with what proves them, when they attach an
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1). Where the
     disk has no room for either it waits.
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
-    So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
+    So it is when it stood still itself for longer than others wait for it, or was cut off from all of them: what was said
+    meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (B1, B2).
 Rule 6: a leaf is read while it is attached here (`holders`), and reads one other at a time itself (E5).
@@ -116,7 +117,7 @@ class Others:
         self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
         recorder.sessions.leaves, recorder.ingest.holes.settled_ms = self.holders.vouched, self.settled_ms
         admission.is_copy = lambda session: bool(self.copies([session]))
-        words, now_ms = recorder.words, recorder.time.now_ms
+        recorder.wholeness.is_linked, words, now_ms = self._is_linked, recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
         )
@@ -264,6 +265,10 @@ class Others:
         return self._isolation.stands
 
     def _is_linked(self) -> bool:
+        """Whether another broker is read, or reads this one."""
+        return bool(self.copying.readers) or any(map(self._is_here, self.copies(self._fan_out.copying)))
+
+    def _is_meshed(self) -> bool:
         """Whether another one is read, and one reads this one; so is a leaf, or who is the only broker that is none."""
         mesh = {one.public for one in self.copying.known if not one.leaf}
         if self.copying.leaf or not mesh:
@@ -317,7 +322,7 @@ class Others:
             self._obey()
         if now >= self._obeys_at:
             self._obey()
-        if self._isolation.look(now, linked=self._is_linked()):
+        if self._isolation.look(now, linked=self._is_meshed()):
             self._tell()
         wholeness = self._recorder.wholeness
         if wholeness.look(now, alone=self.copying.alone, full=self._recorder.ingest.full is not None):
