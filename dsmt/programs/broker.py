@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -14,12 +15,12 @@ from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.older import OLDER
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.zeromq.network import ZmqNetwork
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, InputError
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_gate
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
-from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, read_identity
+from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, legible, read_identity
 from dsmt.programs.damage import found_in, open_sound, remains, set_aside, told
 from dsmt.programs.kept import keep_keeper
 from dsmt.programs.running import run_beside, run_until_signalled
@@ -40,8 +41,9 @@ all of a minute that it has told them itself."""
 
 def main(directory: str) -> int:
     """Serve the realm from a broker's directory until a signal, or be the gate of its NATS server; the exit code."""
-    if BrokerFile.read(Path(directory)).realm.nats is not None:
-        return nats_gate.main(directory)
+    with suppress(InputError, OSError):  # which is told as it begins to serve
+        if BrokerFile.read(Path(directory)).realm.nats is not None:
+            return nats_gate.main(directory)
     return run_until_signalled(lambda: _serve(Path(directory)))
 
 
@@ -50,7 +52,8 @@ async def _serve(directory: Path) -> None:
 
     Where it is found to be an older copy, once, anew under another id (rule R5).
     """
-    config, older, name = BrokerFile.read(directory), "", read_identity(directory / IDENTITY).name
+    with legible():
+        config, older, name = BrokerFile.read(directory), "", read_identity(directory / IDENTITY).name
     while True:
         store = open_sound(directory, name, synced=config.synced)
         try:

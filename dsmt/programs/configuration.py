@@ -11,13 +11,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 import cbor2
 import msgspec
 
-from dsmt.errors import InputError
+from dsmt.errors import InputError, unreadable
 from dsmt.event.payload import canonical
 from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.system.files import write_atomically
@@ -197,6 +199,16 @@ def set_realm(directory: Path, realm: RealmConfig) -> None:
     for kind in kinds:
         if (directory / kind.FILE).exists():
             msgspec.structs.replace(kind.read(directory), realm=realm).write(directory)
+
+
+@contextmanager
+def legible() -> Iterator[None]:
+    """For what a program reads before all else: `InputError` names a file that is none, or somebody else's."""
+    try:
+        yield
+    except OSError as error:
+        said = unreadable(error.filename, error)
+        raise InputError("config.unreadable", said, next="see to its owner and mode, or restore it from a backup") from error
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:

@@ -18,7 +18,7 @@ from dsmt.agents.shared.kept import own
 from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.bus import hand_on_brokers
-from dsmt.programs.configuration import RealmConfig, read_identity
+from dsmt.programs.configuration import RealmConfig, legible, read_identity
 from dsmt.programs.node_process import bus_of_agent, bus_of_manager, client
 from dsmt.programs.running import on_signals, run
 from dsmt.system.clock import LinuxClock
@@ -44,7 +44,8 @@ async def _serve(directory: str) -> int:
     config = container.load_config(DiskFiles(directory).read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
     node = config.node_directory
     files, quick = (DiskFiles(node, durable=safe).below(directory.removeprefix(f"{node}/")) for safe in (True, False))
-    identity = read_identity(Path(directory) / container.IDENTITY)
+    with legible():
+        identity = read_identity(Path(directory) / container.IDENTITY)
     spawner = SpawnedProcesses(config.node_directory)
     realm = RealmConfig(name=config.realm, roots=config.roots, brokers=config.brokers, nats=config.nats)
     checks = RealChecks(directory)

@@ -44,7 +44,7 @@ async def keep_keeper(program: str, directory: Path, say: Callable[[KeeperReplac
 def _keeper_of(program: str, directory: Path) -> Path | None:
     """The directory of the living keeper that keeps this program (rule 2)."""
     where = directory.absolute().parent.parent / "keeper"
-    with suppress(InputError):
+    with suppress(InputError, OSError):
         kept = KeeperFile.read(where).kept
         if (program, str(directory.absolute())) in kept and spawner_of(str(where)) is not None:
             return where

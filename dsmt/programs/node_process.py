@@ -11,7 +11,7 @@ from typing import Final
 
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig, read_identity
+from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig, legible, read_identity
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
@@ -26,7 +26,8 @@ def data_root(directory: Path) -> str:
 
 def read_node(directory: Path) -> tuple[NodeFile, Identity]:
     """What a node's programs are told, and who the node is. Raises `InputError` that names the file."""
-    return NodeFile.read(directory), read_identity(directory / IDENTITY)
+    with legible():
+        return NodeFile.read(directory), read_identity(directory / IDENTITY)
 
 
 def bus_of_manager(node: str) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from dsmt.agents.node.delegation import delegated
 from dsmt.agents.node.renewing import _back, _taken
 from dsmt.event.kinds.joining import Renewed
-from dsmt.trust.identity import root_issued
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import load, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm
 from tests.controllers.signing import signed
@@ -59,3 +61,14 @@ def test_a_node_whose_issuer_was_revoked_goes_on_with_another_certificate_of_its
     found = _back(own, trust, 99)
     assert (None if found is None else found.chain) == ((other,) if goes_on else None)
     assert _back(own, trust, 100) is None, "it has ended"
+
+
+def test_an_identity_whose_key_was_damaged_is_made_anew() -> None:
+    """A monitor, or an agent, could not begin with it, for ever."""
+    parent, entropy = root_issued("node/n1", ROOT, key=KEY, now_s=NOW_S, serial=bytes(16)), SystemEntropy()
+    about: dict[str, Any] = {"now_s": NOW_S, "make_key": SecretKey, "entropy": entropy}
+    kept = delegated(None, "monitor/n1", parent, **about)
+    assert delegated(kept, "monitor/n1", parent, **about) == kept
+    seed = load(kept, where="test").key.seed
+    made = delegated(kept.replace(seed, bytes([seed[0] ^ 1]) + seed[1:]), "monitor/n1", parent, **about)
+    assert load(made, where="test").name == "monitor/n1"

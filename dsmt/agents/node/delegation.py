@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import cbor2
 
-from dsmt.errors import UnusableEventError
+from dsmt.errors import InputError
 from dsmt.ports.entropy import Entropy
-from dsmt.trust.certificate import read
-from dsmt.trust.identity import Identity, delegate, dump
+from dsmt.trust.identity import Identity, delegate, dump, load
 from dsmt.trust.keys import Key
 
 
@@ -34,8 +33,8 @@ def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
     if not is_below(kept, parent):
         return False
     try:
-        certificate = read(chain_of(kept)[0])[0].certificate
-    except (UnusableEventError, LookupError, TypeError, ValueError):
+        certificate = load(kept, where=name).certificate
+    except InputError:
         return False
     return certificate.subject == name and now_s < certificate.renew_s
 

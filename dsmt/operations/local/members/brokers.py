@@ -67,9 +67,16 @@ def made_ms(home: Home, without: Collection[str] = ()) -> dict[str, int]:
     found = {}
     for name, at in of_home(home, without).items():
         directory = home.part("brokers", name)
-        announced = (directory / ANNOUNCED).exists() and (directory / ANNOUNCED).read_bytes() == at.public
+        announced = _is_announced(directory, at)
         found[name] = 0 if announced else 1000 * read_identity(directory / IDENTITY).certificate.issued
     return found
+
+
+def _is_announced(directory: Path, at: BrokerAddress) -> bool:
+    """Whether it is noted that a broker was announced with the key that it has; what cannot be read notes nothing."""
+    with suppress(OSError):
+        return (directory / ANNOUNCED).read_bytes() == at.public
+    return False
 
 
 def note_announced(home: Home, names: Iterable[str]) -> None:
@@ -80,10 +87,10 @@ def note_announced(home: Home, names: Iterable[str]) -> None:
     names = set(names)
     here = of_home(home, set(home.names("brokers")) - names)
     for name in names:
-        file = home.part("brokers", name) / ANNOUNCED
+        directory = home.part("brokers", name)
         with suppress(OSError):
-            if name in here and not (file.exists() and file.read_bytes() == here[name].public):
-                write_atomically(str(file), here[name].public)
+            if name in here and not _is_announced(directory, here[name]):
+                write_atomically(str(directory / ANNOUNCED), here[name].public)
 
 
 def meshed(home: Home, without: Collection[str] = ()) -> dict[str, BrokerAddress]:

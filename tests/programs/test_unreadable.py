@@ -1,0 +1,62 @@
+"""Files of a program that are none, or somebody else's: it says which in one sentence, and ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
+from dsmt.operations.local.members.brokers import made_ms, note_announced
+from dsmt.programs.kept import _keeper_of
+from dsmt.programs.running import CONFIG_EXIT
+
+PROGRAMS = {
+    "nodes/n1/identity": "container_manager",
+    "nodes/n1/node.cbor": "node_monitor",
+    "controllers/c1/identity": "controller",
+    "brokers/b1/identity": "broker",
+    "brokers/b1/broker.cbor": "broker",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    ensure_node(home, "n1")
+    ensure_controller(home, "c1")
+    return home
+
+
+@pytest.mark.parametrize("made", ["a directory", "missing"])
+@pytest.mark.parametrize("file", PROGRAMS)
+def test_it_is_named_in_one_line(home: Home, file: str, made: str) -> None:
+    """A traceback named no file and no way out, each 5 s; that of a broker, where its file was lost, was a bug's."""
+    (home.root / file).unlink()
+    if made == "a directory":
+        (home.root / file).mkdir()
+    argv = [sys.executable, "-m", f"dsmt.programs.{PROGRAMS[file]}", str((home.root / file).parent)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = ended.stderr.splitlines()
+    told = json.loads(line)
+    words = "cannot be read: is a directory. see to its owner and mode" if made == "a directory" else "is missing"
+    assert (ended.returncode, told["event"]) == (CONFIG_EXIT, "cannot go on")
+    assert told["reason"].startswith(f"{home.root / file} {words}")
+
+
+def test_what_is_in_the_place_of_the_keepers_file_ends_nobody_that_it_keeps(home: Home) -> None:
+    """Brokers and controllers ended as they began, again and again."""
+    (home.root / "keeper/keeper.cbor").mkdir(parents=True)
+    assert _keeper_of("broker", home.root / "brokers/b1") is None
+
+
+def test_what_is_in_the_place_of_the_note_that_a_broker_was_announced_notes_nothing(home: Home) -> None:
+    """`up` had started everything, and failed."""
+    (home.root / "brokers/b1/announced").mkdir()
+    assert made_ms(home)["b1"] > 0
+    note_announced(home, ["b1"])
