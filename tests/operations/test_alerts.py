@@ -15,7 +15,7 @@ from dsmt.event.status import State
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
-from dsmt.operations.read.screens.alerting import START_AGAIN, Found, alerts
+from dsmt.operations.read.screens.alerting import START_AGAIN, Alert, Found, alerts
 from dsmt.operations.read.screens.summaries import service, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
@@ -79,6 +79,30 @@ def test_of_a_controller_whose_certificate_has_ended_it_is_told_what_brings_it_b
     for one in found[:1]:
         assert one.message == f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot attach with it"
         assert one.next.startswith("dsmt cert rotate controller/c2")
+
+
+def of_nodes(realm: Realm) -> list[Alert]:
+    """What is told of the nodes of a realm."""
+    seen = sight(realm)
+    return alerts(seen, Found(node_rows(seen)))
+
+
+@pytest.mark.parametrize(("state", "back_s"), [("closed", 30), ("silent", 90)])
+@pytest.mark.parametrize(("role", "who"), [("node", "manager"), ("monitor", "monitor")])
+def test_a_node_that_is_alive_and_whose_manager_or_monitor_does_not_come_back_is_told(
+    role: str, who: str, state: str, back_s: int
+) -> None:
+    """Its agents live, so that it counts as alive; what was placed there waited, and all was well."""
+    realm = Realm("n1", "n2")
+    realm.session("monitor/n1", "open")
+    realm.session("agent/n1/web/app/0", "open")
+    realm.session(f"{role}/n1", state)
+    assert of_nodes(realm.after(back_s)) == []
+    (told,) = of_nodes(realm.after(1))
+    assert (told.target, told.code, told.who) == ("node/n1", f"node.{who}", "you")
+    assert told.message.startswith(f"its {who} {'is silent' if state == 'silent' else 'closed its session'} at b1 since ")
+    realm.session(f"{role}/n1", "open")
+    assert of_nodes(realm) == []
 
 
 @pytest.mark.parametrize(

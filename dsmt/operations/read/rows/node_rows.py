@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from math import inf
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -25,6 +26,13 @@ from dsmt.view import NodeEntry, SlotKey
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
 from dsmt.view.shown import unwatched
+
+_HALVES: Final = (
+    ("node", "manager", "nothing begins or ends there, and what is placed there waits"),
+    ("monitor", "monitor", "nobody measures it, and it probes no other node"),
+)
+_BACK_MS: Final[Mapping[str, int]] = {"closed": 30_000, "silent": 90_000}
+"""By then one that has ended, or hangs, is begun anew and attached again (C6, C15)."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,10 +205,19 @@ def _manager(sight: Sight, entry: NodeEntry) -> int | None:
     return pid
 
 
-def manager_away(said: Word[Held[Session]]) -> str:
-    """What a word that is not `open` says of a node's manager, for people."""
+def manager_away(said: Word[Held[Session]], who: str = "manager") -> str:
+    """What a word that is not `open` says of a node's manager, or of another program of it, for people."""
     how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
-    return f"its manager {how[said.state]} at {said.broker}"
+    return f"its {who} {how[said.state]} at {said.broker}"
+
+
+def half_away(sight: Sight, found: Node) -> tuple[str, str] | None:
+    """Which program of a node that is alive does not come back, and what that means; None where each may yet."""
+    for role, who, means in _HALVES if found.liveness == "alive" and found.out is None else ():
+        said = sight.fleet.word_of(f"{role}/{found.node}")
+        if said is not None and sight.now_ms - said.since_ms > _BACK_MS.get(said.state, inf):
+            return who, f"{manager_away(said, who)} since {span(sight.now_ms - said.since_ms)}: {means}"
+    return None
 
 
 def _evidence(sight: Sight, entry: NodeEntry, out: Outside | None) -> str | None:

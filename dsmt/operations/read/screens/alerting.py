@@ -18,7 +18,7 @@ from dsmt.operations.read.rows.certificates import ended_brokers
 from dsmt.operations.read.rows.controller_rows import Controller, is_undecided, nobody_decides
 from dsmt.operations.read.rows.holding import is_to_leave
 from dsmt.operations.read.rows.instances import instances
-from dsmt.operations.read.rows.node_rows import Node, clock, clock_offset_s
+from dsmt.operations.read.rows.node_rows import Node, clock, clock_offset_s, half_away
 from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Outside, Used, twice
 from dsmt.operations.read.rows.revisions import Refused
 from dsmt.operations.words.targets import Target
@@ -156,10 +156,10 @@ def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> A
 
 
 def _of_nodes(sight: Sight, of_nodes: Sequence[Node]) -> list[Alert]:
-    """Nodes that are out, or not alive, and those whose clock is off."""
+    """Nodes that are out, not alive, or lack a program of dsmt's own, and those whose clock is off."""
     return (
         [_out(node.node, node.out) for node in of_nodes if node.out is not None]
-        + [one for node in of_nodes if (one := away(sight, node)) is not None]
+        + [one for node in of_nodes if (one := away(sight, node) or _half(sight, node)) is not None]
         + _of_clocks([node for node in of_nodes if node.liveness in ("alive", "suspect")])
     )
 
@@ -217,6 +217,12 @@ def _away(sight: Sight, node: Node) -> Alert:
     said = evidence if node.liveness == "dead" else f"{evidence}; whether it is dead is not decided yet"
     back = f"dsmt why {about}; to have it back: {START_AGAIN}"
     return Alert(target=about, code="node.lost", message=said, next=back, who="dsmt")
+
+
+def _half(sight: Sight, node: Node) -> Alert | None:
+    found = half_away(sight, node)
+    next_ = f"{START_AGAIN} names a file that is damaged; else its log there says why it ends"
+    return None if found is None else _yours(f"node/{node.node}", f"node.{found[0]}", found[1], next_)
 
 
 def _undecided(alert: Alert) -> Alert:
