@@ -21,6 +21,7 @@ import msgspec
 
 from dsmt.agents.node.clearing import clear, clear_place
 from dsmt.agents.node.delegation import delegated, is_below
+from dsmt.agents.node.ended_agents import why_ended
 from dsmt.agents.node.excusing import end_excused, heeded
 from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
@@ -369,10 +370,8 @@ class ContainerKeeper:
         if self._hung and (ended.signal == signal.SIGKILL or not ended.seen):  # another spawner's child
             hung_for = endings.words(HUNG_AFTER_MS / 1000)
             return reason("run.watchdog", time=hung_for, target=str(self.slot), node=self._config.node)
-        if ended.code is not None and ended.code != c.EXIT_STOPPED:
-            return reason("dsmt.bug", id=f"{self._files.root}/deployment_agent.log", module="the deployment agent")
-        code, fields = endings.ending(ended, lived_s, started=True, watched=watched)
-        return reason(code, target=str(self.slot), node=self._config.node, **fields)
+        about = {"target": str(self.slot), "node": self._config.node}
+        return why_ended(ended, lived_s, self._files, watched=watched, **about)
 
     # -- the end of the node
 
