@@ -8,7 +8,7 @@ import pytest
 from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.endings import ORPHAN_MS
 from dsmt.controllers.loop.ranking import rank
-from dsmt.controllers.loop.runner import RANK_S, TICK_S
+from dsmt.controllers.loop.runner import RANK_S, RENEW_MS, TICK_S
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.realm import Tombstone
@@ -282,6 +282,18 @@ def test_who_finds_realm_time_put_back_reads_all_anew_and_decides_by_the_time_th
     hand.bus.now_ms = lambda: START_MS - 3_600_000  # type: ignore[method-assign]
     assert not hand.runner._fold([])
     assert (len(hand.runner.view), hand.runner._now_ms(hand.clock.now)) == (0, START_MS - 3_600_000)
+
+
+def test_who_it_is_is_said_again_at_once_where_realm_time_steps_over_the_half_of_its_life() -> None:
+    """An operator had accepted a clock a day ahead: for twelve hours `status` said that no controller is alive."""
+    hand = applied()
+    hand.slots()
+    base_ms = hand.bus.now_ms()
+    said = lambda: sum(draft.topic == "controller/c1/state" for draft in hand.bus.said)  # noqa: E731 - of this test
+    for step_ms, times in ((RENEW_MS - 60_000, 1), (RENEW_MS + 60_000, 2), (RENEW_MS + 90_000, 2), (-60_000, 3)):
+        hand.bus.now_ms = lambda step_ms=step_ms: base_ms + step_ms  # type: ignore[method-assign]
+        hand.runner._say_state()
+        assert said() == times
 
 
 @pytest.mark.parametrize(("due_ms", "pause_s"), [(200, 0.2), (900, TICK_S), (-50, 0.005)])

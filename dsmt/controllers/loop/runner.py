@@ -62,8 +62,8 @@ from dsmt.view.liveness import dead_after_ms
 TICK_S: Final = 0.5
 RANK_S: Final = 0.15
 HEARTBEAT_S: Final = 30.0
-RENEW_S: Final = 12 * 3600.0
-"""The state is said again after half its time to live."""
+RENEW_MS: Final = 12 * 3_600_000
+"""The state is said again after half its time to live, by realm time: where that steps, the state may be dead at once."""
 _DECIDE_ANEW: Final = frozenset({"stale", "unanswered"})
 """Another fact was first, or nobody knows whether this one was stored: what is seen next decides (A3)."""
 PRODUCED_MOST: Final = 1_000
@@ -112,7 +112,7 @@ class ControllerRunner:
         """By topic, since when (boot time) something is wanted there."""
         self._echoes = Echoes()
         self._said: ControllerState | None = None
-        self._said_at = 0.0
+        self._said_ms = 0
 
     @property
     def view(self) -> View:
@@ -369,10 +369,10 @@ class ControllerRunner:
 
     def _say_state(self, *, counting: bool = False) -> None:
         """Say who this controller is, at the start, when that changes, and now and then how much it decided."""
-        now = self._clock.boottime()
+        now_ms = self._bus.now_ms()
         decisions = self.decisions if counting or self._said is None else self._said.decisions
         state = ControllerState(version=self._version, ruleset=self._ruleset, pid=self._pid, decisions=decisions)
-        if state == self._said and now < self._said_at + RENEW_S:
+        if state == self._said and self._said_ms <= now_ms < self._said_ms + RENEW_MS:
             return
-        self._said, self._said_at = state, now
+        self._said, self._said_ms = state, now_ms
         self._bus.emit(Draft(f"controller/{self._name}/state", to_data(state), subject=self._name))
