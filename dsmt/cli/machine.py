@@ -90,7 +90,7 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         if ctx.asked is None or not is_up(home):
             raise
         said = f"{error.message}; what was started in {home.root} goes on"
-        raise type(error)(error.code, said, next=f"{error.next}; dsmt down ends it") from error
+        raise type(error)(error.code, said, next="; ".join(filter(None, (error.next, "dsmt down ends it")))) from error
 
 
 async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
@@ -152,7 +152,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
-        damaged = machine.damaged(home)
+        damaged = {**machine.damaged(home), **started.refused}
         warn([*started.amiss.values(), *damaged.values(), *machine.left_out(home, started), *started.moved])
         out.update({node: said for node in started.nodes if (said := damaged.get(f"node {node}"))})
         controllers = tuple(one for one in started.controllers if f"controller {one}" not in damaged)

@@ -157,6 +157,20 @@ def test_who_reaches_no_broker_is_told_why_the_one_of_this_home_does_not_stay(na
     assert asking.unreached(home, error) is error
 
 
+@pytest.mark.parametrize("content", [b"x", None], ids=["damaged", "a directory"])
+def test_a_broker_whose_file_is_damaged_ends_nobody_who_starts_the_others(tmp_path: Path, content: bytes | None) -> None:
+    """`up` had said that the others start without it, and failed when they had; in the foreground it ended them again."""
+    home = Home(tmp_path / "home")
+    init(home, name="test", brokers=2)
+    file = home.part("brokers", "b2") / "broker.cbor"
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.1, "attached"))) == "attached"
+
+
 def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_again(tmp_path: Path) -> None:
     home, error = Home(tmp_path / "home"), TransportError("bus.unreachable", "no broker answers at x:1", next=UP_AGAIN)
     init(home, name="test")

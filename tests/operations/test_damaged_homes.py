@@ -80,6 +80,31 @@ def test_a_broker_whose_files_are_damaged_keeps_no_other_one_from_starting(
         asyncio.run(up(home, Wanted()))
 
 
+def test_a_node_of_which_no_spawner_can_be_begun_keeps_no_other_one_from_starting(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock was root's, who had typed a command there."""
+    asked, code = list[str](), ["start.driver"]
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    async def ask(_: Home, *words: object) -> None:
+        asked.append(Path(str(words[-1])).name)
+        if asked[-1] == "n1":
+            raise FailedError(code[0], "the spawner could not: [Errno 13] Permission denied: 'spawner.lock'")
+
+    for name, act in (("start_keeper", nothing), ("keep", nothing), ("ask_keeper", ask)):
+        monkeypatch.setattr(machine, name, act)
+    init(home, name="test")
+    started = asyncio.run(machine.start(home, ["b1"], [], ["n1", "n2"]))
+    assert (asked, list(started.refused)) == (["n1", "n2"], ["node n1"])
+    assert started.refused["node n1"].startswith("node n1 does not start: the spawner could not: [Errno 13] Permission")
+    code[0] = "start.failed"
+    with pytest.raises(FailedError):
+        asyncio.run(machine.start(home, ["b1"], [], ["n1", "n2"]))
+
+
 @pytest.mark.parametrize("file", ["nodes/n1/identity", "nodes/n1/node.cbor", "controllers/c1/issuer"])
 def test_of_a_file_of_another_realm_it_is_told_whose_it_is(home: Home, file: str, tmp_path: Path) -> None:
     """`up` waited half a minute for the node."""

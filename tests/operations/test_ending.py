@@ -83,3 +83,17 @@ def test_what_does_not_die_is_not_removed(home: Home, stuck: ProcessIdentity) ->
     write_record(record_path(str(container), "deployment_agent"), stuck)
     with pytest.raises(FailedError, match=f"do not die: {stuck.pid}"):
         asyncio.run(ending.end_node(home, "n1"))
+
+
+def test_a_lock_that_is_none_keeps_nobody_from_being_ended(home: Home) -> None:
+    """Nothing was ended at all, as where root had made the lock of somebody's node."""
+    (home.part("nodes", "n1") / "spawner.lock").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            identity = identity_of(process.pid)
+            assert identity is not None
+            runs(home, "controllers", "c1", "controller", identity)
+            assert down(home).processes == 1
+            assert not is_alive(identity)
+        finally:
+            process.kill()

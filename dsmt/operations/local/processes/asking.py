@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from msgspec.structs import replace
 
-from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import UP_AGAIN, connect, listens
@@ -100,11 +101,13 @@ async def while_they_stay(home: Home, work: Awaitable[Result]) -> Result:
 
 
 async def _none_stays(home: Home) -> bool:
-    """Whether all brokers of the realm are of this home, and each ends again and again before it listens."""
-    names = home.names("brokers")
-    at = {name: BrokerFile.read(home.part("brokers", name)).address for name in names}
+    """Whether all brokers of the realm are of this home, and each is damaged, or ends again and again before it listens."""
+    names, at = home.names("brokers"), dict[str, str]()
+    for name in names:
+        with suppress(InputError, OSError):
+            at[name] = BrokerFile.read(home.part("brokers", name)).address
     listener = broker_programs(home.realm())[0]
-    if not {address for address, _ in home.realm().brokers} <= set(at.values()):
+    if len({address for address, _ in home.realm().brokers} - set(at.values())) > len(names) - len(at):
         return False
 
     async def ends(name: str, address: str) -> bool:

@@ -164,11 +164,13 @@ async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[P
         await _gone(restarters, DIES_S)
         free = [directory for directory in parts.homes_of_spawners() if directory not in held]
         for directory in free:
-            lock = take_lock(str(directory))
-            if lock is not None:
+            with suppress(IsADirectoryError, PermissionError):  # where there is no lock to take no spawner begins either
+                lock = take_lock(str(directory))
+                if lock is None:
+                    continue
                 locks.callback(os.close, lock)
-                held.add(directory)
-                forget_spawner(directory)  # it has not died: we have ended it
+            held.add(directory)
+            forget_spawner(directory)  # it has not died: we have ended it
         if not restarters and held.issuperset(free):
             break
         await asyncio.sleep(0.01)

@@ -59,6 +59,8 @@ class StartedRealm(msgspec.Struct, frozen=True):
     """In words, which nodes serve at another address from now on."""
     amiss: dict[str, str] = {}
     """In words, what is wrong with the brokers without which the others were started, by name."""
+    refused: dict[str, str] = {}
+    """In words, why no spawner of a node could be begun, by `node NAME`."""
 
 
 def abandoned(home: Home) -> list[ProcessIdentity]:
@@ -208,11 +210,17 @@ async def start(
         await keep(home, "brokers", "nats_server", brokers)
     await keep(home, "brokers", "broker", brokers)
     await keep(home, "controllers", "controller", controllers)
+    refused = {}
     for node in nodes:  # the keeper forks one after the other, and each may take long
-        await ask_keeper(home, "start", "spawner", home.part("nodes", node))
+        try:
+            await ask_keeper(home, "start", "spawner", home.part("nodes", node))
+        except FailedError as error:
+            if error.code != "start.driver":  # the keeper answers nobody
+                raise
+            refused[f"node {node}"] = f"node {node} does not start: {error.message}. Next: see to its files, then dsmt up"
     realm = learnt(home)
     addresses = tuple(address for address, _ in realm.brokers)
-    return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
+    return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made, refused=refused)
 
 
 def check_broker(home: Home, name: str) -> None:
