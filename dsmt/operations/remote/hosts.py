@@ -156,6 +156,10 @@ async def _reached(address: HostAddress, proxy: socket.socket | None, *, for_use
         except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded, asyncssh.SFTPFailure) as error:
             said = f"{address}: what is brought cannot be written there: the disk is full"  # OpenSSH's word is "failure"
             raise FailedError("host.full", said, next="free 200 MB there, and try again") from error
+        except asyncssh.ChannelOpenError as error:  # commands have run there by then
+            said = f"{address}: its sshd takes no files: it refuses SFTP"
+            next_step = "have `Subsystem sftp internal-sftp` in its sshd_config, and try again"
+            raise FailedError("ssh.sftp", said, next=next_step) from error
         except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection) as error:
             raise _lost(address, error) from error
         except asyncssh.SFTPError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from pathlib import Path
 
 import asyncssh
 import pytest
 
-from dsmt.errors import TransportError
+from dsmt.errors import FailedError, TransportError
 from dsmt.operations.remote.hosts import address_of, reached
 
 
@@ -30,3 +31,40 @@ def test_who_loses_a_connection_is_told_so_once_and_of_no_single_write(caplog: p
     told = [record.exc_info for record in caplog.records if record.name == "asyncio"]
     assert [one[1] and str(one[1]) for one in told if one is not None] == ["something else"]
     assert len(told) == 1
+
+
+class Open(asyncssh.SSHServer):
+    """An sshd that lets in whoever comes."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+
+async def sh(process: asyncssh.SSHServerProcess[str]) -> None:
+    """Run what is asked for, as an sshd does."""
+    given = await process.stdin.read() if process.command == "exec sh -s" else ""  # the end is not said of what is nothing
+    argv = ["sh", "-c", str(process.command)]
+    ran = await asyncio.create_subprocess_exec(*argv, stdin=-1, stdout=-1, env={"PATH": "/usr/bin:/bin"})
+    said, _ = await ran.communicate(given.encode())
+    process.stdout.write(said.decode())
+    process.exit(0)
+
+
+def test_a_host_whose_sshd_has_no_sftp_is_told_as_that_and_not_as_a_lost_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.create_server(Open, "127.0.0.1", 0, server_host_keys=[key], process_factory=sh)
+        port = server.get_port()
+        (tmp_path / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{port} {key.export_public_key().decode()}")
+        with pytest.raises(FailedError, match=r"refuses SFTP") as told:
+            async with server, asyncio.timeout(30), reached(address_of(f"me@127.0.0.1:{port}"), for_user=True):
+                pass
+        assert told.value.code == "ssh.sftp"
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    asyncio.run(main())
+    assert not list(tmp_path.glob("dsmt-*")), "what was made there is removed"
