@@ -39,6 +39,8 @@ def another_certificate(who: str) -> str:
         own = person(who)
         return f"dsmt cert rotate operator/{own}; of a home without root.key: dsmt operator add {own}, where that key is"
     role, _, rest = who.partition("/")
+    if role == "joining":  # a token's
+        return "another token: dsmt token create"
     if role in ("agent", "monitor"):  # theirs is by their node
         return another_certificate(f"node/{rest.partition('/')[0]}")
     if role == "node":

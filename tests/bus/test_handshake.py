@@ -132,6 +132,7 @@ def test_a_certificate_is_valid_from_its_first_second_to_its_last(who: Identity,
             "dsmt cert rotate node/n1; on a host: dsmt node add it again, or dsmt join TOKEN, there",
         ),
         ("broker/b1", "root", "dsmt cert rotate broker/b1; on an added host: its dsmt node add again"),
+        ("joining/17", "operator/alice", "another token: dsmt token create"),
         ("operator/alice", "root", another_certificate("operator/alice")),
         ("operator/alice.x7", "operator/alice", another_certificate("operator/alice")),
     ],
@@ -248,3 +249,4 @@ def test_who_is_of_a_node_whose_name_has_another_key_by_now_is_told_that_it_is_o
     assert said.next == (another_name("node/n1") if another else another_certificate(name))
     other = revoked(revokes(NODE.key), "operator/n1", FROM * 1000)
     assert other.next == another_certificate("operator/n1"), "no machine has that name"
+    assert revoked(revokes(NODE.key), "joining/17", FROM * 1000).next == "another token: dsmt token create"

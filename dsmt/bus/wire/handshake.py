@@ -94,7 +94,8 @@ def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:
     name, now_s = certificate.subject, now_ms // 1000
     if certificate.not_before <= now_s <= certificate.not_after:
         return None
-    who = name if certificate.issuer.split("/", 1)[0] in ("root", "issuer") else certificate.issuer
+    own = name.startswith("joining/") or certificate.issuer.split("/", 1)[0] in ("root", "issuer")
+    who = name if own else certificate.issuer
     said = f"the certificate of {name} ended at {rfc3339(certificate.not_after * 1000)}"
     if now_s < certificate.not_before:
         said = f"the certificate of {name} begins at {rfc3339(certificate.not_before * 1000)}, and realm time is"

@@ -7,6 +7,7 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     A move that was done keeps its number, and is not done again.
     A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
     Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
+    A token that nobody has used is ended: its own key stands below the one that ends (J2).
     Nobody ends the key that speaks for them now: they rotate it first.
 Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that: of those that
     run none may outlive the key, and who begins later sees nothing of it and could follow none of it. What the key says
@@ -39,6 +40,7 @@ from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.revisions import earlier
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.tokens import ending, is_unused
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.spec.plain import from_plain
@@ -56,6 +58,7 @@ SUCCESSORS_S: Final = 10.0
 TRIES: Final = 3
 """How often what has changed meanwhile is looked at anew."""
 LOOK_S: Final = 0.2
+ITS_SIGNER: Final = "its signer was revoked"
 NO_BROKER: Final = "nobody knows who is alive, nothing is placed or repaired, and no other broker can take its place"
 """What it means that the key of a realm's only broker has ended: every member knows it by that key."""
 WAY_BACK: Final = "keep each file with dsmt get SERVICE, dsmt down, then dsmt up and dsmt apply in another DSMT_HOME"
@@ -208,11 +211,14 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
         reverted = await _reverted(
             connection.bus, standing + [one for one in facts.values() if one.event.type == "dsmt.slot"]
         )
+        unused = {one.event.topic: one for one in standing if is_unused(one)}
         drafts = [
             _successor(one, reverted.get(one.event.topic, {}), connection.by, removed=one.event.topic in ended)
             for one in standing
+            if one.event.topic not in unused
         ]
-        await say(connection.bus, drafts)
+        await say(connection.bus, [*drafts, *(ending(connection, one, reason=ITS_SIGNER) for one in unused.values())])
+        ended |= set(unused)
     return [topic for topic in claim.ours if topic not in ended], sorted(ended)
 
 
@@ -288,7 +294,7 @@ def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str
     event, data = signed.event, signed.event.data
     if removed:
         record = from_data(SpecFact, data)
-        data = to_data(msgspec.structs.replace(record, by=by, reason="its signer was revoked", removed=True))
+        data = to_data(msgspec.structs.replace(record, by=by, reason=ITS_SIGNER, removed=True))
     elif reverted:
         data = _as_it_runs(str(signed.id), data, reverted)
     elif event.type == "dsmt.service.spec":

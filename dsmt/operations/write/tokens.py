@@ -194,9 +194,21 @@ async def revoke(connection: Connection, which: str, *, reason: str) -> Listed:
     if said.key:
         why = f"token {which} was used, by node {said.member}"
         raise RefusedError("token.used", why, next=f"dsmt cert revoke node/{said.member} ends what was given for it")
+    draft = ending(connection, facts[name], reason=reason)
+    if not said.revoked:
+        await say(connection.bus, [draft])
+    return _listed(name, from_data(kinds.TokenFact, draft.data), connection.bus.source, now_ms)
+
+
+def is_unused(signed: SignedEvent) -> bool:
+    """Whether an event is the fact of a token that nobody has used."""
+    return signed.event.topic.startswith(TOKENS) and not from_data(kinds.TokenFact, signed.event.data).key
+
+
+def ending(connection: Connection, signed: SignedEvent, *, reason: str) -> Draft:
+    """A draft after which a token that nobody has used is good for nobody; one that was revoked already stays as it is."""
+    said, topic, now_ms = from_data(kinds.TokenFact, signed.event.data), signed.event.topic, connection.bus.now_ms()
     if not said.revoked:
         said = msgspec.structs.replace(said, revoked=True, by=connection.by, reason=reason)
-        topic, kept_ms = f"{TOKENS}{name}", max(said.expires_ms - now_ms, 0) + KEPT_S * 1000
-        draft = Draft(topic, to_data(said), subject=f"joining/{name}", replaces=facts[name], ttl_ms=kept_ms)
-        await say(connection.bus, [draft])
-    return _listed(name, said, connection.bus.source, now_ms)
+    subject, kept_ms = f"joining/{topic.removeprefix(TOKENS)}", max(said.expires_ms - now_ms, 0) + KEPT_S * 1000
+    return Draft(topic, to_data(said), subject=subject, replaces=signed, ttl_ms=kept_ms)
