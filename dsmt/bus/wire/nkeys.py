@@ -20,7 +20,7 @@ _CHECKED: Final = 33
 
 def _written(raw: bytes) -> str:
     checked = raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")
-    return base64.b32encode(checked).decode().rstrip("=")
+    return base64.b32encode(checked).decode()  # 35 bytes are 56 letters, and nothing is filled up
 
 
 def user_nkey(public: bytes) -> str:
