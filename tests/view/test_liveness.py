@@ -143,7 +143,8 @@ def test_an_agent_hangs_that_is_silent_for_long_while_its_node_is_heard(word: st
     def fleet() -> Fleet:
         return Fleet(realm.view, realm.now_ms, realm.broker)
 
-    realm.after(9.999)
+    realm.after(5).attach("n1", sources=["monitor/n1"])  # its node was heard all the time
+    realm.after(4.999)
     assert (fleet().hangs(agent, UNHEARD_AFTER_MS), fleet().is_unheard(agent)) == (False, False)
     realm.after(0.001)
     assert (fleet().hangs(agent, UNHEARD_AFTER_MS), fleet().is_unheard(agent)) == (hangs, True)
