@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from dsmt.controllers.brake import PACE_MS, Brake, brake
+from dsmt.controllers.brake import LIFT_MS, PACE_MS, Brake, brake
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.status import State
 from dsmt.view import Fleet
@@ -118,7 +118,7 @@ def test_five_minutes_after_the_newest_loss_they_are_replaced_one_by_one_in_orde
         realm.after(10)
     assert moved(realm) == set()
     wake = realm.decide().wake_ms
-    assert wake == stand(realm).wake_ms
+    assert wake == stand(realm).wake_ms == realm.now_ms - 10_000 + LIFT_MS
     realm.now_ms = wake - 1
     assert moved(realm) == set()
     realm.now_ms = wake
@@ -154,7 +154,8 @@ def dead_in_turn(realm: Realm, count: int) -> None:
     realm.after(300)
 
 
-def test_a_slot_that_has_no_place_keeps_no_other_node_waiting() -> None:
+def realm_with_a_large_one() -> Realm:
+    """Ten nodes with an instance each; that of the first fits on no other one."""
     realm = Realm(*(f"n{i:02}" for i in range(10)))
     realm.attributes("n00", memory_bytes=64 * 2**30)
     realm.apply(web(1, service="big", component="reserve: {memory: 32GiB}"))
@@ -163,6 +164,11 @@ def test_a_slot_that_has_no_place_keeps_no_other_node_waiting() -> None:
     realm.settle(seconds=1)
     assert realm.nodes_of("big") == ["n00"]
     assert "n00" not in realm.nodes_of()
+    return realm
+
+
+def test_a_slot_that_has_no_place_keeps_no_other_node_waiting() -> None:
+    realm = realm_with_a_large_one()
     dead_in_turn(realm, 5)
     for expected in ("n01", "n02"):
         assert moved(realm) == {expected}

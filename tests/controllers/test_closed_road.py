@@ -30,6 +30,16 @@ def test_a_node_whose_sessions_were_all_closed_is_dead_300_ms_later() -> None:
     assert said.attachments == {"node/n1": 1, "monitor/n1": 1}
 
 
+@pytest.mark.parametrize("last", ["node/n1", "monitor/n1"])
+def test_the_300_ms_count_from_the_last_session_that_was_closed_whichever_that_is(last: str) -> None:
+    realm = fleet(3)
+    for source in sorted(("node/n1", "monitor/n1"), key=lambda source: source == last):
+        realm.after(0.25).session(source, "closed", how="peer")
+    closed_at = realm.now_ms
+    assert verdicts(realm.after(0.299)) == {}
+    assert verdicts(realm.after(0.001))["n1"].since_ms == closed_at
+
+
 def test_closed_sessions_need_no_watching() -> None:
     realm = fleet(3)
     realm.close("n1")

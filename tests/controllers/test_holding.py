@@ -90,6 +90,17 @@ def test_a_restart_is_a_new_generation_on_the_same_node_once() -> None:
     assert realm.settle(seconds=1) == []
 
 
+def test_all_that_was_stopped_begins_at_once_though_its_start_asks_for_a_restart_too() -> None:
+    realm = running(3)
+    for index in range(3):
+        realm.hold(key(index))
+    realm.settle(seconds=1)
+    for index in range(3):
+        realm.control(key(index), restart=1)
+    realm.step()
+    assert [realm.slot(index).desired for index in range(3)] == ["running"] * 3
+
+
 def test_restarting_all_goes_one_at_a_time() -> None:
     realm = running(3)
     for i in range(3):

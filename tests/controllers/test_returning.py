@@ -3,7 +3,7 @@
 import pytest
 
 from .build import Realm, web
-from .test_brake import lose, moved, realm_of, stand
+from .test_brake import lose, moved, order, realm_of, realm_with_a_large_one, stand
 
 
 @pytest.mark.parametrize("others", ["return", "stay away"])
@@ -70,3 +70,27 @@ def test_who_has_nothing_to_replace_holds_up_no_repair_by_coming_back() -> None:
         realm.attach(name)
     assert not stand(realm).on
     assert moved(realm) == {"n05"}
+
+
+@pytest.mark.parametrize("released", [0, 1, 2])
+@pytest.mark.parametrize("back", [0, 1])
+@pytest.mark.parametrize("count", [4, 5])
+def test_the_brake_stands_as_it_is_until_the_time_that_it_names_and_lets_go_of_all_in_the_end(
+    count: int, back: int, released: int
+) -> None:
+    """Nobody looks before: what changed by itself would wait for a look at everything. The first has no other place."""
+    realm = realm_with_a_large_one()
+    lost = [lose(realm.after(3), 1, first=first)[0] for first in range(count)]
+    order(realm, released_ms=realm.now_ms - 3_000 * (count - released))
+    realm.settle(obey=False)
+    if back:
+        realm.after(4).attach(lost[-1])
+    while (wake := stand(realm).wake_ms) is not None:
+        before = stand(realm)
+        assert wake > realm.now_ms
+        for at in ((realm.now_ms + wake) // 2, wake - 1):
+            realm.now_ms = at
+            assert stand(realm).lets_go_as(before)
+        realm.now_ms = wake
+        realm.settle(obey=False)
+    assert not set(realm.nodes_of()) & set(lost[: count - back])
