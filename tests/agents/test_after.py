@@ -64,7 +64,7 @@ def test_what_was_decided_of_a_failure_stands_until_it_is_forgotten() -> None:
 def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
     full = replace(
         RUNS, installed=("i1",), configured="r1", started=True, ready=True, check="c", step="reinstall", restarts=4,
-        not_before_s=9.0, finished=True, held=3,
+        not_before_s=9.0, finished=True, held=3, asked=True,
     )  # fmt: skip
     last = LastExit(code=0, signal=None, at_ms=1, ran_s=2.0, reason=None)
     about = {"epoch": 2, "generation": 7, "revision": 3, "trigger": ("e",)}
@@ -77,7 +77,7 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
     assert not replace(ran, **after.obeyed(ran, RestartHistory(), runs=False, **about)).finished
     assert replace(full, **after.taken_over(NEW)) == replace(full, run_generation=2)
     assert replace(full, **after.taken_over(Goal("i1", "r1", 3, 5))) == replace(full, run_generation=3, run_restart=5)
-    assert replace(full, **after.stopped(last)) == replace(full, process=None, ready=False, last_exit=last)
+    assert replace(full, **after.stopped(last)) == replace(full, process=None, asked=False, ready=False, last_exit=last)
     assert replace(full, **after.left()) == replace(
         full, installed=(), configured="", ports={}, process=None, step="", not_before_s=0.0
     )
@@ -88,8 +88,8 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
     begun = replace(full, **after.started(full, NEW, **about))
     assert begun == replace(
         full, process=None, driver="podman", run_key="r2", install_key="i2", run_generation=2, run_restart=0, started=False,
-        ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=RestartHistory(failures=2),
-        begun={**full.begun, "r2": 9},
+        ready=False, asked=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False,
+        history=RestartHistory(failures=2), begun={**full.begun, "r2": 9},
     )  # fmt: skip
 
 

@@ -50,8 +50,10 @@ async def test_what_a_container_uses_goes_after_it() -> None:
     await at.realm.until(lambda: OTHER not in left(at))
     await asyncio.sleep(3 * AGAIN_S)
     assert left(at) == {HERE, ELSE}
+    ended = asyncio.get_running_loop().time()
     at.site.assign(at.site.spec_of(), version=2, desired="gone")
     await at.realm.until(lambda: left(at) == {ELSE})
+    assert asyncio.get_running_loop().time() < ended + AGAIN_S / 2, "it does not wait for its next look"
     at.end()
 
 
