@@ -144,6 +144,16 @@ def test_the_count_of_moves_begins_anew_after_a_stable_minute() -> None:
         realm.after(61)
 
 
+def test_the_count_of_moves_begins_anew_with_another_revision() -> None:
+    realm = running(1, ran_s=0)
+    kill(realm, realm.slot(0).node)
+    realm.settle(seconds=1)
+    assert realm.slot(0).moves == 1
+    realm.apply(web(1, component="env: {A: b}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).revision, realm.slot(0).moves) == (2, 0)
+
+
 def test_after_a_stable_minute_nothing_is_waited_for_however_long_the_last_wait_was() -> None:
     realm = running(1, *(f"n{i}" for i in range(12)), ran_s=0)
     for _ in range(7):

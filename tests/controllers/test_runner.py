@@ -207,6 +207,15 @@ def test_after_its_broker_got_another_store_it_folds_anew() -> None:
     assert len(hand.runner.view) == 0
 
 
+def test_who_it_is_it_says_at_once_and_again_when_it_attaches_anew() -> None:
+    hand = applied()
+    hand.slots(1)
+    hand.slots(1)
+    hand.runner._fold([reconnected("b1")])
+    hand.slots(1)
+    assert [draft.topic for draft in hand.bus.said].count("controller/c1/state") == 2
+
+
 def test_a_fact_that_cannot_be_read_is_complained_of_and_stops_nobody() -> None:
     hand = Hand()
     bad = signed("controller/c2", "service/web/slot/app/0", {"node": 7}, version=1)
