@@ -211,6 +211,15 @@ def test_a_gap_is_closed_when_its_chain_is_forgotten_for_there_are_too_many(monk
     assert reader.wanted() == []
 
 
+def test_of_a_chain_that_is_forgotten_its_own_gaps_are_closed_and_not_those_of_its_sources_next_incarnation(monkeypatch):
+    reader, older, newer = ChainFollower(), chain(4), chain(4, incarnation=2)
+    monkeypatch.setattr(reader, "_chains", ChainReader(most=2))
+    feed(reader, [older[0], older[3], newer[0], newer[3]])
+    reader.timer(1.0)
+    assert feed(reader, chain(1, topic="user/c")) == [("lost", 2, 3), 1]
+    assert feed(reader, newer[1:3]) == [2, ("filled", 2), 3, ("filled", 3)]
+
+
 def test_an_answer_to_what_is_missing_no_more_closes_nothing_twice():
     reader, events = ChainFollower(), chain(6, declares={5: (2, 3)})
     feed(reader, [events[0], events[3]])
