@@ -62,6 +62,18 @@ def test_what_is_lost_while_the_brake_is_held_waits_for_it_and_nobody_is_told_th
     assert {one.who for one in alerts(realm) if one.code == "node.lost"} == {"dsmt"}
 
 
+def test_of_a_dead_node_that_the_brake_lets_go_nobody_is_told_that_it_waits_for_that() -> None:
+    realm = Realm(*(nodes := [f"n{number}" for number in range(1, 7)]))
+    realm.apply(web(6))
+    realm.settle(seconds=1)
+    closed, *silent = nodes[:4]
+    for node in (closed, *silent):
+        realm.close(node, how="peer" if node == closed else "timeout")
+        realm.verdict(node, road="closed" if node == closed else "silent")
+    told = {one.target: one.code for one in alerts(realm)}
+    assert [told[f"node/{node}"] for node in (closed, *silent)] == ["node.lost", *["wait.brake"] * 3]
+
+
 def test_what_no_brake_keeps_from_being_replaced_does_not_wait_for_it() -> None:
     realm = lost("data: true\n")
     hold(realm)

@@ -71,6 +71,12 @@ def test_a_move_that_is_not_done_stands_whatever_else_is_said(words: Words, act:
     assert bool(realm.slot().restart) == (act is controlling.restart)
 
 
+def test_what_is_held_stays_held_by_the_first_word_whoever_stops_it_again(words: Words) -> None:
+    realm = running()
+    first = words(realm, controlling.stop)
+    assert words(realm.after(5), controlling.stop) == first
+
+
 def test_a_move_that_is_done_is_not_said_again(words: Words) -> None:
     realm = running()
     number = words(realm, move).move_number

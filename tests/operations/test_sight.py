@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from dsmt.event.kinds.broker import BrokerNotice, Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
 from dsmt.operations.read.realm.passing import Passing
-from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look, sight_of
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing
@@ -21,6 +22,7 @@ from dsmt.operations.write.controlling import following
 from dsmt.operations.write.rolling_back import rollback
 from dsmt.ports.bus import Complete, Cursor, Interest
 from dsmt.view import PATTERNS, View, patterns_of
+from dsmt.view.following import ViewFollower
 from dsmt.view.view import MOST_SERVICES
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import signed
@@ -118,6 +120,17 @@ class Asked:
 
         self.patterns.append(interest.patterns)
         yield batches()
+
+
+def test_what_has_died_of_age_since_it_came_is_not_seen() -> None:
+    realm, follower = Realm("n1"), ViewFollower()
+    realm.endpoint(key(), "n1", generation=1)
+    for _, event in realm.rows:
+        follower.view.apply(event)
+    at: Any = SimpleNamespace(now_ms=lambda: realm.now_ms, broker="broker/b1")
+    assert sight_of(follower, at).slot(key()).instances["n1"].endpoint is not None
+    realm.after(90)
+    assert not sight_of(follower, at).slot(key()).instances
 
 
 def test_a_command_that_names_no_service_reads_the_whole_realm() -> None:
