@@ -147,6 +147,12 @@ def test_a_product_that_is_not_there_is_incomplete() -> None:
     assert last in finding.details[0]
 
 
+def test_a_decision_that_cannot_be_read_is_incomplete_and_it_is_said_why() -> None:
+    (finding,) = fold_and_decide([], [signed("controller/c1", "controller/c1/decision", {"store": 7})]).findings
+    assert finding.outcome == "inputs incomplete"
+    assert "store" in finding.details[0]
+
+
 def raced(*lost: str) -> tuple[Realm, SignedEvent]:
     """A realm in which a controller's facts on these topics were stale, and its decision."""
     life = Life(0)
