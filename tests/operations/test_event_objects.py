@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.operations.words.event_objects import event_object, notice_object
 from dsmt.ports.bus import Notice
@@ -40,6 +41,16 @@ def test_an_event_is_told_whole_and_who_signed_it_where_that_is_known(known: boo
         "ttl": event.ttl,
         "chain": 2,
     }
+
+
+def test_of_a_shared_fact_it_is_told_which_version_it_is_and_which_one_it_replaces() -> None:
+    recording = Recording()
+    first, second = (
+        recording.say(ALICE, "nodeset/x", {"expression": "n1", "by": "alice"}, version=version, replaces=replaces)
+        for version, replaces in ((1, None), (2, EventId(ALICE, 1, 1)))
+    )
+    told = [event_object(one, recording.trust) for one in (first, second)]
+    assert [(one["version"], one["replaces"]) for one in told] == [(1, None), (2, f"{ALICE}#1-1")]
 
 
 @pytest.mark.parametrize(
