@@ -88,6 +88,14 @@ def test_who_is_at_a_leaf_sees_what_its_upstream_sees_and_nothing_else_without_o
     assert realm.view.sessions.lost("leaf") == dict.fromkeys(("b1", "b2", "b3"), realm.now_ms)
 
 
+def test_at_a_leaf_that_has_said_nothing_yet_the_newest_word_of_any_other_broker_decides() -> None:
+    realm = Realm(brokers=("b1", "b2", "leaf"))
+    links(realm, "b1", "open", by="b2")
+    links(realm, "b2", "closed", by="b1")
+    realm.session("broker/leaf", "open", broker="b1", leaf="read")
+    assert set(realm.view.sessions.lost("leaf")) == {"b2"}
+
+
 def test_a_broker_on_which_nobody_says_anything_is_alive() -> None:
     realm = Realm(brokers=("b1", "b2"))
     realm.node("n1", broker="b2")
