@@ -74,6 +74,7 @@ ROOMS: Final[Mapping[str, Room]] = {
             "tests/controllers/test_each_node.py",
             "tests/controllers/test_holding.py",
             "tests/controllers/test_moving.py",
+            "tests/controllers/test_not_returned.py",
             "tests/controllers/test_overruled.py",
             "tests/controllers/test_parked.py",
             "tests/controllers/test_repair.py",
