@@ -197,7 +197,7 @@ async def revoke(connection: Connection, which: str, *, reason: str) -> Listed:
     draft = ending(connection, facts[name], reason=reason)
     if not said.revoked:
         await say(connection.bus, [draft])
-    return _listed(name, from_data(kinds.TokenFact, draft.data), connection.bus.source, now_ms)
+    return _listed(name, from_data(kinds.TokenFact, dict(draft.data)), connection.bus.source, now_ms)
 
 
 def is_unused(signed: SignedEvent) -> bool:
