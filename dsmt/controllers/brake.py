@@ -21,7 +21,8 @@ import msgspec
 from msgspec.structs import replace
 
 from dsmt.controllers.evidence import Closes
-from dsmt.controllers.replacing import Replacing, due_ms
+from dsmt.controllers.replacing import any_replaced, due_ms, replaced
+from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.phrases import person, quoted
@@ -86,12 +87,12 @@ def brake(fleet: Fleet) -> Brake:
     view, now_ms = fleet.view, fleet.now_ms
     order = view.brake.record if view.brake is not None else None
     held = order is not None and order.held
-    replacing = Replacing(fleet)
-    lost = _lost(fleet, replacing)
+    governing = Governing(fleet)
+    lost = _lost(fleet, governing)
     if not held and not lost:
         return Brake(on=False)
-    silent = (*(node for _, node, _ in lost), *_falling(fleet, replacing))
-    returned = _returned(fleet, replacing, lost)
+    silent = (*(node for _, node, _ in lost), *_falling(fleet, governing))
+    returned = _returned(fleet, governing, lost)
     if not held and len(silent) + len(returned) <= LEAST:
         return Brake(on=False)
     total = len(view.equipped - view.gone - view.excluded)
@@ -107,7 +108,7 @@ def brake(fleet: Fleet) -> Brake:
     recent = _recent(view, now_ms)
     budget = max(0, max(1, total * PACE_PERCENT // 100) - len(recent))
     released = {node for node, verdict in free if str(verdict.id) in recent}
-    queue = _Queue(fleet, replacing, [(node, verdict) for node, verdict in free if str(verdict.id) not in recent])
+    queue = _Queue(fleet, governing, [(node, verdict) for node, verdict in free if str(verdict.id) not in recent])
     released |= queue.take(budget)
     wakes = [*queue.wakes, *calm, *([lift] if now_ms < lift else [])]
     if queue.waiting:
@@ -118,8 +119,8 @@ def brake(fleet: Fleet) -> Brake:
 class _Queue:
     """The lost nodes that are to be replaced, in order of loss."""
 
-    def __init__(self, fleet: Fleet, replacing: Replacing, lost: list[tuple[str, Held[NodeVerdict]]]) -> None:
-        self._fleet, self._replacing, self._lost = fleet, replacing, lost
+    def __init__(self, fleet: Fleet, governing: Governing, lost: list[tuple[str, Held[NodeVerdict]]]) -> None:
+        self._fleet, self._governing, self._lost = fleet, governing, lost
         self.waiting = False
         """Whether the budget ended before the queue."""
         self.wakes: list[int] = []
@@ -139,7 +140,7 @@ class _Queue:
     def _can_place(self, node: str, verdict: Held[NodeVerdict]) -> bool:
         view, waits = self._fleet.view, []
         for key in sorted(view.allocations.node(node).slots):
-            known, slot = self._replacing.of(key), view.slot(key)
+            known, slot = replaced(self._governing, key), view.slot(key)
             if known is None or slot.fact is None:
                 continue
             due = due_ms(known.component, slot, slot.fact, verdict.record.since_ms)
@@ -152,17 +153,17 @@ class _Queue:
         return False
 
 
-def _lost(fleet: Fleet, replacing: Replacing) -> list[tuple[int, str, Held[NodeVerdict]]]:
+def _lost(fleet: Fleet, governing: Governing) -> list[tuple[int, str, Held[NodeVerdict]]]:
     """L in order of loss: (since when, node, its verdict)."""
     found = []
     for node in fleet.view.silenced:
-        if replacing.any_of(node):
+        if any_replaced(governing, node):
             verdict = fleet.view.standing[node]
             found.append((verdict.record.since_ms, node, verdict))
     return sorted(found, key=lambda each: each[:2])
 
 
-def _returned(fleet: Fleet, replacing: Replacing, lost: list[tuple[int, str, Held[NodeVerdict]]]) -> dict[str, int]:
+def _returned(fleet: Fleet, governing: Governing, lost: list[tuple[int, str, Held[NodeVerdict]]]) -> dict[str, int]:
     """Who was lost with one of L, by silence, and has returned since, within `CALM_MS`; and when (realm ms)."""
     found = {}
     for node, entry in fleet.view.nodes.items() if lost else ():
@@ -172,12 +173,12 @@ def _returned(fleet: Fleet, replacing: Replacing, lost: list[tuple[int, str, Hel
         with_it = [since for since, _, _ in lost if abs(said.record.since_ms - since) <= TOGETHER_MS]
         heard = fleet.words(node) if with_it else []
         back = min((min(one.since_ms, one.held.time_ms) for one in heard if one.state == "open"), default=0)
-        if with_it and min(with_it) < back and fleet.now_ms < back + CALM_MS and replacing.any_of(node):
+        if with_it and min(with_it) < back and fleet.now_ms < back + CALM_MS and any_replaced(governing, node):
             found[node] = back
     return found
 
 
-def _falling(fleet: Fleet, replacing: Replacing) -> list[str]:
+def _falling(fleet: Fleet, governing: Governing) -> list[str]:
     """Those of L that are not judged yet: no session is open, and not all were closed by the node itself, or too many."""
     closes = Closes(fleet)
     found = []
@@ -185,7 +186,7 @@ def _falling(fleet: Fleet, replacing: Replacing) -> list[str]:
         if fleet.state(node) != "suspect":
             continue
         by_itself = is_closed(fleet.words(node)) and not closes.are_many(node)
-        if not by_itself and replacing.any_of(node):
+        if not by_itself and any_replaced(governing, node):
             found.append(node)
     return found
 

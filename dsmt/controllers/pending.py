@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from dsmt.controllers.brake import Brake, brake
 from dsmt.controllers.copies import ends_until, may_work, works_beside
 from dsmt.controllers.pinning import away, may_return_until
-from dsmt.controllers.replacing import Replacing
+from dsmt.controllers.replacing import replaced
 from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.controllers.unknown_words import waits_for_word
 from dsmt.event.hlc import rfc3339
@@ -22,11 +22,10 @@ from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, SlotEntry, SlotKey
 
 
-def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
+def waits_for(governing: Governing, key: SlotKey) -> Reason | None:
     """Why a slot is on no node that lives, or keeps what it has (rule 1); None where nothing keeps it."""
+    fleet, known = governing.fleet, governing.of(key)
     slot = fleet.view.slot(key)
-    governing = Governing(fleet)
-    known = governing.of(key)
     if known is None:
         return None
     if slot.record is None or slot.record.desired == "gone":
@@ -35,7 +34,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
-    return waits_for_home(governing, key) or _waits_to_go(fleet, key, slot, known) or _keeps(key, known)
+    return waits_for_home(governing, key) or _waits_to_go(governing, key, slot, known) or _keeps(key, known)
 
 
 def waits_for_home(governing: Governing, key: SlotKey) -> Reason | None:
@@ -48,34 +47,35 @@ def waits_for_home(governing: Governing, key: SlotKey) -> Reason | None:
     return None if home is None else away(known.fleet, key, home, known.component)
 
 
-def waits_for_brake(fleet: Fleet, held: Brake, key: SlotKey, node: str) -> Reason | None:
+def waits_for_brake(governing: Governing, held: Brake, key: SlotKey, node: str) -> Reason | None:
     """Why what a slot has on a node stays as it is until the brake is off; None where it is not for the brake.
 
     That is what a dead node ran, and what a node runs with no slot fact (A5).
     """
-    why, slot = held.reason, fleet.view.slot(key)
+    fleet, why = governing.fleet, held.reason
+    slot = fleet.view.slot(key)
     if why is None:
         return None
     if slot.record is None:
         is_orphan = node in slot.instances and slot.instances[node].orphan is not None
         said = f"{node} runs it, and nothing asks for it; once the brake is off it is ended, or kept where it is wanted"
         return replace(why, message=said) if is_orphan else None
-    if slot.record.node != node or not fleet.is_lost(node) or held.allows(node) or Replacing(fleet).of(key) is None:
+    if slot.record.node != node or not fleet.is_lost(node) or held.allows(node) or replaced(governing, key) is None:
         return None
     return replace(why, message=f"{node} is dead; {why.message}")
 
 
-def waits_for_place(fleet: Fleet, key: SlotKey, node: str) -> Reason | None:
+def waits_for_place(governing: Governing, key: SlotKey, node: str) -> Reason | None:
     """Why what a dead node ran is placed nowhere else; None where it is placed next, or is to stay where it is."""
-    known = Replacing(fleet).of(key)
+    known = replaced(governing, key)
     if known is None or known.chooser.choose(key, (node,)) is not None:
         return None
     return known.chooser.reason(key, (node,))
 
 
-def _waits_to_go(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout) -> Reason | None:
+def _waits_to_go(governing: Governing, key: SlotKey, slot: SlotEntry, known: Rollout) -> Reason | None:
     """Why a slot on a node, or on none, is not on another one; None where it need not be."""
-    node = None if slot.record is None else slot.record.node
+    fleet, node = governing.fleet, None if slot.record is None else slot.record.node
     if node is None:
         place = known.chooser.choose(key)
         return known.chooser.reason(key) if place is None else _copy_beside(fleet, key, slot, known, place)
@@ -83,9 +83,9 @@ def _waits_to_go(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout) ->
         drained = fleet.drain_of(node) is not None
         leaves = drained or slot.move_asked is not None or known.chooser.misfit_to_stay(node) is not None
         return _copy_beside(fleet, key, slot, known, node) or _stops_first(key, slot, node) if leaves else None
-    if Replacing(fleet).of(key) is None:
+    if replaced(governing, key) is None:
         return None
-    waits = waits_for_brake(fleet, brake(fleet), key, node) or waits_for_place(fleet, key, node)
+    waits = waits_for_brake(governing, brake(fleet), key, node) or waits_for_place(governing, key, node)
     return waits or _copy_beside(fleet, key, slot, known, node, known.chooser.choose(key, (node,)))
 
 

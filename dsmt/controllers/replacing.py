@@ -18,34 +18,28 @@ from dsmt.controllers.rollout import Governing, Rollout
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.slots import SlotKey
 from dsmt.spec.records import ComponentSpec, RestartPolicy
-from dsmt.view import Fleet, Held, SlotEntry
+from dsmt.view import Held, SlotEntry
 
 BACKOFF_BASE_MS: Final = 1_000
 BACKOFF_CAP_MS: Final = 300_000
 STABLE_MS: Final = 60_000
 
 
-class Replacing:
-    """Which slots are replaced when their nodes die, at one time."""
+def replaced(governing: Governing, key: SlotKey) -> Rollout | None:
+    """What governs a slot that is replaced when its node dies (rule 1); None for one that is not."""
+    slot = governing.fleet.view.slot(key)
+    if slot.record is None or slot.record.desired == "gone" or slot.hold is not None:
+        return None
+    known = governing.of(key)
+    if known is None or known.stays(slot):
+        return None
+    wanted = known.component.instances
+    return None if wanted is None or key.index >= wanted else known
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self._governing = Governing(fleet)
 
-    def of(self, key: SlotKey) -> Rollout | None:
-        """What governs a slot that is replaced when its node dies (rule 1); None for one that is not."""
-        slot = self._fleet.view.slot(key)
-        if slot.record is None or slot.record.desired == "gone" or slot.hold is not None:
-            return None
-        known = self._governing.of(key)
-        if known is None or known.stays(slot):
-            return None
-        wanted = known.component.instances
-        return None if wanted is None or key.index >= wanted else known
-
-    def any_of(self, node: str) -> bool:
-        """Whether a node owns slots that are replaced."""
-        return any(self.of(key) is not None for key in self._fleet.view.allocations.node(node).slots)
+def any_replaced(governing: Governing, node: str) -> bool:
+    """Whether a node owns slots that are replaced."""
+    return any(replaced(governing, key) is not None for key in governing.fleet.view.allocations.node(node).slots)
 
 
 def due_ms(component: ComponentSpec, slot: SlotEntry, fact: Held[Slot], since_ms: int) -> int:

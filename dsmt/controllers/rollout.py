@@ -215,7 +215,7 @@ class Governing:
     """What governs slots, at one time; of those that are governed alike it is found out once."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
         self._found: dict[tuple[str, str, Good | None], Rollout | None] = {}
 
     def of(self, key: SlotKey) -> Rollout | None:
@@ -226,11 +226,11 @@ class Governing:
             return stands
         named = (key.service, key.component, kept)
         if named not in self._found:
-            self._found[named] = Rollout(self._fleet, stands.entry, stands.spec, stands.as_kept(kept), kept)
+            self._found[named] = Rollout(self.fleet, stands.entry, stands.spec, stands.as_kept(kept), kept)
         return self._found[named]
 
     def _what_stands(self, key: SlotKey) -> Rollout | None:
         named = (key.service, key.component, None)
         if named not in self._found:
-            self._found[named] = standing(self._fleet, key)
+            self._found[named] = standing(self.fleet, key)
         return self._found[named]

@@ -5,6 +5,7 @@ from itertools import permutations
 import pytest
 
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Home
 from dsmt.event.status import State
@@ -58,7 +59,7 @@ def test_data_stays_with_what_is_gone_back_to(second: str, happens: str) -> None
     controller.watch(60)
     assert (realm.slot().node, realm.slot().home) == (node, Home(node=node, key=f"key of {node}"))
     if happens == "dies":
-        why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+        why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
         assert why is not None
         assert why.code == "wait.pinned"
 

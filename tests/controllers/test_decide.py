@@ -10,6 +10,7 @@ import pytest
 from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.loop.agenda import Agenda
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.view import Fleet
 
@@ -196,12 +197,12 @@ def test_what_a_slot_waits_for_is_told() -> None:
     realm = Realm("n1")
     realm.apply(web(1))
     realm.settle(seconds=1)
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)) is None
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0)) is None
     realm.close("n1")
     realm.verdict("n1")
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)).code == "place.no_match"
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0)).code == "place.no_match"
     realm.node("n2")
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)) is None
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0)) is None
     brake = BrakeWord(held=True, released_ms=0, by="alice", reason="x")
     realm.say("operator/alice", "config/brake", brake)
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)).code == "wait.brake"
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0)).code == "wait.brake"

@@ -6,6 +6,7 @@ import pytest
 
 from dsmt.controllers import placement
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.status import State
 from dsmt.view import Fleet
@@ -80,7 +81,7 @@ def test_it_stays_where_it_failed_when_that_one_of_each_node_ends(ends: Callable
     at.realm.status(key(at.tried), node, State.GONE)
     at.realm.after(600).settle(obey=False)
     assert at.given() == []
-    why = waits_for(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker), key((at.tried + 1) % 3))
+    why = waits_for(Governing(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker)), key((at.tried + 1) % 3))
     assert why is not None
     assert (why.code, why.message.startswith(f"r2 was tried in web/app/{at.tried},")) == ("rollout.failed", True)
 
@@ -341,7 +342,7 @@ def test_why_not_of_the_others_names_the_one_that_was_stopped_by_hand() -> None:
     at.realm.hold(key(at.tried))
     at.realm.after(60).settle(obey=False)
     for index in range(3):
-        why = waits_for(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker), key(index))
+        why = waits_for(Governing(Fleet(at.realm.view, at.realm.now_ms, at.realm.broker)), key(index))
         found = None if why is None else (why.code, why.message.startswith(f"r2 was being tried in web/app/{at.tried},"))
         assert found == (None if index == at.tried else ("rollout.held", True))
 

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from dsmt.controllers.pending import waits_for
-from dsmt.controllers.replacing import Replacing
+from dsmt.controllers.replacing import replaced
+from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 from dsmt.view import Fleet
@@ -244,12 +245,12 @@ def test_a_slot_on_a_dead_node_says_that_it_waits_for_data_that_it_may_go_back_t
     tried(realm, controller)
     controller.watch(3600, step=60)
     fleet = Fleet(realm.view, realm.now_ms, realm.broker)
-    why = waits_for(fleet, key())
+    why = waits_for(Governing(fleet), key())
     assert why is not None
     assert why.message == f"its data is on {node}, which is dead"
-    assert Replacing(fleet).of(key()) is None
+    assert replaced(Governing(fleet), key()) is None
     realm.control(key(), move="", accept_data_loss=True)
     controller.watch(30)
     assert realm.slot().node not in (node, None)
     fleet = Fleet(realm.view, realm.now_ms, realm.broker)
-    assert (Replacing(fleet).of(key()) is None, waits_for(fleet, key())) == (False, None)
+    assert (replaced(Governing(fleet), key()) is None, waits_for(Governing(fleet), key())) == (False, None)

@@ -4,6 +4,7 @@ import pytest
 
 from dsmt.controllers.left_data import DATA_MOST
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Home
 from dsmt.event.records import from_data
@@ -67,7 +68,7 @@ def test_what_is_applied_again_waits_for_a_dead_node_that_has_its_data_and_for_n
     remove(realm, 1)
     realm.apply(web(1, component=DATA))
     realm.settle(seconds=5)
-    assert (realm.slot(0).node, waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)).code) == (
+    assert (realm.slot(0).node, waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0)).code) == (
         None,
         "wait.pinned",
     )

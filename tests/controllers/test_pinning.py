@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Home, Slot
@@ -80,7 +81,7 @@ def test_a_person_is_told_what_a_lost_instance_with_data_waits_for() -> None:
     realm, node = kept()
     realm.close(node)
     realm.settle(seconds=1)
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0))
     assert why is not None
     assert (why.code, why.who) == ("wait.pinned", "you")
     assert why.message == f"its data is on {node}, which is dead"
@@ -90,7 +91,7 @@ def test_a_person_is_told_what_a_lost_instance_with_data_waits_for() -> None:
 def test_another_machine_that_comes_up_under_the_name_of_the_home_is_not_home() -> None:
     realm, node = kept()
     realm.attributes(node, key="a new one")
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0))
     assert why is not None
     assert "another machine" in why.message
     realm.apply(web(1, component=DATA + "env: {A: b}"))
@@ -254,7 +255,7 @@ def test_one_of_each_node_begins_on_another_machine_of_its_name_only_by_an_opera
         realm.control_node("n2", "active")
         realm.settle(obey=False)
     assert realm.slot(slot.index).home.key == "key of n2"
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot)
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), slot)
     assert why is not None
     assert why.message == "its data is on n2, which is another machine now, with another key"
     assert why.next == f"bring n2 back, or dsmt move {slot} --accept-data-loss"
@@ -265,7 +266,7 @@ def test_one_of_each_node_begins_on_another_machine_of_its_name_only_by_an_opera
     realm.settle(obey=False)
     assert realm.slot(slot.index).home == Home(node="n2", key="a new one")
     assert realm.slot(slot.index).move_number == 2
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), slot) is None
 
 
 @pytest.mark.parametrize("away", ["drained", "out of the set"])
@@ -303,7 +304,7 @@ def test_one_of_each_node_whose_node_is_dead_waits_for_no_word() -> None:
     realm.attributes("n2", key="key of n2")
     realm.close("n2")
     realm.settle(seconds=1)
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), slot) is None
 
 
 def all_lost() -> Realm:
@@ -322,7 +323,7 @@ def all_lost() -> Realm:
 def test_data_of_which_no_fact_is_known_is_placed_nowhere_while_its_node_may_yet_bring_it_back() -> None:
     realm = all_lost()
     assert realm.settle() == []
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(1))
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(1))
     assert why is not None
     assert why.code == "wait.pinned"
     assert "to come back" in why.message
@@ -335,7 +336,7 @@ def test_data_of_which_no_fact_is_known_is_placed_nowhere_while_its_node_may_yet
     assert realm.view.slot(key(1)).empty, "whatever else is said: a fact of it would win over the one that comes"
     assert realm.decide().wake_ms is not None
     realm.after(100)
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(1)) is None
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(1)) is None
     realm.settle()
     assert realm.slot(1).node in ("n1", "n2")
 
@@ -345,7 +346,7 @@ def test_what_is_known_to_be_gone_waits_for_no_node_that_would_bring_it_back() -
     realm.apply(web(0, component=DATA))
     realm.settle(seconds=1)
     assert realm.slot(0).desired == "gone"
-    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0)) is None
+    assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(0)) is None
 
 
 def test_data_whose_node_is_late_is_where_it_was() -> None:

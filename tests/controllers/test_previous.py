@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
@@ -350,7 +351,7 @@ def test_what_may_not_run_twice_waits_for_a_copy_that_a_node_says_to_have_and_no
     realm.after(100).status(key(), other)
     kill(realm, node)
     realm.settle(seconds=1, obey=False)
-    told = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    told = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
     if order == "start_first":
         assert (realm.slot().node == node, told) == (False, None)
         return
@@ -376,7 +377,7 @@ def test_what_may_not_run_twice_is_not_stopped_to_leave_while_another_node_says_
     else:
         realm.attributes(node, drivers={})
     realm.settle(seconds=1, obey=False)
-    told = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    told = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
     assert told is not None
     assert (realm.slot().node, realm.slot().desired, told.code) == (node, "running", "wait.copy")
     realm.status(key(), other, State.GONE)

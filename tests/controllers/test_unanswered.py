@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
 
@@ -32,7 +33,7 @@ def test_what_may_not_run_twice_is_stopped_first_also_where_its_node_has_not_ans
     realm.settle(obey=False)
     assert (realm.slot().node, realm.slot().desired) == (node, "stopped")
     realm.after(30).settle(obey=False)
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
     assert (realm.slot().node, None if why is None else why.code) == (node, "wait.copy")
     realm.status(key(), node, State.STOPPED)
     realm.settle(obey=False)
@@ -79,7 +80,7 @@ def test_what_was_told_to_end_before_its_node_has_answered_is_placed_elsewhere_w
     realm.control_node(node, "draining")
     realm.apply(web(1, component=alone))
     assert attentive.watch(45, obey=False) == []
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
     assert (why.code, node in why.message) == ("wait.copy", True) if why is not None else False
     if says == "gone":
         realm.status(key(), node, State.GONE)
@@ -148,5 +149,5 @@ def test_why_not_of_what_was_stopped_to_leave_a_node_that_has_left_meanwhile_say
     realm.close(node)
     realm.verdict(node, state="left")
     realm.after(60).settle(obey=False)
-    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key())
+    why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
     assert (realm.slot().node, None if why is None else why.code) == (node, "place.no_match")

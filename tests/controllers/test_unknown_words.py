@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from dsmt.controllers.pending import waits_for
+from dsmt.controllers.rollout import Governing
 from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
@@ -136,7 +137,7 @@ def test_a_word_that_never_comes_is_not_waited_for_for_ever() -> None:
     assert first.intents == ()
     assert first.wake_ms is not None
     assert first.wake_ms <= realm.now_ms + UNKNOWN_MS
-    told = waits_for(Fleet(other.view, other.now_ms, other.broker), key())
+    told = waits_for(Governing(Fleet(other.view, other.now_ms, other.broker)), key())
     assert told is not None
     assert told.code == "wait.word"
     other.after(UNKNOWN_MS / 1000)

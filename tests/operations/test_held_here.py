@@ -107,7 +107,7 @@ def test_a_new_revision_is_not_refused_for_it_and_goes_no_further_and_that_is_to
         realm.after(30)
     assert [realm.slot(index).revision for index in (0, 1)] == [2, 1]
     assert realm.view.services["web"].refusal() is None
-    waits = waits_for(sight(realm).fleet, key(1))
+    waits = waits_for(sight(realm).governing, key(1))
     assert waits is not None
     assert (waits.code, waits.next) == ("rollout.failed", "dsmt why web/app/0")
     realm.status(key(), realm.slot().node or "")

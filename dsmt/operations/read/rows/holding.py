@@ -103,7 +103,7 @@ def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
         return "its service is being removed"
     if slot.held:
         return f"it is stopped here; dsmt start {key}, or dsmt move {key}"
-    waits = waits_for(sight.fleet, key) if slot.desired == "stopped" else None
+    waits = waits_for(sight.governing, key) if slot.desired == "stopped" else None
     if waits is not None:
         return f"it stops before it begins elsewhere: {waits.message}"
     if spec.each_node:

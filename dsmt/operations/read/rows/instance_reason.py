@@ -43,7 +43,7 @@ def reason_of(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, se
     as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
     there = spec is None or seen.state in _THERE or as_asked
     pinned = None if there else waits_for_home(sight.governing, key)
-    braked = None if node is None else waits_for_brake(sight.fleet, sight.brake, key, node)
+    braked = None if node is None else waits_for_brake(sight.governing, sight.brake, key, node)
     waits = pinned or braked or _waits_for_node(sight, node, seen)
     if waits is not None:
         return waits
@@ -104,7 +104,7 @@ def _lost(sight: Sight, key: SlotKey, spec: ComponentSpec | None, node: str | No
         return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
     lost = reason("node.lost", node=node, time=rfc3339(since), evidence=in_retrospect(verdict.record.message))
     if spec is None or not spec.each_node:
-        waits = waits_for_place(sight.fleet, key, node)
+        waits = waits_for_place(sight.governing, key, node)
         if waits is None:
             return lost
         return msgspec.structs.replace(waits, code=lost.code, message=f"{lost.message}; {waits.message}")

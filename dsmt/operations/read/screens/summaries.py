@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.controllers.brake import acts_above
-from dsmt.controllers.replacing import Replacing
+from dsmt.controllers.replacing import any_replaced
 from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.sight import Sight
@@ -308,5 +308,4 @@ def _realm_state(
 
 def _to_replace(sight: Sight) -> list[str]:
     """The nodes that are dead by silence and have something that is replaced elsewhere."""
-    replacing = Replacing(sight.fleet)
-    return sorted(node for node in sight.view.silenced if replacing.any_of(node))
+    return sorted(node for node in sight.view.silenced if any_replaced(sight.governing, node))

@@ -81,7 +81,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
         nodes=len(every),
         clauses=_clauses(faults),
         suggestions=[] if goes_on and node is None else _suggestions(sight, chooser, faults, key),
-        reason=advised(sight, key, waits_for(sight.fleet, key)),
+        reason=advised(sight, key, waits_for(sight.governing, key)),
     )
 
 
