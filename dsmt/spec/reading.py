@@ -315,7 +315,7 @@ def _node_of(value: Any) -> Node:
         return Sequence(tuple(_node_of(item) for item in value), 0, 0)
     if isinstance(value, str):
         return Scalar(value, False, 0, 0)
-    return Scalar("true" if value is True else "false" if value is False else str(value), True, 0, 0)
+    return Scalar(str(value), True, 0, 0)  # YAML reads `True` and `False`, too
 
 
 def _apart(value: Any) -> Any:
