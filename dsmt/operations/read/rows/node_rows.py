@@ -216,7 +216,7 @@ def half_away(sight: Sight, found: Node) -> tuple[str, str] | None:
     for role, who, means in _HALVES if found.liveness == "alive" and found.out is None else ():
         said = sight.fleet.word_of(f"{role}/{found.node}")
         if said is not None and sight.now_ms - said.since_ms > _BACK_MS.get(said.state, inf):
-            return who, f"{manager_away(said, who)} since {span(sight.now_ms - said.since_ms)}: {means}"
+            return who, f"{manager_away(said, who)}, and is away for {span(sight.now_ms - said.since_ms)}: {means}"
     return None
 
 
