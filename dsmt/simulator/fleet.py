@@ -274,8 +274,7 @@ class Fleet:
 
     def said(self, slot: str, node: str) -> State | None:
         """The state of a slot on a node, as its agent says it."""
-        entry = self._entry(slot)
-        said = entry.application(node)
+        said = self._entry(slot).application(node)
         return None if said is None else said.record.state
 
     def _entry(self, slot: str) -> SlotEntry:

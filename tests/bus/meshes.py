@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +40,17 @@ async def move(source: BusClient, there: Broker, to: Broker) -> None:
     await until(lambda: source.source in there._sessions.by_name)
     there._disconnect(there._sessions.by_name[source.source].peer)
     await until(lambda: source.attached and source.broker == to._identity.name)
+
+
+def misses(broker: Broker) -> Callable[[], None]:
+    """A broker does not take what others have, before what this returns is called."""
+    copying = broker._others.copying
+    take, copying._take = copying._take, lambda *what: 1
+
+    def takes() -> None:
+        copying._take = take
+
+    return takes
 
 
 def held(broker: Broker) -> set[Any]:

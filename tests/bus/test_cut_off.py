@@ -17,7 +17,7 @@ from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
-from tests.bus.meshes import at, held, linked, mesh
+from tests.bus.meshes import at, held, linked, mesh, misses
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_leaf import cut, place_ms
 from tests.waiting import until
@@ -67,19 +67,19 @@ async def test_a_broker_that_was_cut_off_is_not_whole_before_it_has_read_what_it
     facts = Facts(await r.client("operator/a", brokers=at(b2)))
     await facts.publish("config/x", {"n": 0})
     await until(lambda: held(b1) == held(b2) and b1.whole and b2.whole)
-    wholeness, take = b1._recorder.wholeness, b1._others.copying._take
+    wholeness = b1._recorder.wholeness
     async with cut(r, b1, [b2, b3]):
         await facts.publish("config/x", {"n": 1})
         await gone_for_long(b1)
         assert b1.whole, "it goes on alone"
-        b1._others.copying._take = lambda *what: 1  # what was missed comes later
+        takes = misses(b1)
         assert b2.whole, "who is linked to one has missed nothing"
     await until(lambda: linked(b1) or b1._others.copies(b1._fan_out.copying))
     assert not b1.whole, "who asks before it has looked is not told so either"
     at_s = wholeness._looked
     await until(lambda: linked(b1) == 2 and wholeness._looked > at_s)
     assert (b1.whole, held(b1) == held(b2)) == (False, False)
-    b1._others.copying._take = take
+    takes()
     await until(lambda: b1.whole)
     assert held(b1) == held(b2)
 

@@ -15,7 +15,7 @@ import dsmt.cli.root
 async def works():
     try:
         print("begun", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
     finally:
         await asyncio.sleep(0)
         print("cleared away", flush=True)

@@ -59,8 +59,7 @@ class Former:
     def _said(self, slots: list[SlotKey]) -> dict[SlotKey, EventId]:
         found = {}
         for slot in slots:
-            entry = self._following.view.slot(slot)
-            instance = entry.instances.get(self._node)
+            instance = self._following.view.slot(slot).instances.get(self._node)
             if instance is not None and instance.left and slot not in self._ended:
                 found[slot] = instance.statuses[0].id
         return found

@@ -79,7 +79,7 @@ def _twice(entry: ServiceEntry, service: str) -> list[str]:
     if entry.spec is None or not entry.spec.record.reason.startswith(BACK):
         return []
     number, fact = entry.spec.version, entry.spec.record
-    by = f"{whose(fact.by, entry.spec.id.source, fact.reason)}"
+    by = whose(fact.by, entry.spec.id.source, fact.reason)
     return [f"r{number} was a rollback itself, by {by}; dsmt rollback {service} --to {number} is the way back to it"]
 
 
