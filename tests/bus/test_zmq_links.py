@@ -40,6 +40,22 @@ def test_it_is_reached_at_an_address_of_ipv6_and_by_its_name(address: str) -> No
     asyncio.run(asyncio.wait_for(play(), 30))
 
 
+def test_a_network_that_is_closed_ends_a_link_that_somebody_has_left_open() -> None:
+    """It waited for that for ever: a broker hung, and took connections that nobody answered."""
+
+    async def play() -> None:
+        network, key = ZmqNetwork(), os.urandom(32)
+        listener = await network.listen("127.0.0.1:0", key, admit=lambda _: True, writable=lambda _: None)
+        try:
+            link = await network.connect(listener.address, os.urandom(32), server_key=crypto_scalarmult_base(key))
+            network.close()
+            await link.close()
+        finally:
+            await listener.close()
+
+    asyncio.run(play())
+
+
 def test_of_a_peer_that_was_disconnected_nothing_is_taken_that_comes_behind_and_it_is_told_who_left() -> None:
     async def play() -> None:
         async with linked() as (listener, link, first):

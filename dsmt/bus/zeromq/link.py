@@ -89,6 +89,10 @@ class ZmqLink:
 
     async def close(self) -> None:
         """Send what is queued (at most one second), then close."""
+        self.end()
+
+    def end(self) -> None:
+        """Close without waiting."""
         if self._dealer.closed:
             return
         self._edges.end()

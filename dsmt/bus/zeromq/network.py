@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from socket import AddressFamily
 from typing import Any, Final
+from weakref import WeakSet
 
 import zmq
 
@@ -34,6 +35,7 @@ class ZmqNetwork:
 
     def __init__(self) -> None:
         self._context: zmq.Context[Any] | None = None
+        self._links = WeakSet[ZmqLink]()
 
     async def listen(
         self, address: str, secret: bytes, *, admit: Callable[[bytes], bool], writable: Callable[[Peer], None]
@@ -72,10 +74,14 @@ class ZmqNetwork:
         except zmq.ZMQError:
             dealer.close(linger=0)
             raise
-        return ZmqLink(dealer, monitor, address)
+        link = ZmqLink(dealer, monitor, address)
+        self._links.add(link)
+        return link
 
     def close(self) -> None:
-        """End the context; links must be closed before."""
+        """End the context, and what is left of links: it would wait for these for ever, and the whole process with it."""
+        for link in list(self._links):
+            link.end()
         if self._context is not None:
             self._context.term()
             self._context = None
