@@ -63,7 +63,7 @@ async def test_what_the_one_that_stands_says_of_who_was_at_the_other_one_is_beli
     others = (sides.b1, sides.b2, sides.b3)
     for client in (gone, moves):
         client.brokers._words.seeds = tuple(at(sides.lost))  # neither hears where else it might go
-        client.brokers.told = lambda _: None  # type: ignore[method-assign]
+        client.brokers.told = lambda *_, **__: None  # type: ignore[method-assign]
     await meet(r, sides)
     await r.stop(gone)
     await r.stop(moves)

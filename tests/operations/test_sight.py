@@ -128,9 +128,9 @@ def test_what_has_died_of_age_since_it_came_is_not_seen() -> None:
     for _, event in realm.rows:
         follower.view.apply(event)
     at: Any = SimpleNamespace(now_ms=lambda: realm.now_ms, broker="broker/b1")
-    assert sight_of(follower, at).slot(key()).instances["n1"].endpoint is not None
+    assert sight_of(follower, at).view.slot(key()).instances["n1"].endpoint is not None
     realm.after(90)
-    assert not sight_of(follower, at).slot(key()).instances
+    assert not sight_of(follower, at).view.slot(key()).instances
 
 
 def test_a_command_that_names_no_service_reads_the_whole_realm() -> None:

@@ -122,7 +122,7 @@ def any_view_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Completeness, "beat", lambda *_: 0.0)
     monkeypatch.setattr(Completeness, "attached", lambda *_: None)
     monkeypatch.setattr(Completeness, "folded", lambda *_: None)
-    monkeypatch.setattr(Completeness, "place", lambda self, _now: self._place)
+    monkeypatch.setattr(Completeness, "cursor", lambda self, _now: self._cursor)
 
 
 def a_tombstone_ends_whatever_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
