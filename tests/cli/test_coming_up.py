@@ -148,6 +148,20 @@ def test_a_node_of_whose_former_manager_a_broker_has_heard_no_end_is_waited_for(
     assert run(main()) == pytest.approx(EACH_S + 5.0, abs=1.0)
 
 
+def test_a_node_of_which_a_copy_attaches_elsewhere_is_attached_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` waited for it in vain where the copy came last: that both run is told by `status`."""
+    realm = Realm(*NODES[:1])
+    realm.session(f"node/{NODES[0]}", "open", broker="b2", attachment=2, pid=7)
+
+    async def watch(_: object) -> AsyncIterator[Sight]:
+        yield sight(realm)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    run(coming_up.attached(home, StartedRealm("r", (), (), NODES[:1], made=False), limit_s=30.0))
+
+
 def test_up_returns_when_its_controllers_are_there_too(home: Home) -> None:
     async def main() -> float:
         await coming_up.attached(home, StartedRealm("r", (), ("c1", "c2"), NODES[:3], made=False), limit_s=30.0)

@@ -123,6 +123,7 @@ class Realm:
         attachment: int | None = None,
         since_ms: int | None = None,
         incarnation: int = START_MS,
+        pid: int = 1,
         **more: Any,
     ) -> SignedEvent:
         """A broker's word on a source's newest attachment."""
@@ -135,7 +136,7 @@ class Realm:
             how=how,  # type: ignore[arg-type]
             since_ms=self.now_ms if since_ms is None else since_ms,
             incarnation=incarnation,
-            pid=1,
+            pid=pid,
             version="0.1",
             address="192.0.2.1",
             **more,

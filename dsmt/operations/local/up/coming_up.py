@@ -201,9 +201,10 @@ def _over(home: Home, kind: str, names: Iterable[str], now_ms: int) -> dict[str,
 
 
 def _is_attached(home: Home, sight: Sight, node: str) -> bool:
-    """Whether the manager that runs now is the one that is attached: a broker may take one of before for alive."""
-    session, own = sight.newest_session(f"node/{node}"), process_of(home.part("nodes", node), "container_manager")
-    return session is not None and own is not None and session.record.pid in (None, own.pid)
+    """Whether the manager that runs now is attached: a broker may take one of before for alive, another has a copy of it."""
+    known, own = sight.view.sessions.of.get(f"node/{node}"), process_of(home.part("nodes", node), "container_manager")
+    pids = [] if known is None else [held.record.pid for held in known.words.values() if held.record.state == "open"]
+    return own is not None and any(pid in (None, own.pid) for pid in pids)
 
 
 def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:
