@@ -25,7 +25,7 @@ from dsmt.controllers.replacing import any_replaced, due_ms, replaced
 from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import quoted, whose
 from dsmt.event.reason import Reason, reason
 from dsmt.view import Fleet, Held, View
 from dsmt.view.sessions import is_closed
@@ -51,7 +51,7 @@ class Brake(msgspec.Struct, frozen=True):
     total: int = 0
     released: frozenset[str] = frozenset()
     wake_ms: int | None = None
-    word: BrakeWord | None = None
+    word: Held[BrakeWord] | None = None
     """The operator's, where that holds it."""
 
     def allows(self, node: str) -> bool:
@@ -70,7 +70,8 @@ class Brake(msgspec.Struct, frozen=True):
         why = reason("wait.brake", k=len(self.silent) + len(self.returned), n=self.total)
         if self.word is None:
             return why
-        said = f"replacing is on hold: {person(self.word.by)} holds the brake{quoted(self.word.reason)}"
+        holder, event = self.word.record, self.word.signed.event
+        said = f"replacing is on hold: {whose(holder.by, event.source)} holds the brake{quoted(holder.reason)}"
         return replace(why, message=said, next="dsmt brake release")
 
 
@@ -85,8 +86,8 @@ def acts_above(nodes: int) -> int:
 def brake(fleet: Fleet) -> Brake:
     """The brake at the fleet's time."""
     view, now_ms = fleet.view, fleet.now_ms
-    order = view.brake.record if view.brake is not None else None
-    held = order is not None and order.held
+    order = view.brake
+    held = order is not None and order.record.held
     governing = Governing(fleet)
     lost = _lost(fleet, governing)
     if not held and not lost:
@@ -101,7 +102,7 @@ def brake(fleet: Fleet) -> Brake:
         return replace(stands, on=held, held=held, word=order if held else None)
     lift = max(since for since, _, _ in lost) + LIFT_MS
     calm = [at + CALM_MS for at in returned.values()]
-    released_ms = 0 if order is None else order.released_ms
+    released_ms = 0 if order is None else order.record.released_ms
     free = [(node, verdict) for since, node, verdict in lost if since <= released_ms or now_ms >= lift]
     if not free:
         return replace(stands, wake_ms=min([lift, *calm]))

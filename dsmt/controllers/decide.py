@@ -22,7 +22,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, View
 
-RULESET: Final = 43
+RULESET: Final = 44
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""

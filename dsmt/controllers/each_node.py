@@ -19,7 +19,7 @@ from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import whose
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry
 
@@ -108,7 +108,7 @@ def left_for(fleet: Fleet, chooser: Chooser, node: str) -> tuple[tuple[EventId, 
     """For which facts a node is of the set no more, and a clause that says it; None where none of them says so."""
     drain, verdict, fault = fleet.drain_of(node), fleet.verdict(node), chooser.misfit_to_stay(node)
     if drain is not None:
-        return (drain.id,), f"{node} is drained by {person(drain.record.by)}{quoted(drain.record.reason)}"
+        return (drain.id,), f"{node} is drained by {whose(drain.record.by, drain.signed.event.source, drain.record.reason)}"
     if verdict is not None and verdict.record.state == "left":
         return (verdict.id,), f"{node} has left"
     return None if fault is None else (chooser.sets, fault.says)

@@ -25,6 +25,7 @@ from dsmt.controllers.good import gone
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.left_data import left_by
 from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
+from dsmt.controllers.rollout import who_applied
 from dsmt.controllers.unknown_words import UNKNOWN_MS, waits_for_word
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.realm import Tombstone
@@ -106,7 +107,7 @@ def _not_wanted_for(
     """For which facts a slot is not wanted, and a sentence that says it."""
     if left is not None:
         return (*left[0], spec.id), f"{key} ends: {left[1]}"
-    return (spec.id,), f"{key} is not wanted by revision {spec.version} of {key.service}, applied by {spec.record.by}"
+    return (spec.id,), f"{key} is not wanted by revision {spec.version} of {key.service}, applied by {who_applied(spec)}"
 
 
 def end_orphans(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry, places: Places) -> Outcome:
@@ -159,7 +160,7 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
         return Outcome.merged((ends, Outcome.look_again(until)))
     topic = f"tombstone/service/{entry.name}"
     record = Tombstone(by=spec.record.by, reason=spec.record.reason, data=left_by(fleet, entry.name))
-    because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"
+    because = f"{entry.name} was removed by {who_applied(spec)}, and nothing of it is left"
     before = fleet.view.winner(topic)
     epoch = spec.signed.event.epoch
     intent = Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name)

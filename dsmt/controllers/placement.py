@@ -150,15 +150,19 @@ class Chooser:
         if state != "alive":
             yield Misfit(state, f"{node} is {state}")
         elif not self.fleet.hears(node):
-            yield Misfit(
-                "unheard", f"the manager of {node} is at a broker that is lost: nothing that is said here starts there"
-            )
+            yield Misfit("unheard", self._unheard(node))
         if node in self.fleet.view.kept_out:
             yield Misfit("kept out", f"{node} is kept out: two processes took turns under its name")
         entry = self.fleet.view.nodes.get(node)
         if entry is not None and entry.mode != "active":
             yield Misfit("mode", f"{node} is {entry.mode}")
         yield from self._able(node, taken)
+
+    def _unheard(self, node: str) -> str:
+        said = self.fleet.word_of(f"node/{node}")
+        is_lost = said is not None and said.state == "unknown"
+        where = "is at a broker that is lost: nothing that is said here" if is_lost else "does not come back: nothing"
+        return f"the manager of {node} {where} starts there"
 
     def misfit_to_stay(self, node: str) -> Misfit | None:
         """What lastingly forbids a node to keep an instance that it has; None when it may."""

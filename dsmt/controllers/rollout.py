@@ -21,6 +21,7 @@ from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
+from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -189,6 +190,11 @@ class Rollout(KnownGood):
         return None if since is None else since + self.allowed_ms(told)
 
 
+def who_applied(spec: Held[SpecFact]) -> str:
+    """Whose word a spec is."""
+    return whose(spec.record.by, spec.signed.event.source)
+
+
 def held_because(slot: SlotEntry, key: SlotKey) -> Reason | None:
     """Why a slot is held; None when it is not."""
     hold = slot.hold
@@ -196,7 +202,9 @@ def held_because(slot: SlotEntry, key: SlotKey) -> Reason | None:
         return None
     if slot.control is None and slot.record is not None:
         return slot.record.reason
-    return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
+    told = slot.control if slot.control is not None and slot.control.record.hold == hold else None
+    by = hold.by if told is None else whose(hold.by, told.signed.event.source)
+    return reason("hold.operator", by=by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
 
 
 def standing(fleet: Fleet, key: SlotKey) -> Rollout | None:

@@ -34,11 +34,11 @@ from dsmt.controllers.ended import ended_well
 from dsmt.controllers.pinning import is_bound, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NO_PLACE, NOTHING, Kind, Outcome, ProposedAction
 from dsmt.controllers.replacing import due_ms, next_move_ms, parked_move_ms
-from dsmt.controllers.rollout import held_because
+from dsmt.controllers.rollout import held_because, who_applied
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Home, Slot, SlotControl
-from dsmt.event.phrases import person, quoted
+from dsmt.event.phrases import quoted, whose
 from dsmt.event.reason import Reason, happened, reason
 from dsmt.view import Held, SlotEntry, SlotKey
 
@@ -68,6 +68,12 @@ class Case(NamedTuple):
     def word(self) -> tuple[EventId, ...]:
         """The event that says the operator's will."""
         return () if self.entry.control is None else (self.entry.control.id,)
+
+    @property
+    def by(self) -> str:
+        """Whose will it is."""
+        told = self.entry.control
+        return "an operator" if told is None or not told.record.by else whose(told.record.by, told.signed.event.source)
 
     @property
     def desired(self) -> Literal["running", "stopped"]:
@@ -120,7 +126,7 @@ def _hold(case: Case) -> ProposedAction | None:
     why = held_because(case.entry, case.key)
     if why is None or case.fact.record.held:
         return None
-    return case.proposes("hold", case.word, f"{case.control.by or 'an operator'} stopped it", reason=why)
+    return case.proposes("hold", case.word, f"{case.by} stopped it", reason=why)
 
 
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
@@ -149,8 +155,7 @@ def _moved(case: Case) -> ProposedAction | None:
     there = asked == case.node if asked != "" else case.entry.leaves != case.node
     if not there or (home is not None and not is_there(case.context.fleet, home)):
         return None
-    by = case.control.by or "an operator"
-    return case.proposes("moved", case.word, f"{by} asked for it to be on {case.node}, where it is")
+    return case.proposes("moved", case.word, f"{case.by} asked for it to be on {case.node}, where it is")
 
 
 def _let_go(case: Case) -> ProposedAction | None:
@@ -169,11 +174,13 @@ def _move_asked(case: Case) -> ProposedAction | Outcome | None:
 
 
 def _leave(case: Case) -> ProposedAction | Outcome | None:
-    """It must leave its node, and can. One of each node ends instead (`each_node`), but no sooner."""
-    due = next_move_ms(case.entry)
-    if case.context.component.each_node and due > case.context.now_ms:
-        return Outcome(wakes=(due,))
-    return _if_it_can_go(case, _leaving(case))
+    """It must leave its node now, and can. One of each node ends instead (`each_node`), but no sooner."""
+    leaving = _leaving(case)
+    if case.context.component.each_node:
+        due = next_move_ms(case.entry)
+    else:
+        due = (_parked_move_ms(case) or 0) if leaving is None else leaving.at_ms
+    return Outcome(wakes=(due,)) if due > case.context.now_ms else _if_it_can_go(case, leaving)
 
 
 def _release(case: Case) -> ProposedAction | None:
@@ -184,7 +191,7 @@ def _release(case: Case) -> ProposedAction | None:
     if case.fact.record.waited:
         because = "no other copy of it runs"
     elif case.fact.record.held:
-        because = f"{case.control.by or 'nobody'} holds it no more"
+        because = f"{case.by} holds it no more"
     return case.proposes("release", case.word, because)
 
 
@@ -192,7 +199,7 @@ def _restart(case: Case) -> ProposedAction | None:
     """An operator asked for a restart that is not done yet; what is held is restarted when it is let go."""
     if case.control.restart <= case.fact.record.restart or case.desired == "stopped":
         return None
-    because = f"restart asked for by {case.control.by or 'an operator'}"
+    because = f"restart asked for by {case.by}"
     return case.proposes("restart", case.word, because, gated=True)
 
 
@@ -203,11 +210,17 @@ def _renew(case: Case) -> ProposedAction | None:
         return None
     refusal, is_running = context.refusal, fact.record.desired == "running"
     if refusal is None:
-        because = f"revision {context.spec.version} of {case.key.service} was applied by {context.spec.record.by}"
+        because = f"revision {context.spec.version} of {case.key.service} was applied by {who_applied(context.spec)}"
         return case.proposes("renew", (context.spec.id,), because, gated=is_running)
     because = f"revision {context.spec.version} of {case.key.service} was rolled back"
     gated = is_running and context.ready_since(case.entry) is not None
     return case.proposes("rollback", (refusal.id,), because, gated=gated, reason=context.refused_because)
+
+
+def _leaves_later(case: Case) -> ProposedAction | None:
+    """It must leave its node in time: what an operator wants of it meanwhile, or a fix to it, is done where it is."""
+    leaving = _leaving(case)
+    return leaving if leaving is not None and leaving.at_ms > case.context.now_ms else None
 
 
 # --- on a node that is dead or has left --------------------------------------------------------------------------
@@ -266,7 +279,7 @@ def _lost(case: Case) -> ProposedAction | None:
 
 
 ON_A_NODE: Final[tuple[Rule, ...]] = (
-    _hold, _rollback, _moved, _let_go, _move_asked, _leave, _release, _restart, _renew,
+    _hold, _rollback, _moved, _let_go, _move_asked, _leave, _release, _restart, _renew, _leaves_later,
 )  # fmt: skip
 """What is asked of a slot on a node that lives or may live: the first rule that asks for an action has its way."""
 ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)
@@ -279,7 +292,8 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
     orphans = (node for node in told if node == context.nodes.get(key.index, node))
     home, asked = context.home_of(key), entry.move_asked
     orphan = next((node for node in orphans if _adopts(context, home, node)), None)
-    cause, because = [context.spec.id], f"{context.spec.record.by} applied revision {context.spec.version} of {key.service}"
+    cause = [context.spec.id]
+    because = f"{who_applied(context.spec)} applied revision {context.spec.version} of {key.service}"
     if orphan is not None:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
@@ -309,11 +323,10 @@ def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
 
 
 def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction | Outcome | None:
-    """A move that can be made now or in time; one that cannot keeps no other cause waiting."""
+    """A move that can be made; one that cannot keeps no other cause waiting."""
     if leaving is None:
         return None
-    can = leaving.at_ms > case.context.now_ms or target_of(case.context, leaving) is not None
-    return leaving if can else _no_place(case)
+    return leaving if target_of(case.context, leaving) is not None else _no_place(case)
 
 
 def _no_place(case: Case) -> Outcome:
@@ -327,7 +340,7 @@ def _asked_to_move(case: Case) -> ProposedAction | None:
     home = context.home_of(case.key)
     if control is None or target is None or is_bound(context.fleet, context.component, home, case.entry):
         return None
-    because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
+    because = f"{case.by} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))
 
 
@@ -335,6 +348,13 @@ def _serves_before(case: Case) -> bool:
     """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
     served = None if case.entry.instance is None else case.entry.instance.endpoint
     return served is not None and served.record.ready and served.record.generation < case.fact.version
+
+
+def _parked_move_ms(case: Case) -> int | None:
+    """From when on (realm ms) it is to leave its node for being parked there; None where it is not."""
+    context, entry = case.context, case.entry
+    is_over = context.parked(entry) and not _serves_before(case)
+    return parked_move_ms(entry, context.component.restart) if is_over else None
 
 
 def _leaving(case: Case) -> ProposedAction | None:
@@ -347,14 +367,14 @@ def _leaving(case: Case) -> ProposedAction | None:
     cause: tuple[EventId, ...]
     told, drain = context.fleet.view.nodes.get(node), context.fleet.drain_of(node)
     if drain is not None:
-        by, their = person(drain.record.by), drain.record.reason
+        by, their = whose(drain.record.by, drain.signed.event.source), drain.record.reason
         why = reason("node.drained", node=node, by=by, their=their or "no reason given")
         because = f"{node} is drained by {by}{quoted(their)}"
         return ProposedAction(key, "move", (drain.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None
-    due = parked_move_ms(entry, context.component.restart) if context.parked(entry) and not _serves_before(case) else None
-    if due is not None:
+    due, is_new = _parked_move_ms(case), fact.record.spec != context.basis.spec  # another revision counts anew
+    if due is not None and (due <= context.now_ms or not is_new):
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.status
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
@@ -363,6 +383,7 @@ def _leaving(case: Case) -> ProposedAction | None:
     fault = context.chooser.misfit_to_stay(node)
     if fault is not None and told is not None and told.attributes is not None:
         cause = (context.spec.id, *(context.chooser.sets if fault.clause == "nodes" else ()), told.attributes.id)
-        because, gated, due = f"it cannot stay: {fault.says}", not on_the_way, next_move_ms(entry)
+        because, gated = f"it cannot stay: {fault.says}", not on_the_way
+        due = 0 if is_new else next_move_ms(entry)
         return ProposedAction(key, "move", cause, because, gated=gated, at_ms=due, avoid=avoid, forced=True)
     return None

@@ -12,9 +12,9 @@ Rule 4: an agent of which nothing was heard for `UNHEARD_AFTER_MS` in which anot
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
-from math import log10
+from math import inf, log10
 from typing import Final, Literal
 
 from dsmt.event.kinds.broker import Session
@@ -39,6 +39,8 @@ PROBE_S: Final = 2.0
 """A probe's period while a silence is young (F4)."""
 LATE_PROBE_S: Final = 60.0
 """That of an old one, and the longest that counts."""
+BACK_MS: Final[Mapping[str, int]] = {"closed": 30_000, "silent": 90_000}
+"""By then a program of a node that has ended, or hangs, is begun anew and attached again (C6, C15)."""
 NAMED_MOST: Final = 128
 """Attachments that a verdict names: with the longest names they fit into an event."""
 
@@ -130,12 +132,18 @@ class Fleet:
         return None if attachments is None else word(attachments, self.lost_brokers)
 
     def hears(self, node: str) -> bool:
-        """Whether what is said here may come to a node's manager: it is at no broker that is lost here (F1).
+        """Whether what is said here comes to a node's manager: it is at no broker that is lost here (F1), nor away for long.
 
         One that is away for a moment comes back, and reads what was said meanwhile.
         """
         said = self.word_of(f"node/{node}")
-        return said is None or said.state != "unknown" or self.in_grace(said)
+        if said is None or said.state == "unknown":
+            return said is None or self.in_grace(said)
+        return not self.is_away(said)
+
+    def is_away(self, said: Word[Held[Session]]) -> bool:
+        """Whether whom a word is on has ended, or hangs, for longer than it takes to begin it anew."""
+        return self.now_ms - said.since_ms > BACK_MS.get(said.state, inf)
 
     def words(self, node: str) -> list[Word[Held[Session]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""

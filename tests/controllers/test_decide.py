@@ -61,6 +61,7 @@ GOLDEN = {
     41: "5c1f674c4ee8b3c0a0f83d97472399bfc2d949c7b77ffa5e96240f8370cced58",
     42: "6fd39d7ad64956093b8eb2b4ece2d4bb4034208194fe673c3225aa0ecfeba8dd",
     43: "6fd39d7ad64956093b8eb2b4ece2d4bb4034208194fe673c3225aa0ecfeba8dd",
+    44: "6fd39d7ad64956093b8eb2b4ece2d4bb4034208194fe673c3225aa0ecfeba8dd",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

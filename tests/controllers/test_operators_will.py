@@ -2,10 +2,12 @@
 
 import pytest
 
-from dsmt.event.kinds.slot import Previous
+from dsmt.event.kinds.node import NodeControl
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Previous, SlotControl
 from dsmt.event.status import Layer, State
 
-from .build import Attentive, Realm, key, web
+from .build import Attentive, Realm, key, spec, web
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
 
@@ -133,3 +135,22 @@ def test_a_previous_copy_that_runs_stays_while_the_new_one_is_not_ready() -> Non
     realm.step()
     assert realm.slot().previous is not None
     assert realm.slot().previous.node == first
+
+
+@pytest.mark.parametrize("instances", [1, "each_node"])
+def test_what_is_done_for_an_operator_names_who_has_signed_it(instances: int | str) -> None:
+    """One operator's name could stand for what another one had asked for."""
+    realm = Realm("n1")
+    realm.say("operator/eve", "service/web/spec", SpecFact(spec=spec(web(instances)), by="alice", reason=""))
+    (placed,) = realm.step()
+    assert placed.because == "web/app/0 goes to n1: alice, signed by eve applied revision 1 of web"
+    hold = Hold(by="alice", at_ms=realm.now_ms, reason="a test")
+    realm.say("operator/eve", "service/web/control/app/0", SlotControl(by="alice", reason="", hold=hold))
+    (stopped,) = realm.step()
+    assert "alice, signed by eve stopped it" in stopped.because
+    assert stopped.record.reason.message.startswith("stopped by alice, signed by eve")
+    realm.say("operator/eve", "service/web/control/app/0", SlotControl(by="alice", reason=""))
+    realm.say("operator/eve", "node/n1/control", NodeControl(mode="draining", by="alice", reason=""))
+    realm.node("n2")
+    (drained,) = [intent for intent in realm.step() if "drained" in intent.because]
+    assert "n1 is drained by alice, signed by eve" in drained.because

@@ -43,6 +43,47 @@ def test_it_is_moved_as_often_as_its_escalation_says_and_then_when_it_would_be_t
         assert realm.slot(0).moves == moves
 
 
+def waiting_to_be_moved(component: str = "") -> Realm:
+    """What is parked and waits for ten minutes until it is moved again."""
+    realm = running(1, "n1", "n2", "n3", component=component)
+    park(realm)
+    realm.settle(seconds=1)
+    park(realm)
+    assert realm.after(3).step() == []
+    return realm
+
+
+@pytest.mark.parametrize("component", ["", "update: {order: stop_first}"])
+def test_a_fix_to_what_is_parked_and_waits_to_be_moved_is_tried_at_once_where_it_is(component: str) -> None:
+    """It waited for the move, for ten minutes."""
+    realm = waiting_to_be_moved(component)
+    node = realm.slot(0).node
+    realm.apply(web(1, component=f"{component}\nenv: {{A: b}}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).revision, realm.slot(0).moves) == (node, 2, 0)
+    assert realm.step() == []
+
+
+def test_a_restart_of_what_is_parked_and_waits_to_be_moved_is_done_at_once() -> None:
+    realm = waiting_to_be_moved()
+    node, generation = realm.slot(0).node, realm.view.slot(key(0)).fact.version  # type: ignore[union-attr]
+    realm.control(key(0), restart=realm.now_ms)
+    realm.step()
+    assert (realm.slot(0).node, realm.slot(0).restart) == (node, realm.now_ms)
+    assert realm.view.slot(key(0)).fact.version == generation + 1  # type: ignore[union-attr]
+    park(realm)
+    realm.after(600).step()
+    assert realm.slot(0).node not in (node, None), "it is moved when it is due, all the same"
+
+
+def test_another_revision_leaves_a_node_that_is_none_of_its_nodes_at_once() -> None:
+    realm = waiting_to_be_moved()
+    node = realm.slot(0).node
+    realm.apply(web(1, component=f"nodes: minus(all_nodes, {node})"))
+    realm.step()
+    assert (realm.slot(0).revision, realm.slot(0).node == node) == (2, False)
+
+
 def test_what_is_parked_where_it_was_moved_for_a_node_that_died_is_moved_at_once() -> None:
     realm = running(1, "n1", "n2", "n3")
     realm.close(realm.slot(0).node or "")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.controllers.build import Realm, web
+from dsmt.controllers.placement import Chooser
+from dsmt.view import Fleet
+from tests.controllers.build import Realm, key, web
 
 
 def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an_agent_of_it_is_heard() -> None:
@@ -23,6 +25,28 @@ def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an
     realm.apply(web(6))
     realm.settle(seconds=1)
     assert realm.nodes_of()[4:] == ["n2"] * 2
+
+
+@pytest.mark.parametrize(("state", "away_s"), [("closed", 30), ("silent", 90)])
+def test_a_node_whose_manager_does_not_come_back_is_not_taken_though_its_monitor_is_there(state: str, away_s: int) -> None:
+    """What was placed there waited for ever."""
+    realm = Realm("n1", "n2")
+    realm.session("node/n2", state)
+    realm.after(away_s).apply(web(2))
+    realm.settle(seconds=1)
+    first = realm.nodes_of()
+    assert sorted(map(str, first)) == ["n1", "n2"], "it may come back yet"
+    realm.apply(web(4))
+    realm.settle(seconds=1)
+    assert realm.nodes_of() == [*first, "n1", "n1"]
+    realm.control(key(2), move="n2")
+    realm.settle(seconds=1)
+    why = Chooser(Fleet(realm.view, realm.now_ms, "b1"), "web", realm.view.services["web"].component("app")).misfit("n2")
+    assert why == ("unheard", "the manager of n2 does not come back: nothing starts there")
+    assert realm.nodes_of()[2] == "n1"
+    realm.attach("n2", sources=["node/n2"])
+    realm.step()
+    assert realm.nodes_of()[2] == "n2"
 
 
 @pytest.mark.parametrize(("at", "node"), [("b1", "n1"), ("b2", "n2")])

@@ -14,6 +14,7 @@ from dsmt.controllers.left_data import data_of
 from dsmt.controllers.pinning import away
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
@@ -70,7 +71,7 @@ class Rehearsal:
         fact = following(self._view.services.get(self._spec.service), fact)
         trial = self._trial
         trial.changed = {name for name in self._spec.components if not self._runs_alike(name, self._live)}
-        trial.say("operator/plan", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
+        trial.say(f"operator/{person(self._by)}", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         began = trial.now_ms
         for _ in range(MAX_ROUNDS):
             scope = {self._spec.service: None}

@@ -26,6 +26,7 @@ from dsmt.controllers.loop.agenda import Agenda
 from dsmt.errors import InputError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
@@ -173,7 +174,7 @@ class _Foreseen:
             trial.say("controller/plan", f"node/{node}/verdict", to_data(dead), shared=True)
         for node in drained:
             control = NodeControl(mode="draining", by=by, reason="")
-            trial.say("operator/plan", f"node/{node}/control", to_data(control), shared=True)
+            trial.say(f"operator/{person(by)}", f"node/{node}/control", to_data(control), shared=True)
         self._note(self._before)
         for row in instances(self._sight):
             if _under_way(self._sight, row) and not trial.is_lost(row.node or ""):

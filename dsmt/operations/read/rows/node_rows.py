@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from math import inf
+from collections.abc import Collection
 from typing import Any, Final, Literal
 
 import msgspec
@@ -31,8 +30,6 @@ _HALVES: Final = (
     ("node", "manager", "nothing begins or ends there, and what is placed there waits"),
     ("monitor", "monitor", "nobody measures it, and it probes no other node"),
 )
-_BACK_MS: Final[Mapping[str, int]] = {"closed": 30_000, "silent": 90_000}
-"""By then one that has ended, or hangs, is begun anew and attached again (C6, C15)."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +212,7 @@ def half_away(sight: Sight, found: Node) -> tuple[str, str] | None:
     """Which program of a node that is alive does not come back, and what that means; None where each may yet."""
     for role, who, means in _HALVES if found.liveness == "alive" and found.out is None else ():
         said = sight.fleet.word_of(f"{role}/{found.node}")
-        if said is not None and sight.now_ms - said.since_ms > _BACK_MS.get(said.state, inf):
+        if said is not None and sight.fleet.is_away(said):
             return who, f"{manager_away(said, who)}, and is away for {span(sight.now_ms - said.since_ms)}: {means}"
     return None
 
