@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +26,7 @@ from dsmt.view.following import ViewFollower
 from dsmt.view.view import MOST_SERVICES
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import signed
+from tests.loops import in_virtual_time
 
 
 def busy(services: int) -> Realm:
@@ -102,7 +103,7 @@ def test_what_is_said_of_a_service_follows_the_same_facts_as_in_the_whole_realm(
 
 
 class Asked:
-    """A bus that delivers nothing; what was asked of it. Its broker is whole from an answer on."""
+    """A bus that delivers nothing; what was asked of it. Its broker is whole from a question on."""
 
     broker = "broker/b1"
 
@@ -115,11 +116,11 @@ class Asked:
 
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[Any]:
-        async def batches() -> AsyncIterator[list[Complete]]:
-            yield [Complete(Cursor("s", 0, 0), whole=len(self.patterns) > self._whole_from)]
+        async def batches(whole: bool) -> AsyncIterator[list[Complete]]:
+            yield [Complete(Cursor("s", 0, 0), whole=whole)]
 
         self.patterns.append(interest.patterns)
-        yield batches()
+        yield batches(len(self.patterns) > self._whole_from)
 
 
 def test_what_has_died_of_age_since_it_came_is_not_seen() -> None:
@@ -180,3 +181,28 @@ def test_what_did_not_come_and_what_came_twice_are_both_told_of_the_stream() -> 
         told = BrokerNotice(kind=kind, source="operator/a", topic=None, first=1, last=1, message="it is so")
         passing.take(signed("broker/b1", "broker/b1/notice", told, version=number).event)
     assert passing.gaps == 2
+
+
+@in_virtual_time
+async def test_all_that_is_read_for_a_look_is_asked_for_at_once() -> None:
+    """One was asked for when the one before had come: over a slow link, or of a busy broker, they took six times as long."""
+    asked: list[Interest] = []
+    loop = asyncio.get_running_loop()
+
+    @asynccontextmanager
+    async def subscribe(interest: Interest) -> AsyncIterator[Any]:
+        asked.append(interest)
+        answered = loop.time() + 1.0
+
+        async def deliveries() -> AsyncIterator[list[Complete]]:
+            await asyncio.sleep(answered - loop.time())
+            yield [Complete(Cursor("a", 1, 1), whole=True)]
+
+        async with aclosing(deliveries()) as batches:
+            yield batches
+
+    bus = SimpleNamespace(subscribe=subscribe, now_ms=lambda: 10**12, broker="broker/b1")
+    found = await look(bus, passing=True)  # type: ignore[arg-type]
+    assert found.whole
+    assert len(asked) == 6
+    assert loop.time() == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -118,8 +119,9 @@ async def of_brokers(bus: BusReader) -> Passing:
 
 async def _taken(bus: BusReader, *interests: Interest) -> Passing:
     told = Passing()
-    for interest in interests:
-        async with bus.subscribe(interest) as batches:
+    async with AsyncExitStack() as stack:
+        asked = [await stack.enter_async_context(bus.subscribe(interest)) for interest in interests]
+        for batches in asked:  # all are asked for at once: that lasts as long as the longest of them
             async for batch in batches:
                 for delivery in batch:
                     if isinstance(delivery, Arrived):

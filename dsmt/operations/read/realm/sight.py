@@ -122,9 +122,9 @@ async def look(bus: BusReader, *, passing: bool = False, of: Collection[str] = (
     """
     patterns = patterns_of(of) if of else PATTERNS
     async with patience("the realm's facts"):
-        told = await passing_by(bus) if passing else Passing()
         following = ViewFollower()
         async with bus.subscribe(Interest(patterns, conflate=True, signals=False, follow=False)) as batches:
+            told = await passing_by(bus) if passing else Passing()
             async for batch in batches:
                 for delivery in batch:
                     following.take(delivery)
