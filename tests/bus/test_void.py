@@ -225,11 +225,11 @@ async def test_what_had_died_meanwhile_lets_nothing_stand_again_that_it_had_disp
     b1 = await r.broker()
     eve, bob = await r.client("operator/eve"), await r.client("operator/bob")
     before = None
-    for who, ttl_ms in ((bob, None), (bob, 100), (eve, None)):
+    for who, ttl_ms in ((bob, None), (bob, 1000), (eve, None)):
         said = who.emit(Draft("config/x", {"ttl_ms": ttl_ms}, replaces=before, ttl_ms=ttl_ms))
         await said.acknowledged()
         before = said
-    dead_ms = b1.now_ms() + 200
+    dead_ms = b1.now_ms() + 1000
     await until(lambda: b1.now_ms() > dead_ms)
     await revoke(r, Facts(eve), b1)
     assert stands(b1, "config/x") == ("operator/eve", {"ttl_ms": None})
