@@ -19,7 +19,7 @@ from dsmt.operations.read.waits import heeding, waiting
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.read.waits.waiting import Waited
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling
+from dsmt.operations.write import controlling, revising
 from dsmt.operations.write.controlling import Done
 
 Act = Callable[..., Awaitable[Done]]
@@ -151,11 +151,11 @@ def scale(ctx: CliContext, target: str, count: int, *, yes: bool, reason: str, w
     For a COUNT that is likely a slip it asks first. With 0 all stop, as with `dsmt stop`; data directories are kept.
     """
     named, limit = Target.parse(target), seconds(wait)
-    if not yes and count >= controlling.MANY:
+    if not yes and count >= revising.MANY:
         _confirm_many(ctx, target, count)
 
     async def work(connection: Connection) -> Applied:
-        done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
+        done = await revising.scale(connection.bus, named, count, by=connection.by, reason=reason)
         ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
         return done if wait is None else await ctx.settled(connection, done, limit_s=limit, counted=True)
 
@@ -173,7 +173,7 @@ def _confirm_many(ctx: CliContext, target: str, count: int) -> None:
     """Ask whether a count is meant that is likely a slip. Raises `InputError`, and `FailedError` for a no."""
 
     async def foreseen(connection: Reading) -> str:
-        return await controlling.slip(connection.bus, Target.parse(target), count)
+        return await revising.slip(connection.bus, Target.parse(target), count)
 
     said = ctx.ask(foreseen)
     if said:

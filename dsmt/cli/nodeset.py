@@ -16,8 +16,8 @@ from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import nodesets
-from dsmt.operations.write.controlling import use_nodes
 from dsmt.operations.write.nodesets import NodeSet
+from dsmt.operations.write.revising import use_nodes
 
 
 @command("list")

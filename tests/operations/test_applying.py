@@ -14,7 +14,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data
 from dsmt.operations.read.ahead.planning import plan
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, controlling, declaring
+from dsmt.operations.write import applying, declaring, revising
 from dsmt.operations.write.writing import Said
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.nodeset import NodeSetError
@@ -77,16 +77,16 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
             made.say("operator/alice", draft.topic, draft.data)
         return Said([], 2)
 
-    for module in (applying, controlling):
+    for module in (applying, revising):
         monkeypatch.setattr(module, "look", look)
-        monkeypatch.setattr(module, "say", say)
+    monkeypatch.setattr(applying, "say", say)
     return made
 
 
 def test_a_node_set_that_cannot_be_read_is_given_to_no_component(realm: Realm) -> None:
     bus: Any = None
     with pytest.raises(NodeSetError):
-        asyncio.run(controlling.use_nodes(bus, Target("web"), "minus(all_nodes", by="alice", reason=""))
+        asyncio.run(revising.use_nodes(bus, Target("web"), "minus(all_nodes", by="alice", reason=""))
     assert realm.view.quarantined == {}
     assert realm.view.services["web"].spec is not None
 
@@ -100,7 +100,7 @@ def test_who_gives_a_component_a_set_of_no_nodes_is_warned_of_what_follows(
 ) -> None:
     del realm
     bus: Any = None
-    done = asyncio.run(controlling.use_nodes(bus, Target("web"), nodes, by="alice", reason=""))
+    done = asyncio.run(revising.use_nodes(bus, Target("web"), nodes, by="alice", reason=""))
     assert done.warnings == warnings
 
 

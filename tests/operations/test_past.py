@@ -18,7 +18,7 @@ from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.past import Revision, ServicePast, good_now, history, running_now
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, controlling, nodesets
+from dsmt.operations.write import applying, braking, nodesets, revising
 from dsmt.operations.write.rolling_back import rollback
 from dsmt.operations.write.writing import bury, follow, say
 from dsmt.ports.bus import Draft
@@ -93,7 +93,7 @@ def test_what_follows_a_refused_revision_with_another_number_is_said_to_be_refus
     tmp_path: Path,
 ) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
-        await controlling.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
+        await revising.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
         found = (await history(alice, await look(alice), "web"))[:2]
         assert [(one.revision, one.state) for one in found] == [(4, ["current", "refused"]), (3, ["refused"])]
 
@@ -103,7 +103,7 @@ def test_what_follows_a_refused_revision_with_another_number_is_said_to_be_refus
 def test_what_another_number_of_instances_followed_was_good_as_that_is(tmp_path: Path) -> None:
     async def work(alice: BusClient, controller: BusClient) -> None:
         await rollback(alice, "web", 1, by="alice", reason="")
-        await controlling.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
+        await revising.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
         good = Good(spec=await spec_id(alice), revision=5)
         slot = Slot(node="n1", spec=good.spec, revision=5, desired="running", good=good)
         await say(controller, [follow((await look(controller)).view, "service/web/slot/app/0", slot, subject="web/app/0")])
@@ -159,7 +159,7 @@ def test_a_rollback_to_what_was_refused_says_so(tmp_path: Path) -> None:
 
 def test_who_changes_only_the_number_of_what_was_refused_is_told_so_by_each_screen(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
-        await controlling.scale(alice, Target("web"), 2, by="alice", reason="")
+        await revising.scale(alice, Target("web"), 2, by="alice", reason="")
         more, tried, *_ = await history(alice, await look(alice), "web")
         assert (more.revision, more.state, tried.state) == (4, ["current", "refused"], ["refused"])
         assert tried.refusal == "r3 failed (it was not ready); back on r2"
@@ -210,7 +210,7 @@ def test_what_is_unchanged_says_how_much_of_it_is_ready(tmp_path: Path) -> None:
     async def work(alice: BusClient, controller: BusClient) -> None:
         sight = await look(alice)
         assert (applying.unchanged(sight, "web", 3).ready, applying.unchanged(sight, "web", 3).wanted) == (0, 1)
-        done = await controlling.scale(alice, Target("web", "app"), 1, by="alice", reason="")
+        done = await revising.scale(alice, Target("web", "app"), 1, by="alice", reason="")
         assert (done.outcome, done.ready, done.wanted) == ("unchanged", 0, 1)
 
     run(tmp_path, work)
@@ -219,7 +219,7 @@ def test_what_is_unchanged_says_how_much_of_it_is_ready(tmp_path: Path) -> None:
 def test_a_revision_has_the_reason_that_it_was_given_and_no_earlier_one(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         for count, why in ((2, "the fair begins"), (3, "")):
-            await controlling.scale(alice, Target("web", "app"), count, by="alice", reason=why)
+            await revising.scale(alice, Target("web", "app"), count, by="alice", reason=why)
             held = (await look(alice)).view.services["web"].spec
             assert held is not None
             assert held.record.reason == why
@@ -231,21 +231,21 @@ def test_a_count_that_is_likely_a_slip_needs_a_yes(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         for count in (100, 1000, 10_101, 0, 99):
             likely = "from 1000 to 10101 instances of web/app is more than 10 times as many" if count == 10_101 else ""
-            assert await controlling.slip(alice, Target("web"), count) == likely
-            await controlling.scale(alice, Target("web"), count, by="alice", reason="")
+            assert await revising.slip(alice, Target("web"), count) == likely
+            await revising.scale(alice, Target("web"), count, by="alice", reason="")
 
     run(tmp_path, work)
 
 
 def test_a_service_of_one_component_stands_for_it_and_one_of_two_is_asked_which(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
-        scaled = await controlling.scale(alice, Target("web"), 2, by="alice", reason="")
+        scaled = await revising.scale(alice, Target("web"), 2, by="alice", reason="")
         assert scaled.wanted == 2
         both = SpecFact(spec=spec(web(1) + "  cron:\n    run: [./cron]\n    instances: 1\n"), by="alice", reason="")
         await applying.say_spec(alice, await look(alice), both, "web")
         for change in (
-            controlling.scale(alice, Target("web"), 3, by="alice", reason=""),
-            controlling.use_nodes(alice, Target("web"), "n1", by="alice", reason=""),
+            revising.scale(alice, Target("web"), 3, by="alice", reason=""),
+            revising.use_nodes(alice, Target("web"), "n1", by="alice", reason=""),
         ):
             with pytest.raises(InputError, match="web is not a component") as told:
                 await change

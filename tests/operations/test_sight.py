@@ -17,7 +17,7 @@ from dsmt.operations.read.realm.passing import Passing
 from dsmt.operations.read.realm.sight import Sight, look, sight_of
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import controlling, removing
+from dsmt.operations.write import controlling, removing, revising
 from dsmt.operations.write.controlling import following
 from dsmt.operations.write.rolling_back import rollback
 from dsmt.ports.bus import Complete, Cursor, Interest
@@ -155,8 +155,8 @@ def test_a_view_is_whole_when_its_broker_was_for_all_that_was_read_of_it(whole_f
         lambda bus: controlling.start(bus, Target("web"), by="a", reason=""),
         lambda bus: controlling.restart(bus, Target("web"), by="a", reason=""),
         lambda bus: controlling.retry(bus, Target("web"), by="a", reason=""),
-        lambda bus: controlling.scale(bus, Target("web", "app"), 2, by="a", reason=""),
-        lambda bus: controlling.use_nodes(bus, Target("web", "app"), "n1", by="a", reason=""),
+        lambda bus: revising.scale(bus, Target("web", "app"), 2, by="a", reason=""),
+        lambda bus: revising.use_nodes(bus, Target("web", "app"), "n1", by="a", reason=""),
         lambda bus: removing.remove(bus, "web", by="a", reason=""),
         lambda bus: rollback(bus, "web", None, by="a", reason=""),
     ],

@@ -19,7 +19,7 @@ from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.records import to_data
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import braking, controlling, node_control, nodesets
+from dsmt.operations.write import braking, controlling, node_control, nodesets, revising
 from dsmt.operations.write.writing import Said, anew, bury, follow, say
 from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm
@@ -75,7 +75,7 @@ CASES: dict[str, tuple[str, Any, Callable[[Any], Awaitable[object]]]] = {
     "scale": (
         "service/web/spec",
         SpecFact(spec=spec(web(7)), by="bob", reason=""),
-        lambda bus: controlling.scale(bus, Target("web", "app"), 5, by="alice", reason=""),
+        lambda bus: revising.scale(bus, Target("web", "app"), 5, by="alice", reason=""),
     ),
     "drain": (
         "node/n1/control",

@@ -1,10 +1,9 @@
-"""Controlling: start, stop, restart, move, retry, scale, remove: an operator's lasting will as facts, and commands (A7).
+"""Controlling: start, stop, restart, move, retry: an operator's lasting will for slots as facts, and commands (A7).
 
 Rule 1: `stop` is a hold on each slot, with who, when and why; it survives apply and failover, and only `start` lifts it.
     It ends a stop on the node itself, too (A24).
 Rule 2: `restart` raises each slot's restart number, to when it was asked for; controllers pace it.
-Rule 3: `scale` is a new revision of the spec; `remove` is a spec that says so.
-Rule 4: a command goes to the agent of the present generation, and is executed once.
+Rule 3: a command goes to the agent of the present generation, and is executed once.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import msgspec
 from dsmt.controllers.pinning import is_there
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import Command
-from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted
 from dsmt.event.records import to_data
@@ -27,24 +25,14 @@ from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import find_node
 from dsmt.operations.read.waits.heeding import Asked, asked_of, move_waits
-from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target, no_service, slots_of
-from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
-from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
 from dsmt.operations.write.writing import follow, say, say_word
-from dsmt.ports.bus import Bus, BusReader, Draft
+from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
-from dsmt.spec import nodeset
-from dsmt.spec.plain import to_plain
-from dsmt.spec.records import ServiceSpec
-from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import SlotEntry, SlotKey
 
 _TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
-MANY_TIMES: Final = 10
-MANY: Final = 100
-"""A component that is to have so many times as many instances, and so many more, was likely not meant."""
 Will = Callable[[SlotControl, SlotKey], SlotControl]
 """An operator's will for a slot that follows the one before."""
 
@@ -303,73 +291,3 @@ def command(
         arguments=arguments,
     )
     return Draft(key.command_topic, to_data(record), subject=str(key), to=(key.agent(node),), ttl_ms=60_000)
-
-
-def _component(target: Target, spec: ServiceSpec) -> str:
-    """The component that a target names, or the only one of its service. Raises `InputError`."""
-    if target.component is None and len(spec.components) == 1:
-        return next(iter(spec.components))
-    if target.component is None or target.index is not None:
-        named = [target.component] if target.component else sorted(spec.components)
-        forms = " or ".join(f"{target.service}/{one}" for one in named)
-        raise InputError("target.form", f"{target} is not a component", next=f"write SERVICE/COMPONENT: {forms}")
-    return target.component
-
-
-async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
-    """Change how many instances a component has: a new revision. Raises `NotFoundError`, `RefusedError`, `InputError`."""
-    sight = await look(bus, of=(target.service,))
-    spec, component, _ = _counted(sight, target)
-    after = changed(spec, component, instances=count)
-    return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
-
-
-async def slip(bus: BusReader, target: Target, count: int) -> str:
-    """What is said of a count that is likely a slip (`MANY_TIMES`); empty for any other. Raises as `scale` does."""
-    _, component, now = _counted(await look(bus, of=(target.service,)), target)
-    if count <= MANY_TIMES * max(now, 1) or count - now < MANY:
-        return ""
-    return f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
-
-
-def _counted(sight: Sight, target: Target) -> tuple[ServiceSpec, str, int]:
-    """The spec of which a component is scaled, which one, and how many it has now. Raises as `scale` does."""
-    spec, _ = current(sight, target.service)
-    component = _component(target, spec)
-    if component not in spec.components:
-        return spec, component, 0
-    if spec.components[component].each_node:
-        said = f"{target.service}/{component} has one instance on each node"
-        raise RefusedError("scale.each_node", said, next="change `instances` in its file")
-    return spec, component, spec.components[component].instances or 0
-
-
-async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
-    """Have a component on another node set: a new revision. Raises `NodeSetError`, `InputError`.
-
-    Raises `NotFoundError` also for a name that is neither a node nor a set: who types one has mistyped it.
-    """
-    sight = await look(bus, of=(target.service,))
-    spec, _ = current(sight, target.service)
-    check_known(sight, nodeset.parse(nodes))
-    component = _component(target, spec)
-    after = changed(spec, component, nodes=nodes)
-    done = await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
-    warnings = [*done.warnings, *nowhere(sight, component, after.components[component])]
-    return msgspec.structs.replace(done, warnings=warnings)
-
-
-async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str) -> Applied:
-    held = sight.view.services[after.service].spec
-    revision = 0 if held is None else held.version
-    if after == before:
-        return unchanged(sight, after.service, revision)
-    stood = set(unsupported(before))
-    refused = [str(one) for one in unsupported(after) if one not in stood]  # what is applied already is not asked about
-    if refused:
-        raise InputError("spec.unsupported", "; ".join(refused), next="dsmt explain KEY")
-    fact = SpecFact(spec=to_plain(after), by=by, reason=fact_reason)
-    revision = await say_spec(bus, sight, fact, after.service)
-    warnings = [said for _, said in unknown_names(sight, after)]
-    said = said_now(after, revision, sight.view.epoch(f"service/{after.service}/spec"))
-    return msgspec.structs.replace(said, warnings=warnings)
