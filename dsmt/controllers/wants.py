@@ -4,7 +4,8 @@ Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2): after a death, where
-    it is parked (rule 3 there), and where its node does not fit.
+    it is parked (rule 3 there), and where its node does not fit. Another revision counts anew. What waits so waits for
+    nothing else: a restart, or another revision, is done where it is.
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline`, or was
     parked in that time, is rolled back: the slot fact implements the last revision that was good in a slot of the

@@ -81,7 +81,7 @@ def test_another_revision_leaves_a_node_that_is_none_of_its_nodes_at_once() -> N
     node = realm.slot(0).node
     realm.apply(web(1, component=f"nodes: minus(all_nodes, {node})"))
     realm.step()
-    assert (realm.slot(0).revision, realm.slot(0).node == node) == (2, False)
+    assert (realm.slot(0).revision, realm.slot(0).node == node, realm.slot(0).moves) == (2, False, 1)
 
 
 def test_what_is_parked_where_it_was_moved_for_a_node_that_died_is_moved_at_once() -> None:
