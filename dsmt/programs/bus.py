@@ -13,6 +13,7 @@ from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.bus.rules.realm_time import offset_of
+from dsmt.bus.together import end_all
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.ports.bus import Bus, BusReader
@@ -80,8 +81,7 @@ async def running(bus: BusReader) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await end_all(task)
 
 
 def _on_nats(

@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.logs": (3, "any"),
     "dsmt.bus.wire": (4, "pure"),
     "dsmt.bus.rules": (5, "pure"),
+    "dsmt.bus.together": (5, "shell"),
     "dsmt.agents.rules": (5, "pure"),
     "dsmt.monitors.rules": (5, "pure"),
     "dsmt.controllers": (5, "pure"),

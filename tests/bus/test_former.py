@@ -67,3 +67,44 @@ def test_one_that_never_answers_keeps_nobody_from_being_asked_and_no_client_is_l
     asyncio.run(main())
     assert set(taken) == {"answers:1"}
     assert [one.broker for one in asked][:4] == ["silent:1", "answers:1"] * 2
+
+
+def test_a_former_broker_that_answers_as_its_time_is_up_leaves_no_client_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its link was open when the network was closed, which waited for it for ever, and the broker's loop with it."""
+    monkeypatch.setattr(former, "ASK_S", 0.0)
+    monkeypatch.setattr(former, "ANSWER_S", 0.02)
+    left: list[int] = []
+
+    class Slow(Reached):
+        """A client that takes longer to end than there is time."""
+
+        async def wait_attached(self) -> None:
+            await until(lambda: self.runs)
+
+        async def run(self) -> None:
+            self.runs += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.05)
+                self.runs -= 1
+
+    @contextmanager
+    def reach(there: Sequence[BrokerAddress]) -> Iterator[Any]:
+        one = Slow(there[0])
+        try:
+            yield one
+        finally:
+            left.append(one.runs)
+
+    async def main() -> None:
+        asks = Former(reach, lambda *_: 0)
+        running = asyncio.create_task(asks.run())
+        asks.know([ANSWERS])
+        await until(lambda: len(left) >= 2)
+        running.cancel()
+        await asyncio.wait({running})
+        assert running.cancelled()
+
+    asyncio.run(main())
+    assert not any(left)

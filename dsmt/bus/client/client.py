@@ -33,7 +33,6 @@ from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.client.slices import in_slices
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
-from dsmt.bus.client.together import until_one_fails
 from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.emitting import pending_of
@@ -42,6 +41,7 @@ from dsmt.bus.rules.proofs import proof
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.rules.quota import is_delegate
 from dsmt.bus.rules.realm_time import ROUND_TRIPS, offset_of
+from dsmt.bus.together import until_one_fails
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
 from dsmt.errors import DsmtError, RefusedError, TransportError

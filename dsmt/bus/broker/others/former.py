@@ -13,6 +13,7 @@ from typing import Final
 
 from dsmt.bus.broker.others.copying import Reach
 from dsmt.bus.broker.others.other import Take, hear
+from dsmt.bus.together import end_all
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.revocations import REVOKED
@@ -51,5 +52,4 @@ class Former:
                 await bus.wait_attached()
                 await hear(bus, self._take, f"{BROKERS}+", REVOKED)
             finally:
-                running.cancel()
-                await asyncio.wait({running})
+                await end_all(running)

@@ -1,0 +1,40 @@
+"""Together: parts of one connection, which end with the first of them that fails, and before it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run these until one of them raises; the others are cancelled.
+
+    No task group: that of Python 3.11 forgets that its own task was cancelled when a child fails in the same moment.
+    """
+    tasks = [asyncio.get_running_loop().create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await end_all(*tasks)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+async def end_all(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks, and wait until they have ended, also when who waits is cancelled meanwhile, which it is after that.
+
+    A deadline may pass just as they end: what they use is closed behind this, and a link of theirs must not be open then.
+    """
+    for task in tasks:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while left := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

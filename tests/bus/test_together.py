@@ -1,0 +1,80 @@
+"""Parts of one connection end together, before what they use does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dsmt.bus.together import end_all, until_one_fails
+from dsmt.programs.bus import running
+from tests.waiting import until
+
+
+class Part:
+    """Takes a few turns of the loop to end."""
+
+    def __init__(self) -> None:
+        self.runs = False
+
+    async def run(self) -> None:
+        self.runs = True
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            self.runs = False
+
+
+async def within(kind: str, part: Part) -> None:
+    """Run a part until cancelled; it has to be over then."""
+    try:
+        if kind == "one of several":
+            await until_one_fails(part.run(), Part().run())
+        elif kind == "a bus":
+            bus: Any = part
+            async with running(bus):
+                await asyncio.Event().wait()
+        else:
+            task = asyncio.create_task(part.run())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await end_all(task)
+    finally:
+        assert not part.runs, "what it uses is closed now"
+
+
+@pytest.mark.parametrize("kind", ["one of several", "a bus", "a task"])
+@pytest.mark.parametrize("again", [0, 1, 5])
+def test_who_is_cancelled_again_while_it_ends_waits_for_the_end_all_the_same(kind: str, again: int) -> None:
+    async def play() -> None:
+        part = Part()
+        outer = asyncio.create_task(within(kind, part))
+        await until(lambda: part.runs)
+        outer.cancel()
+        for _ in range(again):
+            await asyncio.sleep(0)
+            outer.cancel()
+        await asyncio.wait({outer})
+        assert outer.cancelled()
+
+    asyncio.run(play())
+
+
+def test_a_deadline_that_passes_while_it_ends_is_told_as_such() -> None:
+    async def in_no_time(task: asyncio.Task[None]) -> None:
+        async with asyncio.timeout(0):
+            await end_all(task)
+
+    async def play() -> None:
+        part = Part()
+        task = asyncio.create_task(part.run())
+        await until(lambda: part.runs)
+        with pytest.raises(TimeoutError):
+            await in_no_time(task)
+        assert not part.runs
+
+    asyncio.run(play())
