@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from types import SimpleNamespace
@@ -135,6 +136,30 @@ def test_where_no_machine_answers_a_connection_is_given_up_soon() -> None:
         return took
 
     assert CONNECT_S * 0.9 < asyncio.run(asyncio.wait_for(play(), 30)) < HANDSHAKE_S
+
+
+def test_where_the_loop_can_watch_no_more_a_link_is_refused_and_nothing_of_it_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was left of it kept the network from ending, for ever."""
+
+    async def play() -> None:
+        network, loop, watched = ZmqNetwork(), asyncio.get_running_loop(), count()
+        watch = loop.add_reader
+
+        def few(descriptor: int, call: Callable[[], object]) -> None:
+            if next(watched):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            watch(descriptor, call)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "add_reader", few)
+            with pytest.raises(TransportError, match="No space left") as refused:
+                await network.connect("127.0.0.1:9", os.urandom(32), server_key=os.urandom(32))
+        await asyncio.wait_for(asyncio.to_thread(network.close), 5)
+        assert refused.value.code == "link.refused"
+
+    asyncio.run(asyncio.wait_for(play(), 30))
 
 
 @pytest.mark.parametrize("host", ["a..b", "a b"])

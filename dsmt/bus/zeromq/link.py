@@ -42,7 +42,11 @@ class ZmqLink:
         self._lost = False
         self._loop = asyncio.get_running_loop()
         self._edges = Edges(self._drain, dealer, monitor)
-        self._edges.begin()
+        try:
+            self._edges.begin()
+        except OSError:  # the loop can watch no more
+            self.end()
+            raise
 
     def reach(self, family: AddressFamily) -> None:
         """Begin to connect. Raises `zmq.ZMQError` for what is no address."""

@@ -47,7 +47,7 @@ class ZmqNetwork:
         """Connect within `CONNECT_S`, and finish the handshake within 5 seconds. Raises `TransportError`."""
         try:
             link = self._made(address, secret, server_key)
-        except zmq.ZMQError as error:  # no descriptor is left
+        except (zmq.ZMQError, OSError) as error:  # no descriptor is left, or the loop can watch no more
             raise _refused(address, error) from error
         try:
             link.reach(await _family(host_of(address)))
@@ -61,7 +61,7 @@ class ZmqNetwork:
         return link
 
     def _made(self, address: str, secret: bytes, server_key: bytes) -> ZmqLink:
-        """A link that does not connect yet. Raises `zmq.ZMQError`, and then holds nothing."""
+        """A link that does not connect yet. Raises `zmq.ZMQError`, `OSError`, and then holds nothing."""
         if self._context is None:
             self._context = zmq.Context()
         dealer = self._context.socket(zmq.DEALER)
@@ -87,7 +87,7 @@ class ZmqNetwork:
             self._context = None
 
 
-def _refused(address: str, error: zmq.ZMQError) -> TransportError:
+def _refused(address: str, error: zmq.ZMQError | OSError) -> TransportError:
     return TransportError("link.refused", f"cannot connect to {address}: {error.strerror}")
 
 
