@@ -18,9 +18,9 @@ from nacl.bindings import crypto_scalarmult_base
 
 from dsmt.bus.zeromq import link as zmq_link
 from dsmt.bus.zeromq.network import CONNECT_S, ZmqNetwork
-from dsmt.bus.zeromq.sockets import AT_ONCE, HANDSHAKE_S
+from dsmt.bus.zeromq.sockets import AT_ONCE, HANDSHAKE_S, LINGER_MS
 from dsmt.errors import TransportError
-from dsmt.ports.network import Arrival, Closed, How, Link, Message
+from dsmt.ports.network import Arrival, Closed, How, Link, Message, Received
 from tests.bus.linked import linked
 from tests.ipv6 import on_ipv6
 from tests.waiting import until
@@ -136,6 +136,46 @@ def test_where_no_machine_answers_a_connection_is_given_up_soon() -> None:
         return took
 
     assert CONNECT_S * 0.9 < asyncio.run(asyncio.wait_for(play(), 30)) < HANDSHAKE_S
+
+
+def test_who_takes_a_connection_and_says_nothing_keeps_nobody_waiting_when_the_network_is_closed() -> None:
+    """A broker's loop stood still for a second each time: libzmq waits for a handshake as for what is queued."""
+
+    async def play() -> float:
+        network = ZmqNetwork()
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            connecting = asyncio.create_task(
+                network.connect(f"127.0.0.1:{silent.getsockname()[1]}", os.urandom(32), server_key=os.urandom(32))
+            )
+            came, _ = await asyncio.to_thread(silent.accept)
+            with came:
+                connecting.cancel()
+                await asyncio.wait({connecting})
+                began = time.monotonic()
+                network.close()
+                return time.monotonic() - began
+
+    assert asyncio.run(asyncio.wait_for(play(), 30)) < LINGER_MS / 2000
+
+
+def test_what_was_sent_just_before_a_network_is_closed_arrives() -> None:
+    async def play() -> None:
+        network, secret = ZmqNetwork(), os.urandom(32)
+        listener = await network.listen("127.0.0.1:0", secret, admit=lambda _: True, writable=lambda _: None)
+        link = await network.connect(listener.address, os.urandom(32), server_key=crypto_scalarmult_base(secret))
+        sent = [(b"%d" % n,) for n in range(100)]
+        assert all(map(link.send, sent))
+        await link.close()
+        await asyncio.to_thread(network.close)
+        came: list[Arrival] = []
+        while not came or not isinstance(came[-1], Closed):
+            came += await listener.receive()
+        assert [one.message for one in came if isinstance(one, Received)] == sent
+        await listener.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
 
 
 def test_where_the_loop_can_watch_no_more_a_link_is_refused_and_nothing_of_it_is_left(

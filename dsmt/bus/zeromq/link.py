@@ -96,13 +96,14 @@ class ZmqLink:
         self.end()
 
     def end(self) -> None:
-        """Close without waiting."""
+        """Close without waiting: who ends the network waits for what is queued, and only where somebody may take it."""
         if self._dealer.closed:
             return
+        stands = self._shaken.done() and not self._shaken.cancelled() and not self._lost
         self._edges.end()
         self._dealer.disable_monitor()
         self._monitor.close(linger=0)
-        self._dealer.close(linger=LINGER_MS)
+        self._dealer.close(linger=LINGER_MS if stands else 0)
         if not self._shaken.done():
             self._shaken.cancel()
 
