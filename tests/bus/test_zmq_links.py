@@ -231,6 +231,21 @@ def test_who_has_no_descriptor_left_for_a_link_tries_again_later() -> None:
     asyncio.run(asyncio.wait_for(play(), 60))
 
 
+def test_who_has_few_descriptors_left_to_begin_with_tries_again_later() -> None:
+    """The first link of a process, or of a reader, was its end: libzmq aborted it."""
+
+    async def play() -> None:
+        for more in range(12):
+            network = ZmqNetwork()
+            with few_descriptors(more), pytest.raises(TransportError, match="Too many open files"):
+                await network.connect("127.0.0.1:9", os.urandom(32), server_key=os.urandom(32))
+            with pytest.raises(TransportError, match="no broker answers"):
+                await network.connect("127.0.0.1:9", os.urandom(32), server_key=os.urandom(32))
+            network.close()
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
 def test_a_peer_is_sent_away_though_no_descriptor_is_left() -> None:
     async def play() -> None:
         async with linked() as (listener, link, first):

@@ -8,6 +8,7 @@ Rule 2: where no machine answers a connection is given up before the handshake i
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from socket import AddressFamily
 from typing import Any, Final
@@ -26,6 +27,8 @@ from dsmt.system.sockets import family_of
 _FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _LOST: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 
+DESCRIPTORS: Final = 16
+"""More than a context and its first link open: libzmq aborts the process where it has too few for a context."""
 CONNECT_S: Final = 1.5
 """How long TCP may take to connect: one lost packet more than a round trip (RFC 6298: it is sent again after 1 s)."""
 
@@ -63,6 +66,7 @@ class ZmqNetwork:
     def _made(self, address: str, secret: bytes, server_key: bytes) -> ZmqLink:
         """A link that does not connect yet. Raises `zmq.ZMQError`, `OSError`, and then holds nothing."""
         if self._context is None:
+            _check_descriptors()
             self._context = zmq.Context()
         dealer = self._context.socket(zmq.DEALER)
         try:
@@ -85,6 +89,17 @@ class ZmqNetwork:
         if self._context is not None:
             self._context.term()
             self._context = None
+
+
+def _check_descriptors() -> None:
+    """Raise `OSError` where there are too few descriptors left to begin with."""
+    opened: list[int] = []
+    try:
+        while len(opened) < DESCRIPTORS:
+            opened.append(os.eventfd(0))
+    finally:
+        for one in opened:
+            os.close(one)
 
 
 def _refused(address: str, error: zmq.ZMQError | OSError) -> TransportError:
