@@ -171,17 +171,17 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
             slot = _alone(context, w, entry, slot)
         return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
-    slot = _slot(context, w, entry, node=None)
+    slot, nowhere = _slot(context, w, entry, node=None), Outcome(wakes=context.fleet.next_away_ms, no_place=True)
     fact, told = entry.fact, entry.record
     if fact is not None and told is not None and told.reason is not None:
         waits = (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None)
         if waits and told.reason.code == why.code:
-            return NO_PLACE
+            return nowhere
         if waits and context.now_ms < fact.time_ms + RETOLD_MS:
             return Outcome(wakes=(fact.time_ms + RETOLD_MS,), no_place=True)
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
-    return Outcome.merged((said, NO_PLACE))
+    return Outcome.merged((said, nowhere))
 
 
 def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:

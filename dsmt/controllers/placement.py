@@ -142,27 +142,28 @@ class Chooser:
 
     def misfit_to_adopt(self, node: str) -> Misfit | None:
         """The first clause that a node fails for what it runs already, and so has room for."""
-        return next(self._admitting(node, self.allocations.node(node)), None)
+        return next(self._admitting(node, self.allocations.node(node), is_there=True), None)
 
-    def _admitting(self, node: str, taken: NodeAllocation) -> Iterator[Misfit]:
+    def _admits(self, node: str) -> bool:
+        """Whether a node takes what is new, if there is room."""
+        return not any(self._admitting(node, self.allocations.node(node)))
+
+    def _admitting(self, node: str, taken: NodeAllocation, *, is_there: bool = False) -> Iterator[Misfit]:
         yield from self._in_set(node, taken)
         state = self.fleet.state(node)
         if state != "alive":
             yield Misfit(state, f"{node} is {state}")
         elif not self.fleet.hears(node):
-            yield Misfit("unheard", self._unheard(node))
+            said = f"the manager of {node} is at a broker that is lost: nothing that is said here starts there"
+            yield Misfit("unheard", said)
+        elif not is_there and self.fleet.is_away(f"node/{node}"):
+            yield Misfit("unheard", f"the manager of {node} does not come back: nothing starts there")
         if node in self.fleet.view.kept_out:
             yield Misfit("kept out", f"{node} is kept out: two processes took turns under its name")
         entry = self.fleet.view.nodes.get(node)
         if entry is not None and entry.mode != "active":
             yield Misfit("mode", f"{node} is {entry.mode}")
         yield from self._able(node, taken)
-
-    def _unheard(self, node: str) -> str:
-        said = self.fleet.word_of(f"node/{node}")
-        is_lost = said is not None and said.state == "unknown"
-        where = "is at a broker that is lost: nothing that is said here" if is_lost else "does not come back: nothing"
-        return f"the manager of {node} {where} starts there"
 
     def misfit_to_stay(self, node: str) -> Misfit | None:
         """What lastingly forbids a node to keep an instance that it has; None when it may."""
@@ -237,7 +238,7 @@ class Chooser:
 
     @property
     def _least_group(self) -> int:
-        return min((self._group_count(node) for node in self.candidates() if self.misfit_to_adopt(node) is None), default=0)
+        return min((self._group_count(node) for node in self.candidates() if self._admits(node)), default=0)
 
     # --- choosing ------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ PROBE_S: Final = 2.0
 """A probe's period while a silence is young (F4)."""
 LATE_PROBE_S: Final = 60.0
 """That of an old one, and the longest that counts."""
-BACK_MS: Final[Mapping[str, int]] = {"closed": 30_000, "silent": 90_000}
+BACK_MS: Final[Mapping[str, float]] = {"closed": 30_000, "silent": 90_000}
 """By then a program of a node that has ended, or hangs, is begun anew and attached again (C6, C15)."""
 NAMED_MOST: Final = 128
 """Attachments that a verdict names: with the longest names they fit into an event."""
@@ -132,18 +132,28 @@ class Fleet:
         return None if attachments is None else word(attachments, self.lost_brokers)
 
     def hears(self, node: str) -> bool:
-        """Whether what is said here comes to a node's manager: it is at no broker that is lost here (F1), nor away for long.
+        """Whether what is said here may come to a node's manager: it is at no broker that is lost here (F1).
 
         One that is away for a moment comes back, and reads what was said meanwhile.
         """
         said = self.word_of(f"node/{node}")
-        if said is None or said.state == "unknown":
-            return said is None or self.in_grace(said)
-        return not self.is_away(said)
+        return said is None or said.state != "unknown" or self.in_grace(said)
 
-    def is_away(self, said: Word[Held[Session]]) -> bool:
-        """Whether whom a word is on has ended, or hangs, for longer than it takes to begin it anew."""
-        return self.now_ms - said.since_ms > BACK_MS.get(said.state, inf)
+    def away_from_ms(self, source: str) -> float:
+        """From when on (realm ms) a program of a node is away for longer than it takes to begin it anew; `inf` for never."""
+        said = self.word_of(source)
+        return inf if said is None else said.since_ms + BACK_MS.get(said.state, inf)
+
+    def is_away(self, source: str) -> bool:
+        """Whether a program of a node has ended, or hangs, for longer than it takes to begin it anew."""
+        return self.now_ms > self.away_from_ms(source)
+
+    @cached_property
+    def next_away_ms(self) -> tuple[int, ...]:
+        """When (realm ms) the next of the managers that are gone is away for so long; none where none is."""
+        found = (self.away_from_ms(f"node/{node}") for node in self.view.nodes)
+        ahead = [int(at) + 1 for at in found if self.now_ms <= at < inf]
+        return (min(ahead),) if ahead else ()
 
     def words(self, node: str) -> list[Word[Held[Session]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""

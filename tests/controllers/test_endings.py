@@ -35,8 +35,12 @@ def test_what_has_a_fact_is_not_ended_for_want_of_one_though_its_node_lacks_it_o
     assert realm.step() == []
 
 
-def test_an_orphan_that_a_spec_wants_is_adopted_where_it_runs() -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["its manager is there", "its manager does not come back"])
+def test_an_orphan_that_a_spec_wants_is_adopted_where_it_runs(gone: bool) -> None:
     realm = orphaned(nodes=("n3",))
+    if gone:
+        realm.session("node/n3", "closed")
+        realm.after(31)
     realm.apply(web(1))
     (intent,) = realm.step()
     assert (intent.record.node, intent.record.desired, intent.next_version) == ("n3", "running", 8)

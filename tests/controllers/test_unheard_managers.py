@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.controllers.placement import Chooser
 from dsmt.view import Fleet
-from tests.controllers.build import Realm, key, web
+from tests.controllers.build import Attentive, Realm, key, web
 
 
 def test_a_node_whose_manager_is_at_a_broker_that_is_lost_is_not_taken_though_an_agent_of_it_is_heard() -> None:
@@ -47,6 +47,21 @@ def test_a_node_whose_manager_does_not_come_back_is_not_taken_though_its_monitor
     realm.attach("n2", sources=["node/n2"])
     realm.step()
     assert realm.nodes_of()[2] == "n2"
+
+
+def test_what_has_no_place_says_that_managers_do_not_come_back_as_soon_as_that_is_so() -> None:
+    """Nothing woke a controller for it: the reason of before stood for a minute."""
+    realm = Realm("n1", "n2")
+    controller = Attentive(realm)
+    realm.apply(web(3, component="ports: {http: 8080}"))
+    controller.watch(120)
+    for node in ("n1", "n2"):
+        realm.session(f"node/{node}", "closed")
+    controller.watch(32)
+    assert controller.overlooked() == []
+    why = realm.slot(2).reason
+    assert why is not None
+    assert "unheard" in why.message
 
 
 @pytest.mark.parametrize(("at", "node"), [("b1", "n1"), ("b2", "n2")])

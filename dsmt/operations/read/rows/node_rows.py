@@ -211,8 +211,8 @@ def manager_away(said: Word[Held[Session]], who: str = "manager") -> str:
 def half_away(sight: Sight, found: Node) -> tuple[str, str] | None:
     """Which program of a node that is alive does not come back, and what that means; None where each may yet."""
     for role, who, means in _HALVES if found.liveness == "alive" and found.out is None else ():
-        said = sight.fleet.word_of(f"{role}/{found.node}")
-        if said is not None and sight.fleet.is_away(said):
+        source = f"{role}/{found.node}"
+        if sight.fleet.is_away(source) and (said := sight.fleet.word_of(source)) is not None:
             return who, f"{manager_away(said, who)}, and is away for {span(sight.now_ms - said.since_ms)}: {means}"
     return None
 
