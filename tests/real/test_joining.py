@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -217,6 +218,56 @@ def test_a_node_that_runs_while_it_is_not_let_in_any_more_joins_again_and_goes_o
             assert (await dsmt(there, "join", fresh, "--json")).json["made"]
             assert read_identity(file).key.key_id != former.key.key_id
             assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
+
+
+KILLED = """\
+import os, sys
+from dsmt.cli.root import main
+from dsmt.operations.local.members import joining
+setattr(joining, sys.argv[1], lambda *_: os._exit(9))
+main(sys.argv[2:])
+"""
+
+
+async def killed(at: str, *arguments: str) -> None:
+    """Have a command be killed as it comes to what `joining` does there."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, at, *arguments)
+    assert await process.wait() == 9
+
+
+def test_a_node_that_runs_goes_on_as_who_it_is_now_though_the_join_was_killed_as_that_was_written(tmp_path: Path) -> None:
+    """Typed again it waited half a minute for who had been written, in whose place the one of before ran on for ever."""
+
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            token = (await dsmt(home, "token", "create")).out.strip()
+            await dsmt(there, "join", token, "--name", "web-1")
+            former = read_identity(Home(there).part("nodes", "web-1") / "identity")
+            await dsmt(home, "cert", "revoke", former.key.key_id.hex(), "--keep", "--yes")
+            await until(lambda: _gone(home, "web-1"))
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            await killed("ask_to_end", "--home", str(there), "join", fresh)
+            await dsmt(there, "join", fresh)
+            assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="no other user needs to pass where nobody is root")
+def test_users_of_services_pass_to_a_node_though_the_join_was_killed_before_that(tmp_path: Path) -> None:
+    """Typed again it was a node already, and no program with a `user` of its own could be started there."""
+
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            token = (await dsmt(home, "token", "create")).out.strip()
+            await killed("let_users_pass", "--home", str(there), "join", token, "--name", "web-1", "--no-start")
+            await dsmt(there, "join", token, "--name", "web-1", "--no-start")
+            places = (there, there / "nodes", there / "nodes/web-1")
+            assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o711] * 3
 
     asyncio.run(play())
 

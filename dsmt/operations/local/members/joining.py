@@ -31,7 +31,7 @@ from dsmt.operations.local.home.home import Home, check_part, write_secret
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import let_users_pass, reach_at
 from dsmt.operations.local.members.letting_in import learnt
-from dsmt.operations.local.members.settling import Settling, settle_node
+from dsmt.operations.local.members.settling import SETTLED, Settling, note, settle_node
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
 from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
@@ -99,12 +99,15 @@ async def join(
         directory = home.part("nodes", node)
         where = address or own_address(realm.brokers[0][0])
         typed, elsewhere = {**told.labels, **(labels or {})}, address is not None and not is_here(address)
+        is_new = note(directory)
         NodeFile(node=node, realm=realm, address=where, labels=typed, elsewhere=elsewhere).write(directory)
         write_secret(directory / IDENTITY, dump(identity))
         ask_to_end(directory, "container_manager")  # who ran as who the node was; its spawner starts the next one
+        if is_new:
+            (directory / SETTLED).unlink(missing_ok=True)
+        let_users_pass(home, directory)
         if not home.exists:
             realm.write(home.root)
-        let_users_pass(home, directory)
         (home.root / KEY_FILE).unlink(missing_ok=True)
     return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True, address=where)
 

@@ -8,8 +8,8 @@ Rule 1: a node serves at an address of its machine: one that was given another o
     machine, stays: it is reached there from elsewhere.
 Rule 2: a label that is not typed stays.
 Rule 3: a broker is known by its address to all who have joined; one whose address has gone is not moved in silence.
-Rule 4: of a node that runs, that its file is another one now is written down first, until it has been begun anew with that
-    (`upgrading`): who types it again does what is left.
+Rule 4: of a node that runs, that its file is another one now, or its identity (`joining`), is written down first, until it
+    has been begun anew with that (`upgrading`): who types it again does what is left.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dsmt.programs.configuration import NodeFile
 from dsmt.system.records import process_of
 
 SETTLED: Final = "settled"
-"""Stands beside a node's file that says something else than that with which the node runs (rule 4)."""
+"""Stands beside a node's files that say something else than that with which the node runs (rule 4)."""
 
 
 class Settling(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,10 +64,17 @@ def settle_node(directory: Path, told: Settling) -> tuple[NodeFile, NodeFile]:
     elsewhere = (held.elsewhere or told.address is not None) and not is_here(address)
     now = msgspec.structs.replace(held, labels={**held.labels, **told.labels}, address=address, elsewhere=elsewhere)
     if now != held:
-        if process_of(directory, "spawner") is not None:
-            (directory / SETTLED).touch()
+        note(directory)
         now.write(directory)
     return held, now
+
+
+def note(directory: Path) -> bool:
+    """Note of a node that runs that its files are others now (rule 4); whether that was not noted yet."""
+    noted = (directory / SETTLED).exists()
+    if process_of(directory, "spawner") is not None:
+        (directory / SETTLED).touch()
+    return not noted
 
 
 def settle_nodes(home: Home) -> list[str]:
