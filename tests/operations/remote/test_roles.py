@@ -192,6 +192,27 @@ def test_a_host_knows_its_own_broker_though_it_was_cut_off_as_that_had_its_certi
     assert BrokerFile.read(host.home.part("brokers", "one")).realm == host.home.realm()
 
 
+def test_who_has_its_next_certificate_is_begun_anew_though_who_brought_it_was_cut_off_before_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran on with the former one until that ended: the next one was there, and nobody asked for it any more."""
+    host, begun = Host(tmp_path), list[set[str]]()
+    host.given(NOW_S, host.asked(NOW_S))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(on_host, "begin_anew", lambda _, names: begun.append(set(names)))
+    with monkeypatch.context() as patch:
+        patch.setattr(on_host, "reach_at", full)
+        with pytest.raises(OSError, match="No space"):
+            host.given(NOW_S + HALF_S, host.asked(NOW_S + HALF_S))
+    for _ in range(2):
+        host.given(NOW_S + HALF_S, host.asked(NOW_S + HALF_S))
+    assert begun == [set(host.files), set()]
+    assert not (host.home.root / "asked").exists()
+
+
 def test_keys_of_a_role_for_which_nobody_came_back_keep_no_other_one_waiting(tmp_path: Path) -> None:
     host = Host(tmp_path)
     first = host.asked(NOW_S)

@@ -4,8 +4,8 @@
 
 Rule 1: the keys are made here and never leave. `request` tells the public ones; `accept` takes the certificates for them.
 Rule 2: a key is kept before it is told, so who is interrupted goes on with the same one. What has its certificate stays;
-    from half of its life on it is given the next one for the same key, and begun anew with that. A controller or an issuer
-    whose key was revoked is given another key.
+    from half of its life on it is given the next one for the same key, and begun anew with that, also by who comes after one
+    that was killed in between. A controller or an issuer whose key was revoked is given another key.
 Rule 3: an `identity` is written last of its directory, and what has one can run.
 """
 
@@ -41,7 +41,7 @@ from dsmt.trust.keys import SecretKey
 Role = Literal["broker", "controller"]
 TLS_KEY: Final = "server.key"
 ASKED: Final = "asked"
-"""The directory of keys that have no certificate yet."""
+"""The directory of keys that have no certificate yet, and of who is to be begun anew with the one that is there."""
 
 
 class RoleOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +92,11 @@ def _identities(home: Home, told: RoleOrder) -> dict[str, Path]:
 
 def _key_file(home: Home, source: str) -> Path:
     return home.root / ASKED / source.replace("/", "-")
+
+
+def _waiting_file(home: Home, source: str) -> Path:
+    """Is there from before a source's identity is written until its program has been told to begin anew with that."""
+    return home.root / ASKED / f"{source.replace('/', '-')}.waiting"
 
 
 def request(home: Home, told: RoleOrder) -> Answer:
@@ -145,14 +150,18 @@ def accept(home: Home, told: RoleOrder) -> Answer:
         _make_broker(home, told, BrokerFile(realm=realm, address=address), new.key.public)
     if f"controller/{told.name}" in files:
         ControllerFile(realm=realm).write(home.part("controllers", told.name))
+    waiting = [source for source in files if _waiting_file(home, source).exists()]
     for source, identity in identities.items():
+        write_secret(_waiting_file(home, source), b"")
         write_secret(files[source], dump(identity))
     for source, file in files.items():
         _let_go(_key_file(home, source), file)
+    reach_at(home, realm)
+    begin_anew(home, {*identities, *waiting, *([f"broker/{told.name}"] if told.removed else [])})
+    for source in files:
+        _waiting_file(home, source).unlink(missing_ok=True)
     with suppress(OSError):  # keys of other roles, for which nobody has come back
         (home.root / ASKED).rmdir()
-    reach_at(home, realm)
-    begin_anew(home, {*identities, *([f"broker/{told.name}"] if told.removed else [])})
     here = of_home(home).get(told.name)
     return Answer() if here is None else Answer(address=here.address, public=here.public.hex(), route=here.route)
 
