@@ -117,7 +117,7 @@ class DiskFiles:
         from dsmt.system.threads import in_thread  # noqa: PLC0415 - who has no event loop does without asyncio
 
         place = self._place(path)
-        await in_thread(lambda _stop: self._do(place, "synced", lambda: _sync_file_system(place), None), patient=False)
+        await in_thread(lambda _stop: self._do(place, "synced", lambda: sync_file_system(place), None), patient=False)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none. Raises `FailedError` where it cannot be read."""
@@ -249,7 +249,7 @@ def _sync_directory(directory: str) -> None:
         os.close(descriptor)
 
 
-def _sync_file_system(directory: str) -> None:
+def sync_file_system(directory: str) -> None:
     """Write out all that a directory's file system holds back (syncfs(2)): programs that end have synced nothing."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -3,7 +3,8 @@
 `python3 on_host.py VERB PARAMETERS`, with PARAMETERS in JSON; a token comes on standard input. The last line of its output
 is a JSON object: what was found or done, or an `error` with its code, sentence and advice.
 
-Rule 1: each verb may be repeated: what is there is left as it is, and what a failure has left half done is removed.
+Rule 1: each verb may be repeated: what is there is left as it is, and what a failure, or a power cut, has left half done is
+    removed: what is whole is on the disk.
 Rule 2: nothing is fetched: what is installed was brought, and is what its sum says.
 Rule 3: what is made stands in two directories and, with systemd, a unit file for each role; `remove` leaves none of it.
 Rule 4: of former programs those are kept from which anything runs: what is begun later may be needed by it.
@@ -12,6 +13,7 @@ Rule 5: one verb at a time is at work for a user: who was cut off may still be, 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -102,6 +104,7 @@ class Installation:
             if made:
                 _write(self.prefix / MADE, json.dumps(made))
             self._environment(wheels)
+            _on_disk(self.program)  # or a power cut leaves a whole program of empty files
             (self.program / "complete").touch()
         except BaseException:
             self._discard(self.program)
@@ -268,10 +271,24 @@ def _write(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.new")
     try:
         beside.write_text(text)
+        _on_disk(beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _on_disk(place: Path) -> None:
+    """Have a file, or all that the file system of a directory holds back, be on the disk. Raises OSError."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        if not place.is_dir():
+            os.fsync(descriptor)
+        elif ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(place))
+    finally:
+        os.close(descriptor)
 
 
 def _is_running(program: Path) -> bool:

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import FailedError, InputError
-from dsmt.system.files import write_atomically
+from dsmt.system.files import sync_file_system, write_atomically
 from dsmt.version import __version__
 
 OWN: Final = f"dsmt-{__version__}-py3-none-any.whl"
@@ -163,6 +163,7 @@ async def _download(platform: Platform, own: bytes, extra: str, directory: Path)
                 process.kill()
         if process.returncode != 0:
             raise _not_collected(platform, said.decode(errors="replace"))
+        await asyncio.to_thread(sync_file_system, beside)  # or a power cut leaves empty files, taken for wheels ever after
         with suppress(OSError):  # somebody else has collected the same meanwhile
             fresh.rename(directory)
 

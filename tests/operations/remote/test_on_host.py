@@ -138,6 +138,56 @@ def test_what_is_installed_by_another_one_meanwhile_is_left(tmp_path: Path) -> N
     assert (one.program / "complete").exists()
 
 
+def test_a_program_is_said_to_be_whole_when_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut half a minute later left a whole program of empty files, which was never installed again."""
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.setattr(on_host, "__file__", str(tmp_path / "on_host.py"))
+    one, seen, real = host(tmp_path, sums={}), list[tuple[list[str], bool]](), on_host._on_disk
+
+    def installed(_wheels: Path) -> None:
+        one.dsmt.parent.mkdir(parents=True)
+        one.dsmt.write_text("a program")
+
+    def synced(place: Path) -> None:
+        real(place)
+        if place == one.program:
+            seen.append(([path.name for path in place.rglob("*") if path.is_file()], (place / "complete").exists()))
+
+    monkeypatch.setattr(one, "_environment", installed)
+    monkeypatch.setattr(on_host, "_on_disk", synced)
+    one.install()
+    assert seen == [(["dsmt"], False)]
+    assert one.state()["installed"]
+
+
+def test_what_the_disk_does_not_take_is_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.setattr(on_host, "__file__", str(tmp_path / "on_host.py"))
+    one = host(tmp_path, sums={})
+
+    def failing(_descriptor: int) -> int:
+        on_host.ctypes.set_errno(errno.ENOSPC)
+        return -1
+
+    monkeypatch.setattr(one, "_environment", lambda _: one.program.mkdir())
+    monkeypatch.setattr(on_host.ctypes, "CDLL", lambda *_, **__: SimpleNamespace(syncfs=failing))
+    with pytest.raises(OSError, match="No space"):
+        one.install()
+    assert not one.prefix.exists()
+
+
+def test_a_unit_is_on_the_disk_before_it_stands_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut left an empty one, and the node that was said to be alive did not come back."""
+    monkeypatch.setattr(on_host, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(on_host, "run", lambda *_, **__: None)
+    synced = list[tuple[str, bool]]()
+    monkeypatch.setattr(
+        on_host, "_on_disk", lambda place: synced.append((place.name, (tmp_path / "units/dsmt-node@.service").exists()))
+    )
+    kept_by_systemd(tmp_path, again=False, build="a").start()
+    assert synced == [("dsmt-node@.service.new", False)]
+
+
 def test_what_has_changed_is_begun_anew_by_who_comes_next_though_who_changed_it_was_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 import dsmt
 from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.remote import adding
+from dsmt.operations.remote import adding, wheels
 from dsmt.operations.remote.adding import _name_of
 from dsmt.operations.remote.hosts import address_of
 from dsmt.operations.remote.places import NodePlace, keep_place, place_of, places
@@ -179,3 +179,33 @@ def test_where_a_node_was_added_is_known_by_its_name_and_by_its_host_until_it_is
     assert place_of(home, "web-3") is None
     asyncio.run(keep_place(home, "web-1", None))
     assert list(places(home)) == ["web-2"]
+
+
+def test_what_was_collected_is_on_the_disk_before_it_is_taken_for_the_wheels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut left them empty, and no host could be added any more: their sums were right."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    synced = list[tuple[list[str], list[str]]]()
+
+    async def said() -> tuple[bytes, bytes]:
+        return b"", b""
+
+    def downloaded(*argv: str) -> Any:
+        fresh = Path(argv[argv.index("--dest") + 1])
+        fresh.mkdir()
+        (fresh / "pip-1-py3-none-any.whl").write_bytes(b"a wheel")
+        return SimpleNamespace(communicate=said, returncode=0)
+
+    async def pip(*argv: str, **_: Any) -> Any:
+        return downloaded(*argv)
+
+    def sync(directory: str) -> None:
+        kept = [path.name for path in cache_directory().iterdir() if path.is_dir() and not path.name.startswith(".")]
+        synced.append(([path.name for path in Path(directory).glob("wheels/*")], kept))
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", pip)
+    monkeypatch.setattr(wheels, "sync_file_system", sync)
+    found = asyncio.run(collected(HERE))
+    assert synced == [(["pip-1-py3-none-any.whl"], [])]
+    assert {*found.sums} == {OWN, "pip-1-py3-none-any.whl"}
