@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from dsmt.errors import FailedError, RefusedError
-from dsmt.operations.local.home.home import Home
-from dsmt.operations.local.members import settling
+from dsmt.operations.local.home.home import Home, write_secret
+from dsmt.operations.local.members import joining, settling
+from dsmt.operations.local.members.joining import KEY_FILE
 from dsmt.operations.local.members.settling import Settling, settle, settle_nodes
 from dsmt.operations.local.up import upgrading
 from dsmt.programs.configuration import BrokerFile, NodeFile, RealmConfig
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
-from dsmt.trust.identity import dump
+from dsmt.trust.identity import dump, root_issued
+from dsmt.trust.keys import SecretKey
 from tests.bus.realm import TestRealm, memory_network
 
 REALM = RealmConfig(name="r", roots=(bytes(32),), brokers=(("10.9.9.1:4000", bytes(32)),))
@@ -68,6 +71,25 @@ def test_a_broker_whose_address_has_gone_is_not_moved_in_silence(tmp_path: Path)
     with pytest.raises(RefusedError, match=r"broker m5 listens at 192\.0\.2\.6:4000, and 192\.0\.2\.6 is no address of"):
         settle(home, Settling(labels={"zone": "c"}))
     assert told(home)[1] == {}, "nothing was done"
+
+
+@pytest.mark.parametrize(("kept", "stays"), [(bytes(32), False), (bytes(31) + b"k", True)], ids=["its own", "another one's"])
+def test_a_key_that_a_killed_join_has_left_goes_when_it_is_typed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes, stays: bool
+) -> None:
+    """It lay beside the node for ever. That of a node that is yet to join is needed."""
+    home = added(tmp_path, "127.0.0.1")
+    now_s = int(time.time())
+    own = root_issued("node/m5", SecretKey(b"r" * 32), key=SecretKey(bytes(32)), now_s=now_s, serial=bytes(16))
+    write_secret(home.part("nodes", "m5") / "identity", dump(own))
+    write_secret(home.root / KEY_FILE, kept)
+
+    async def lets_in(*_: object) -> str:
+        return ""
+
+    monkeypatch.setattr(joining, "_how_it_ended", lets_in)
+    assert not asyncio.run(joining.join(home, None)).made
+    assert (home.root / KEY_FILE).exists() == stays
 
 
 def test_of_several_nodes_each_takes_what_is_typed(tmp_path: Path) -> None:

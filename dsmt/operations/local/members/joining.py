@@ -86,7 +86,8 @@ async def join(
         known = _node_here(home, realm, name)
         held = None if known is None else read_identity(home.part("nodes", known) / IDENTITY)
         ended = "" if held is None else await _how_it_ended(home, held, realm)
-        if known is not None and not ended:
+        if known is not None and held is not None and not ended:
+            _forget_key(home, held)
             return _settled(home, known, Settling(labels=dict(labels or {}), address=address))
         if token is None:
             raise _needs_token(home, known or name)
@@ -182,6 +183,13 @@ def _key(home: Home, former: Identity | None) -> Key:
     if not path.exists() or (former is not None and SecretKey(path.read_bytes()).key_id == former.key.key_id):
         write_secret(path, SystemEntropy().bytes(32))
     return SecretKey(path.read_bytes())
+
+
+def _forget_key(home: Home, held: Identity) -> None:
+    """Remove the key of a node that has its certificate: a join that was killed as all else was written has left it."""
+    path = home.root / KEY_FILE
+    if path.exists() and SecretKey(path.read_bytes()).key_id == held.key.key_id:
+        path.unlink()
 
 
 @asynccontextmanager
