@@ -174,8 +174,9 @@ def test_an_addition_that_was_killed_is_done_by_who_types_it_again(
             assert await add(home, bus, "b2") == begun.address
             assert kept == ["b2"]
         assert (await announced(bus))["b2"] == begun
-        with pytest.raises(RefusedError, match="already"):
+        with pytest.raises(RefusedError, match="already, and nothing is left to do") as refused:
             await add(home, bus, "b2")
+        assert refused.value.next.startswith("dsmt brokers shows it"), "who was killed at the very end adds no second one"
 
     on_a_bus(tmp_path, test)
 

@@ -184,7 +184,8 @@ def _check_new(home: Home, name: str, others: Mapping[str, BrokerAddress], liste
         return
     runs = not is_up(home) or all(process_of(home.part("brokers", name), one) for one in broker_programs(home.realm()))
     if runs and (name in others or len(here) == 1):
-        raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
+        said = f"broker {name} is in {home.root} already, and nothing is left to do for it"
+        raise RefusedError("broker.exists", said, next="dsmt brokers shows it; one more needs another name")
     if listen not in (None, held.address):
         said = f"broker {name} was begun at {held.address}, not at {listen}"
         raise RefusedError("broker.exists", said, next="leave --listen out; or choose another name")
