@@ -11,6 +11,7 @@ import asyncio
 import base64
 import io
 import os
+import shlex
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -137,11 +138,15 @@ async def collected(platform: Platform, given: Path | None = None, *, what: str 
         await _download(platform, own, what.removeprefix("dsmt"), directory)
     found = sorted(path for path in directory.glob("*.whl") if path.name != OWN)
     if not any(path.name.startswith("pip-") for path in found):
-        said = f"{directory} does not hold the wheels that {what} needs, pip's own among them"
-        raise InputError(
-            "wheels.missing", said, next=f"pip download --dest {directory} {what!r} pip, on a machine like the host"
-        )
+        raise _missing(directory, what, mine)
     return Wheels(files={str(path): sha256(path.read_bytes()).hexdigest() for path in (mine, *found)})
+
+
+def _missing(directory: Path, what: str, mine: Path) -> InputError:
+    """What fills a directory is named by the file that is made here: no index need know of this dsmt, or of this version."""
+    said = f"{directory} does not hold the wheels that {what} needs, pip's own among them"
+    command = shlex.join(["pip", "download", "--dest", str(directory), f"{mine}{what.removeprefix('dsmt')}", "pip"])
+    return InputError("wheels.missing", said, next=f"{command}, on a machine like the host (bring it that wheel of dsmt)")
 
 
 async def _download(platform: Platform, own: bytes, extra: str, directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -72,8 +73,13 @@ def test_wheels_are_taken_that_a_platform_runs_and_none_that_are_newer() -> None
 def test_a_directory_without_wheels_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(InputError) as caught:
-        asyncio.run(collected(HERE, tmp_path))
+        asyncio.run(collected(HERE, tmp_path, what="dsmt[nats-client]"))
     assert caught.value.code == "wheels.missing"
+    command, _, where = caught.value.next.partition(", ")
+    made = tmp_path / "cache/dsmt/wheels" / OWN
+    assert shlex.split(command) == ["pip", "download", "--dest", str(tmp_path), f"{made}[nats-client]", "pip"]
+    assert made.read_bytes() == own_wheel()
+    assert "bring it that wheel" in where, "no index knows of it"
     (tmp_path / "pip-1.whl").write_bytes(b"pip")
     found = asyncio.run(collected(HERE, tmp_path))
     assert sorted(found.sums) == [OWN, "pip-1.whl"]
