@@ -32,6 +32,8 @@ from dsmt.operations.remote.wheels import Platform
 CONNECT_S: Final = 20.0
 KEEPALIVE_S: Final = 15
 OLDEST: Final = (3, 11)
+MOST_PORTS: Final = 65535
+ADDRESS: Final = "write [USER@]HOST[:PORT]"
 _ADDRESS: Final = re.compile(r"(?:([^@\s]+)@)?(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _PROBE: Final = r"""
 for python in python3 python3.14 python3.13 python3.12 python3.11; do
@@ -75,8 +77,11 @@ def address_of(typed: str) -> HostAddress:
     """What was typed, taken apart. Raises `InputError`."""
     found = _ADDRESS.fullmatch(typed)
     if found is None:
-        raise InputError("ssh.address", f"{typed!r} is not the address of a host", next="write [USER@]HOST[:PORT]")
+        raise InputError("ssh.address", f"{typed!r} is not the address of a host", next=ADDRESS)
     user, host, port = found.groups()
+    if port and not 0 < int(port) <= MOST_PORTS:
+        said = f"{typed!r} is not the address of a host: a port is a number from 1 to {MOST_PORTS}"
+        raise InputError("ssh.address", said, next=ADDRESS)
     return HostAddress(typed=typed, user=user, host=host.strip("[]"), port=int(port) if port else None)
 
 

@@ -155,6 +155,8 @@ def test_a_host_is_brought_and_installs_what_its_realm_is_carried_by_and_may_be(
         ("root@web-1.example.com:2222", "root", "web-1.example.com", 2222),
         ("[2001:db8::1]:22", None, "2001:db8::1", 22),
         ("ops@10.0.0.7", "ops", "10.0.0.7", None),
+        ("ops@10.0.0.7:65535", "ops", "10.0.0.7", 65535),
+        ("web-1:1", None, "web-1", 1),
     ],
 )
 def test_an_address_is_taken_apart_as_ssh_does(typed: str, user: str | None, host: str, port: int | None) -> None:
@@ -162,7 +164,7 @@ def test_an_address_is_taken_apart_as_ssh_does(typed: str, user: str | None, hos
     assert (found.user, found.host, found.port, str(found)) == (user, host, port, typed)
 
 
-@pytest.mark.parametrize("typed", ["", "a b", "@web", "web:port", "web:22:22", "user@"])
+@pytest.mark.parametrize("typed", ["", "a b", "@web", "web:port", "web:22:22", "user@", "web:0", "web:65536", "[::1]:99999"])
 def test_what_is_no_address_is_refused(typed: str) -> None:
     with pytest.raises(InputError):
         address_of(typed)
