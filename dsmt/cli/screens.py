@@ -174,7 +174,8 @@ def applied(one: Applied) -> list[str]:
     else:
         back = "" if denied is None else f", {instead(denied, one.running, one.parts)}"
         so_far = "" if one.outcome == "applied" else f", {ready}{back}"
-        lines = [f"{one.service}  r{one.revision}  {one.outcome}{so_far}"]
+        again = "" if one.again is None else f" (r{one.again} again)"
+        lines = [f"{one.service}  r{one.revision}{again}  {one.outcome}{so_far}"]
     return lines + [f"  {line}" for line in _acting(one.reason)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.errors import TransportError
@@ -206,14 +207,19 @@ def test_down_says_of_a_machine_that_has_joined_that_its_nodes_count_as_dead(
     assert (said in out.getvalue()) is joined
 
 
-def test_a_rollback_prints_what_it_has_to_warn_of(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_prints_what_it_applies_again_and_has_to_warn_of(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def rollback(*_: Any, **__: Any) -> Applied:
         warned = ["r2 was refused when it was applied; it is tried again"]
-        return Applied(service="web", revision=4, plan=None, outcome="applied", ready=0, wanted=1, warnings=warned)
+        done = Applied(service="web", revision=4, plan=None, outcome="applied", ready=0, wanted=1, again=2)
+        return msgspec.structs.replace(done, warnings=warned)
 
     monkeypatch.setattr("dsmt.operations.write.rolling_back.rollback", rollback)
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
     assert "warning: r2 was refused when it was applied; it is tried again" in run("rollback", "web", home=made)[1]
+    assert out.getvalue().startswith("web  r4 (r2 again)  applied\n")
 
 
 IN_USE = "attached with this key: nobody lets in who has it, or believes what it says, any more"

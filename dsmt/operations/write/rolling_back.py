@@ -55,7 +55,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     revision = await say_spec(bus, sight, again, service)
     heeded = _heeded(service, number, told, named=to is not None, stays=stays)
     done = said_now(spec, revision, sight.view.epoch(f"service/{service}/spec"))
-    return msgspec.structs.replace(done, warnings=[*twice, *heeded, *await _lacking(bus, spec, number)])
+    return msgspec.structs.replace(done, again=number, warnings=[*twice, *heeded, *await _lacking(bus, spec, number)])
 
 
 async def _lacking(bus: Bus, spec: ServiceSpec, number: int) -> list[str]:

@@ -43,6 +43,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     epoch: int = 0
     """The one of the service in which the revision was said (A6); 0 where that is not known."""
+    again: int | None = None
+    """The earlier revision that a rollback has applied again."""
     plan: str | None
     outcome: str
     ready: int
