@@ -48,7 +48,7 @@ def _of_command(words: tuple[str, ...]) -> str:
     for word in words:
         below = found.get_command(context, word) if isinstance(found, click.Group) else None
         if below is None:
-            meant = nearest(" ".join(words), [*TOPICS, *COMMANDS])
+            meant = nearest(" ".join(words), [*TOPICS, *COMMANDS, *EXAMPLES])
             known = f"did you mean dsmt help {meant}?" if meant else f"dsmt --help, or one of {', '.join(TOPICS)}"
             raise InputError("help.topic", f"there is no command or word `{' '.join(words)}`", next=known)
         found, context = below, click.Context(below, info_name=word, parent=context)

@@ -65,6 +65,11 @@ def test_help_explains_words_and_lists_them(capsys: pytest.CaptureFixture[str]) 
     assert "there is no command or word `nosuch`" in capsys.readouterr().err
 
 
+def test_a_command_of_two_words_that_is_mistyped_is_named_as_it_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "node", "drian"]) == InputError.exit
+    assert "there is no command or word `node drian`. Next: did you mean dsmt help node drain?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["ps", "status"])
 def test_what_lists_restarts_says_what_they_count(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", command]) == 0
