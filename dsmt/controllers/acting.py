@@ -232,9 +232,8 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     if _runs_alone(context, w, entry) and works_beside(context.fleet, entry, fact.record.node, node) is not None:
         return NO_PLACE
     until = context.now_ms if lives else context.fleet.lost_since(fact.record.node)
-    moves = fact.record.moves if fact.record.spec == _next(context, w).spec else 0
-    if w.forced:
-        moves = 1 if stable(entry, until) else moves + 1
+    begins_anew = stable(entry, until) or fact.record.spec != _next(context, w).spec
+    moves = (0 if begins_anew else fact.record.moves) + 1 if w.forced else None
     slot = _slot(
         context,
         w,

@@ -175,13 +175,16 @@ def _move_asked(case: Case) -> ProposedAction | Outcome | None:
 
 
 def _leave(case: Case) -> ProposedAction | Outcome | None:
-    """It must leave its node now, and can. One of each node ends instead (`each_node`), but no sooner."""
+    """It must leave its node now, and can; who must later waits for nothing else. One of each node ends instead."""
     leaving = _leaving(case)
     if case.context.component.each_node:
         due = next_move_ms(case.entry)
     else:
         due = (_parked_move_ms(case) or 0) if leaving is None else leaving.at_ms
-    return Outcome(wakes=(due,)) if due > case.context.now_ms else _if_it_can_go(case, leaving)
+    if due <= case.context.now_ms:
+        return _if_it_can_go(case, leaving)
+    later = Outcome(wakes=(due,))
+    return later if leaving is None else Outcome.merged((later, _no_place(case)))  # it may have none by then
 
 
 def _release(case: Case) -> ProposedAction | None:
@@ -216,12 +219,6 @@ def _renew(case: Case) -> ProposedAction | None:
     because = f"revision {context.spec.version} of {case.key.service} was rolled back"
     gated = is_running and context.ready_since(case.entry) is not None
     return case.proposes("rollback", (refusal.id,), because, gated=gated, reason=context.refused_because)
-
-
-def _leaves_later(case: Case) -> ProposedAction | None:
-    """It must leave its node in time: what an operator wants of it meanwhile, or a fix to it, is done where it is."""
-    leaving = _leaving(case)
-    return leaving if leaving is not None and leaving.at_ms > case.context.now_ms else None
 
 
 # --- on a node that is dead or has left --------------------------------------------------------------------------
@@ -280,7 +277,7 @@ def _lost(case: Case) -> ProposedAction | None:
 
 
 ON_A_NODE: Final[tuple[Rule, ...]] = (
-    _hold, _rollback, _moved, _let_go, _move_asked, _leave, _release, _restart, _renew, _leaves_later,
+    _hold, _rollback, _moved, _let_go, _move_asked, _leave, _release, _restart, _renew,
 )  # fmt: skip
 """What is asked of a slot on a node that lives or may live: the first rule that asks for an action has its way."""
 ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)
