@@ -25,6 +25,7 @@ from dsmt.operations.local.up import coming_up, machine, upgrading
 from dsmt.operations.local.up.machine import StartedRealm
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.system.procfs import is_alive
+from dsmt.together import end_all
 from dsmt.version import __version__
 
 LOOK_S = 0.5
@@ -110,9 +111,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     if working.done() and working.exception() is None and working.result():
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
     over = watching.exception() if watching.done() else None
-    for one in (waiting, watching, working):
-        one.cancel()
-    await asyncio.wait({working})
+    await end_all(waiting, watching, working)
     if interrupted.is_set():
         if not found:  # it has waited for another one, whose work goes on
             raise KeyboardInterrupt

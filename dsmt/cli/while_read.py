@@ -9,6 +9,8 @@ import sys
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from dsmt.together import end_all
+
 Result = TypeVar("Result")
 
 
@@ -31,9 +33,7 @@ async def while_read(work: Awaitable[Result]) -> Result:
     finally:
         if pipe is not None:
             loop.remove_reader(pipe)
-        task.cancel()
-        hangs_up.cancel()
-        await asyncio.wait({task, hangs_up})
+        await end_all(task, hangs_up)
 
 
 def _pipe() -> int | None:

@@ -28,6 +28,7 @@ from dsmt.programs.bus import running, the_bus
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.threads import check_threads
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
@@ -181,8 +182,7 @@ async def while_let_in(bus: BusReader, work: Awaitable[Result]) -> Result:
                 raise bus.refusal
         return task.result()
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await end_all(task)
 
 
 async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportError:
@@ -227,9 +227,7 @@ async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
     await asyncio.wait(asked, timeout=LOOK_S)
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
     found = [one for task, one in asked.items() if task.done() and task.result()]
-    for task in asked:
-        task.cancel()
-    await asyncio.wait(asked)
+    await end_all(*asked)
     return found
 
 

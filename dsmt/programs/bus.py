@@ -13,7 +13,6 @@ from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.bus.rules.realm_time import offset_of
-from dsmt.bus.together import end_all
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.ports.bus import Bus, BusReader
@@ -23,6 +22,7 @@ from dsmt.programs.configuration import RealmConfig
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.reading import read_what_is_there
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import TrustStore

@@ -22,6 +22,7 @@ from dsmt.programs.running import Attached, run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.files import DiskFiles
 from dsmt.system.garbage import collect_seldom
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -48,9 +49,7 @@ async def _serve(directory: Path) -> None:
             done, _ = await asyncio.wait((controlling, moving), return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
-            for one in (controlling, moving):
-                one.cancel()
-            await asyncio.wait((controlling, moving))
+            await end_all(controlling, moving)
 
 
 def _bus_of(identity: Identity, trust: TrustStore, realm: RealmConfig, directory: Path) -> AbstractContextManager[Bus]:

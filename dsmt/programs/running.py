@@ -18,6 +18,7 @@ from dsmt.system.clock import BootTimeLoop
 from dsmt.system.garbage import leave_all
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
+from dsmt.together import end_all
 
 CONFIG_EXIT: Final = 2
 NOTE_AGAIN_S: Final = 2.0
@@ -79,9 +80,7 @@ async def run_beside(work: Coroutine[Any, Any, None], *beside: Coroutine[Any, An
     try:
         await until_over(*tasks)
     finally:
-        for one in tasks:
-            one.cancel()
-        await asyncio.wait(tasks)
+        await end_all(*tasks)
 
 
 class Attached:

@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.backoff": (-1, "pure"),
     "dsmt.errors": (-1, "pure"),
     "dsmt.newest": (-1, "pure"),
+    "dsmt.together": (-1, "shell"),
     "dsmt.version": (-1, "pure"),
     "dsmt.event": (0, "pure"),
     "dsmt.trust": (1, "pure"),
@@ -37,7 +38,6 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.logs": (3, "any"),
     "dsmt.bus.wire": (4, "pure"),
     "dsmt.bus.rules": (5, "pure"),
-    "dsmt.bus.together": (5, "shell"),
     "dsmt.agents.rules": (5, "pure"),
     "dsmt.monitors.rules": (5, "pure"),
     "dsmt.controllers": (5, "pure"),
@@ -79,8 +79,12 @@ BESIDE = {
 }
 """What a module may import, by its kind: who is given its ports does not choose them."""
 
-PORTS = {"dsmt.ports": {"pure", "machine", "shell", "adapter"}, "dsmt.logs": {"machine", "shell", "adapter"}}
-"""Rooms that these kinds may import too: interfaces and their records, and a way out that never answers."""
+PORTS = {
+    "dsmt.ports": {"pure", "machine", "shell", "adapter"},
+    "dsmt.logs": {"machine", "shell", "adapter"},
+    "dsmt.together": {"adapter"},
+}
+"""Rooms that these kinds may import too: interfaces and their records, a way out that never answers, and how tasks end."""
 
 BEHIND_A_PORT = {
     "dsmt.bus": {

@@ -67,7 +67,7 @@ def upwards(module: str, text: str, known: Mapping[str, str]) -> list[str]:
         elif there.floor == here.floor and there.room != here.room and there.room not in OUTSIDE:
             wrong.append(f"{module}:{line} imports {target}, another room on the same floor {here.floor}")
         elif there.kind not in BESIDE[here.kind] and here.kind not in PORTS.get(there.room, ()):
-            wrong.append(f"{module}:{line}, a {here.kind}, imports {target}, which is {_A[there.kind]}")
+            wrong.append(f"{module}:{line}, {_A[here.kind]}, imports {target}, which is {_A[there.kind]}")
         elif here.kind == "pure" and there.room == "dsmt.ports" and name in interfaces(known.get(target, "")):
             wrong.append(f"{module}:{line} imports the interface {name}: what is pure is given values, and holds no port")
     return wrong
@@ -91,7 +91,7 @@ def _within(module: str, room: str) -> bool:
     return f"{module}.".startswith(f"{room}.")
 
 
-_A = {"shell": "a shell", "adapter": "an adapter", "machine": "a machine", "any": "a way out"}
+_A = {"pure": "a pure module", "shell": "a shell", "adapter": "an adapter", "machine": "a machine", "any": "a way out"}
 
 
 def longer_than(most: int, text: str) -> list[str]:

@@ -18,6 +18,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.joining import RenewalRequest, Renewed
 from dsmt.event.records import from_data, to_data
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest, Start
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity
 from dsmt.trust.joining import is_due
 from dsmt.trust.store import Realm, TrustStore
@@ -38,8 +39,7 @@ async def renewed(bus: Bus, identity: Identity, realm: Realm, *, look_s: float =
                     if found is not None:
                         return found
         finally:
-            asking.cancel()
-            await asyncio.wait({asking})
+            await end_all(asking)
     return identity
 
 

@@ -41,7 +41,6 @@ from dsmt.bus.rules.proofs import proof
 from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.rules.quota import is_delegate
 from dsmt.bus.rules.realm_time import ROUND_TRIPS, offset_of
-from dsmt.bus.together import until_one_fails
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
 from dsmt.errors import DsmtError, RefusedError, TransportError
@@ -55,6 +54,7 @@ from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import About, BrokerAddress
+from dsmt.together import until_one_fails
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
 from dsmt.trust.store import TrustStore

@@ -52,6 +52,7 @@ from dsmt.ports.bus import Ability, Ack, Cursor, Draft, HistoryPage, Interest, L
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.realm import KEPT_OUT, About
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
@@ -165,9 +166,7 @@ class NatsBus:
                 one.result()
             raise TransportError("link.lost", f"{self.source} lost its NATS server", next="it attaches anew by itself")
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_all(*tasks)
             self.flush()
             self._sender.give_up(self._said.outbox.unanswered())
 
@@ -342,8 +341,7 @@ class NatsBus:
             yield subscription
         finally:
             self._subscriptions.remove(subscription)
-            task.cancel()
-            await asyncio.wait({task})
+            await end_all(task)
 
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment."""

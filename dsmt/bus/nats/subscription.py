@@ -36,6 +36,7 @@ from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.fold import Fold
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
+from dsmt.together import end_all
 from dsmt.trust.grants import may
 from dsmt.trust.revocations import REVOKED
 
@@ -115,8 +116,7 @@ class NatsSubscription:
             self._deliveries.end(error)
             raise
         finally:
-            echo.cancel()
-            await asyncio.wait({echo})
+            await end_all(echo)
 
     async def _read(self) -> bool:
         """Read over one link; whether it has ended for good."""

@@ -51,6 +51,7 @@ from dsmt.ports.bus import (
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Meta, StoreFullError
+from dsmt.together import end_all
 
 Reach = Callable[[Sequence[BrokerAddress]], AbstractContextManager[BusReader]]
 """Gives a connection to one broker, by all of its addresses, that only reads, for the length of a block."""
@@ -320,9 +321,7 @@ class Copying:
             try:
                 await asyncio.wait({reading, change} if waits else {reading}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                reading.cancel()
-                change.cancel()
-                await asyncio.wait({reading, change})
+                await end_all(reading, change)
             if not reading.cancelled():
                 reading.result()
 

@@ -13,9 +13,9 @@ from typing import Final
 
 from dsmt.bus.broker.others.copying import Reach
 from dsmt.bus.broker.others.other import Take, hear
-from dsmt.bus.together import end_all
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.ports.realm import BrokerAddress
+from dsmt.together import end_all
 from dsmt.trust.revocations import REVOKED
 
 ASK_S: Final = 10.0

@@ -38,6 +38,7 @@ from dsmt.ports.realm import ENDED, KEPT_OUT, NatsTerms
 from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig, read_identity
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.records import ask_to_end
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
 from dsmt.trust.keys import Key, SecretKey
@@ -231,8 +232,7 @@ async def _certified(connection: Connection, token: Token, key: Key, name: str |
                     asking = asking or asyncio.create_task(_ask(connection, token, key, _name(told, name)))
             finally:
                 if asking is not None:
-                    asking.cancel()
-                    await asyncio.wait({asking})
+                    await end_all(asking)
     except TimeoutError as error:
         said = f"no issuer of realm {connection.realm.name} has answered within {ANSWER_S:.0f} s"
         advice = "dsmt controllers, where the realm was made: one must be alive; dsmt up there gives them an issuer's key"

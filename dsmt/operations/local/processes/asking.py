@@ -28,6 +28,7 @@ from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import BrokerFile, RealmConfig
 from dsmt.system.records import process_of
+from dsmt.together import end_all
 from dsmt.trust.identity import Identity
 
 Result = TypeVar("Result")
@@ -95,9 +96,7 @@ async def while_they_stay(home: Home, work: Awaitable[Result]) -> Result:
             raise TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}")
         return await working
     finally:
-        for one in (working, watching):
-            one.cancel()
-        await asyncio.wait({working, watching})
+        await end_all(working, watching)
 
 
 async def _none_stays(home: Home) -> bool:

@@ -20,6 +20,7 @@ from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.read.realm.sight import Sight, sight_of
 from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice
+from dsmt.together import end_all
 from dsmt.view import View
 from dsmt.view.following import Step, ViewFollower
 
@@ -108,5 +109,4 @@ async def watching(bus: BusReader) -> AsyncIterator[Watch]:
         await watch.until("the retained facts", lambda: watch.complete, 10.0)
         yield watch
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await end_all(task)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.together import end_all, until_one_fails
 from dsmt.programs.bus import running
+from dsmt.programs.running import run_beside
+from dsmt.together import end_all, until_one_fails
 from tests.waiting import until
 
 
@@ -37,6 +38,8 @@ async def within(kind: str, part: Part) -> None:
             bus: Any = part
             async with running(bus):
                 await asyncio.Event().wait()
+        elif kind == "a program":
+            await run_beside(part.run(), Part().run())
         else:
             task = asyncio.create_task(part.run())
             try:
@@ -47,7 +50,7 @@ async def within(kind: str, part: Part) -> None:
         assert not part.runs, "what it uses is closed now"
 
 
-@pytest.mark.parametrize("kind", ["one of several", "a bus", "a task"])
+@pytest.mark.parametrize("kind", ["one of several", "a bus", "a program", "a task"])
 @pytest.mark.parametrize("again", [0, 1, 5])
 def test_who_is_cancelled_again_while_it_ends_waits_for_the_end_all_the_same(kind: str, again: int) -> None:
     async def play() -> None:

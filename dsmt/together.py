@@ -1,4 +1,4 @@
-"""Together: parts of one connection, which end with the first of them that fails, and before it does."""
+"""Together: what runs beside each other and ends together, before what it uses does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
             raise error
 
 
-async def end_all(*tasks: asyncio.Task[None]) -> None:
+async def end_all(*tasks: asyncio.Future[Any]) -> None:
     """Cancel tasks, and wait until they have ended, also when who waits is cancelled meanwhile, which it is after that.
 
     A deadline may pass just as they end: what they use is closed behind this, and a link of theirs must not be open then.
