@@ -78,7 +78,8 @@ def controller_run(ctx: CliContext, name: str) -> int:
 
 @command("run")
 @click.argument("name", required=False)
-def node_run(ctx: CliContext, name: str | None) -> int:
+@click.option("--replace", is_flag=True, help="In the place of what runs that node now; its services keep running.")
+def node_run(ctx: CliContext, name: str | None, *, replace: bool) -> int:
     """Run a node of this home in the foreground; by default its only one, or n1. When it ends, its services keep running."""
     from dsmt.operations.local.home.making import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
@@ -87,4 +88,4 @@ def node_run(ctx: CliContext, name: str | None) -> int:
         here = ctx.home().names("nodes")
         name = here[0] if len(here) == 1 else "n1"
     _made(ctx, ctx.home(), "nodes", name, ensure_node)
-    return spawner.main(_directory(ctx.home(), "nodes", name))
+    return spawner.main(_directory(ctx.home(), "nodes", name), replace=replace)

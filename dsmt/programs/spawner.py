@@ -4,7 +4,7 @@ Rule 1: synchronous, one thread, no event loop, no ZeroMQ context: what is forke
 Rule 2: it is a subreaper: orphans of its children become its own, and it remembers how the last 1024 ended.
 Rule 3: when a kept program is started, started again and ended `dsmt.agents.rules.keeping` decides. One that an earlier
     spawner left alive is watched, not started a second time.
-Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
+Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0, or has the first end, to `replace` it.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer; so is one without (`recorded`).
 Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`pings`).
@@ -38,7 +38,7 @@ from dsmt.programs.recorded import record as write_down
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load
-from dsmt.system.processes import SOCKET, Request
+from dsmt.system.processes import SOCKET, Request, lock_of_former
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
 from dsmt.system.records import make_lock, record_path, take_lock
 from dsmt.system.seqpacket import MessageSocket
@@ -345,15 +345,17 @@ def main(
     lock: int | None = None,
     past: Past = NOTHING,
     nodes: Sequence[str] = (),
+    replace: bool = False,
 ) -> int:
     """Be the spawner of a directory until told to stop; the exit code.
 
     `lock` is the lock, if it was inherited; `past` is what the one before in this process knew; `nodes` are the directories
-    of nodes to watch over (`dsmt.programs.wards`).
+    of nodes to watch over (`dsmt.programs.wards`); `replace`: in the place of one that is there.
     """
     where = os.path.abspath(directory)
     os.makedirs(where, mode=0o700, exist_ok=True)
-    lock = take_lock(where) if lock is None else lock
+    if lock is None:
+        lock = lock_of_former(where) if replace else take_lock(where)
     if lock is None:
         say(f"{where} has a spawner already; nothing to do")
         return 0

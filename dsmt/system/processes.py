@@ -28,7 +28,7 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
 from dsmt.system.fork import open_log
 from dsmt.system.marks import unmarked
-from dsmt.system.procfs import identity_of, is_alive
+from dsmt.system.procfs import identity_of, is_alive, send_signal
 from dsmt.system.records import has_lock, process_of, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
 from dsmt.system.watch import ProcessWatch, watch
@@ -44,6 +44,9 @@ HUNG_ASKS: Final = 3
 
 ANEW_S: Final = 5.0
 """How long a spawner that begins anew in its own process may take to answer (C18)."""
+
+REPLACED_S: Final = 20.0
+"""How long who is to replace a spawner waits for its end: what that keeps is killed after 3 s."""
 
 ASK_AGAIN_S: Final = 0.02
 
@@ -200,6 +203,19 @@ _HELPS: Final = {
 def spawner_of(directory: str) -> ProcessIdentity | None:
     """The living spawner of a node's directory."""
     return process_of(directory, "spawner")
+
+
+def lock_of_former(directory: str) -> int | None:
+    """The directory's lock when the spawner that is there has ended, as it is told to; None when it does not."""
+    told, deadline = None, time.monotonic() + REPLACED_S
+    while (lock := take_lock(directory)) is None and time.monotonic() < deadline:
+        former = spawner_of(directory)
+        if former is not None and former != told:
+            told = former
+            with suppress(OSError):  # it has ended
+                send_signal(former, signal.SIGTERM)
+        time.sleep(ASK_AGAIN_S)
+    return lock
 
 
 def start_spawner(directory: str, argv: Sequence[str] | None = None) -> ProcessIdentity | None:

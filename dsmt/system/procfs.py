@@ -231,6 +231,11 @@ def words_of(pid: int) -> list[str]:
     return [*words, *(words[0].split(" ", 1) if words else ())]
 
 
+def control_groups(pid: int) -> list[str]:
+    """The paths of the control groups of a process, one for each hierarchy (cgroups(7)); none when we may not look."""
+    return [line.split(":", 2)[2] for line in _content_of(pid, "cgroup").decode(errors="surrogateescape").splitlines()]
+
+
 def mounts_of(pid: int) -> str:
     """The mounts that a process sees: in another namespace a path is another file's. Empty when we may not look."""
     with suppress(OSError):

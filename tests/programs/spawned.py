@@ -18,7 +18,7 @@ HARNESS = """
 import sys
 from dsmt.programs.spawner import main
 sys.path.insert(0, {programs!r})
-sys.exit(main({directory!r}, {table!r}, {kept!r}, lock=int(sys.argv[1]) if sys.argv[1:] else None))
+sys.exit(main({directory!r}, {table!r}, {kept!r}, lock=int(sys.argv[1]) if sys.argv[1:] else None, replace={replace}))
 """
 
 PROGRAMS = """
@@ -90,8 +90,16 @@ class Node:
 
     @property
     def argv(self) -> list[str]:
-        code = HARNESS.format(programs=str(self.programs), directory=self.directory, table=self.table, kept=self.kept)
-        return [sys.executable, "-c", code]
+        return self._argv()
+
+    @property
+    def replaces(self) -> list[str]:
+        """That of one which takes the place of who is there."""
+        return self._argv(replace=True)
+
+    def _argv(self, *, replace: bool = False) -> list[str]:
+        told = {"directory": self.directory, "table": self.table, "kept": self.kept, "replace": replace}
+        return [sys.executable, "-c", HARNESS.format(programs=str(self.programs), **told)]
 
     def start(self) -> ProcessIdentity:
         identity = self.followed()

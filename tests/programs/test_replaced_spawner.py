@@ -41,6 +41,23 @@ async def test_a_second_spawner_of_a_directory_leaves_with_a_sentence(node):
 
 
 @in_real_time
+async def test_one_that_is_to_replace_another_has_it_end_and_takes_over_what_it_had_forked(node):
+    node.start()
+    spawner, manager, monitor = await node.up()
+    processes, container = SpawnedProcesses(node.directory), node.container("c", "idle")
+    agent = await processes.start_agent(container)
+    node.seen.add(agent.identity)
+    with subprocess.Popen(node.replaces) as other:  # noqa: ASYNC220
+        await until(lambda: (now := node.program("spawner")) is not None and now.pid == other.pid)
+        assert not any(map(is_alive, (spawner, manager, monitor)))
+        await node.up()
+        await node.answers()
+        assert (await processes.start_agent(container)).identity == agent.identity
+        other.terminate()
+    assert other.returncode == 0
+
+
+@in_real_time
 async def test_a_spawner_is_known_from_its_birth_and_no_other_is_started_beside_it(node):
     slow = [sys.executable, "-c", "import time; time.sleep(600)"]
     first = start_spawner(node.directory, slow)

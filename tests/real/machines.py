@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ Subsystem sftp internal-sftp
 LogLevel ERROR
 """
 PATIENCE_S = 20.0
+SYSTEMD = "/usr/lib/systemd/systemd"
+UNITS = "/usr/lib/systemd/system"
+"""Of a machine that systemd keeps nothing is begun but its sshd, and what a test has systemd begin."""
+BY_SYSTEMD = f"""\
+mount -t cgroup2 lab /sys/fs/cgroup
+mount -t tmpfs -o mode=755 lab {UNITS}; mount -t tmpfs -o mode=755 lab {UNITS}-generators
+for name in sysinit basic shutdown umount network-online multi-user; do echo '[Unit]' > {UNITS}/$name.target; done
+printf '[Unit]\\nWants=sshd.service multi-user.target\\n' > {UNITS}/lab.target
+printf '[Service]\\nExecStart={SSHD} -D -e -f /run/lab/sshd_config\\n' > {UNITS}/sshd.service
+exec env -i container=lab PATH=/usr/sbin:/usr/bin {SYSTEMD} --system --unit=lab.target --log-target=console
+"""
 
 
 def missing() -> str:
@@ -53,6 +65,14 @@ def on_machines(what: str) -> list[pytest.MarkDecorator]:
         pytest.mark.xdist_group(f"machines-{what}"),
         pytest.mark.skipif(bool(missing()), reason=missing()),
     ]
+
+
+def cgroups() -> Path | None:
+    """Where the control groups of version 2 are, in which systemd can have a tree of its own."""
+    kinds = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return next(
+        (Path(place) for _, place, kind, rights, *_ in kinds if kind == "cgroup2" and "rw" in rights.split(",")), None
+    )
 
 
 def sh(script: str, *within: str) -> str:
@@ -103,6 +123,7 @@ class Lab:
     """Whether there is nothing on this network, and on its machines, but IPv6."""
     machines: list[Machine] = field(default_factory=list)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    groups: list[Path] = field(default_factory=list)
 
     def at(self, number: int) -> str:
         """An address of this network."""
@@ -137,10 +158,11 @@ class Lab:
         # or it answers for its address on each of its bridges, and who is cut off is heard
         sh("cd /proc/sys/net/ipv4/conf/all; echo 1 > arp_ignore; echo 1 > rp_filter", *self.within)
 
-    def machine(self, name: str, *, known: bool = True, more: str = "", before: str = "") -> Machine:
+    def machine(self, name: str, *, known: bool = True, more: str = "", before: str = "", systemd: bool = False) -> Machine:
         """A machine that runs its sshd; with `known` the operator knows its host key.
 
-        `more` is for its sshd_config, `before` is a script that is run there before sshd is.
+        `more` is for its sshd_config, `before` is a script that is run there before sshd is. With `systemd` that is its
+        first process, and keeps sshd.
         """
         directory = self.directory / name
         directory.mkdir()
@@ -150,11 +172,19 @@ class Lab:
         mounts = "; ".join(f"[ ! -d {place} ] || mount -t tmpfs -o mode=755 lab {place}" for place in OWN)
         script = (
             f"hostname {name}; mount -t tmpfs -o mode=755 lab /run; mkdir -p /run/sshd /run/lab; cp {directory}/* /run/lab; "
-            f"{mounts}; chmod 1777 /tmp; {before or ':'}; exec {SSHD} -D -e -f /run/lab/sshd_config"
+            f"{mounts}; chmod 1777 /tmp; {before or ':'}\n"
         )
+        script += BY_SYSTEMD if systemd else f"exec {SSHD} -D -e -f /run/lab/sshd_config"
         spaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with (directory / "log").open("wb") as log:
             argv = ["unshare", *spaces, "sh", "-ec", script]
+            if systemd:
+                place = cgroups()
+                assert place is not None
+                group = place / f"{self.name}-{name}"
+                group.mkdir()
+                self.groups.append(group)
+                argv = ["sh", "-ec", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", argv[0], "--cgroup", *argv[1:]]
             started = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
             )
@@ -226,6 +256,16 @@ class Lab:
             process.kill()
             process.wait()
         subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+        for group in self.groups:
+            seen(partial(_removed, group), f"the end of what runs in {group}", PATIENCE_S)
+
+
+def _removed(group: Path) -> bool:
+    """Remove a control group with those below it; whether nothing runs there any more."""
+    for place, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):
+            Path(place).rmdir()
+    return not group.exists()
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.connection import connect
 from dsmt.operations.local.home.home import Home, is_up, keeper_directory
 from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import BEGUN_ANEW, RUN, START_S, ask_keeper, check_run, was_up, write_kept
 from dsmt.operations.local.processes.parts import NODE_PROGRAMS, Parts
 from dsmt.operations.words.telling import Tell, silent
@@ -68,11 +69,13 @@ async def down(home: Home, *, run: str | None = None, reason: str = "", waits: T
     """End everything that this home started on this machine, also what is being started now: that is waited for (C16).
 
     `ends` is told whose end is waited for, each time that these are others. With a `run` of the realm that one alone is
-    ended: raises `FailedError` where it is over, for what runs then is not of it.
+    ended: raises `FailedError` where it is over, for what runs then is not of it. Raises `RefusedError` where systemd would
+    begin anew what is ended.
     """
     async with alone(home, waits):
         if run is not None:
             check_run(home, run)
+        check_left(home, "dsmt down, which ends what they have left running")
         await _say_down(home, reason)
         return await _down(home, ends)
 

@@ -27,6 +27,7 @@ from dsmt.operations.local.home.making import (
 )
 from dsmt.operations.local.members.letting_in import learnt
 from dsmt.operations.local.members.settling import settle_nodes
+from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
@@ -103,6 +104,7 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
     check_abandoned(home)
     check_in_place(home)
     check_moved(home)
+    check_left(home, "dsmt up")
     if not home.exists:
         if wanted.listen is not None:
             check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
