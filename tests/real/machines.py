@@ -40,10 +40,12 @@ PATIENCE_S = 20.0
 SYSTEMD = "/usr/lib/systemd/systemd"
 UNITS = "/usr/lib/systemd/system"
 """Of a machine that systemd keeps nothing is begun but its sshd, and what a test has systemd begin."""
+TARGETS = "sysinit basic multi-user network network-online shutdown umount final poweroff"
 BY_SYSTEMD = f"""\
-mount -t cgroup2 lab /sys/fs/cgroup
-mount -t tmpfs -o mode=755 lab {UNITS}; mount -t tmpfs -o mode=755 lab {UNITS}-generators
-for name in sysinit basic shutdown umount network-online multi-user; do echo '[Unit]' > {UNITS}/$name.target; done
+cat /proc/sys/kernel/random/uuid > /run/lab/boot; mount --bind /run/lab/boot /proc/sys/kernel/random/boot_id
+mount -t cgroup2 lab /sys/fs/cgroup; mkdir /run/lab/units
+for one in {TARGETS}; do cp {UNITS}/$one.target /run/lab/units; done; cp {UNITS}/systemd-poweroff.service /run/lab/units
+mount -t tmpfs -o mode=755 lab {UNITS}; mount -t tmpfs -o mode=755 lab {UNITS}-generators; cp /run/lab/units/* {UNITS}
 printf '[Unit]\\nWants=sshd.service multi-user.target\\n' > {UNITS}/lab.target
 printf '[Service]\\nExecStart={SSHD} -D -e -f /run/lab/sshd_config\\n' > {UNITS}/sshd.service
 exec env -i container=lab PATH=/usr/sbin:/usr/bin {SYSTEMD} --system --unit=lab.target --log-target=console
@@ -162,51 +164,84 @@ class Lab:
         """A machine that runs its sshd; with `known` the operator knows its host key.
 
         `more` is for its sshd_config, `before` is a script that is run there before sshd is. With `systemd` that is its
-        first process, and keeps sshd.
+        first process, and keeps sshd; what it may write is on a disk then, and it can `reboot`.
         """
         directory = self.directory / name
         directory.mkdir()
         sh(f"ssh-keygen -q -t ed25519 -N '' -f {directory}/host_key")
         shutil.copy(self.home / ".ssh/id_ed25519.pub", directory / "authorized_keys")
         (directory / "sshd_config").write_text(CONFIG + more)
-        mounts = "; ".join(f"[ ! -d {place} ] || mount -t tmpfs -o mode=755 lab {place}" for place in OWN)
+        mounts = [f"[ ! -d {place} ] || mount -t tmpfs -o mode=755 lab {place}" for place in OWN]
+        if systemd:
+            mounts[:-1] = [
+                f"mkdir -p {directory}.disk{place}; mount --bind {directory}.disk{place} {place}" for place in OWN[:-1]
+            ]
         script = (
             f"hostname {name}; mount -t tmpfs -o mode=755 lab /run; mkdir -p /run/sshd /run/lab; cp {directory}/* /run/lab; "
-            f"{mounts}; chmod 1777 /tmp; {before or ':'}\n"
+            f"{'; '.join(mounts)}; chmod 1777 /tmp; {before or ':'}\n"
         )
         script += BY_SYSTEMD if systemd else f"exec {SSHD} -D -e -f /run/lab/sshd_config"
-        spaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        with (directory / "log").open("wb") as log:
-            argv = ["unshare", *spaces, "sh", "-ec", script]
-            if systemd:
-                place = cgroups()
-                assert place is not None
-                group = place / f"{self.name}-{name}"
-                group.mkdir()
-                self.groups.append(group)
-                argv = ["sh", "-ec", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", argv[0], "--cgroup", *argv[1:]]
-            started = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-            )
-        self.processes.append(started)
-        children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
-        until(lambda: children.read_text().split(), f"the first process of {name}")
+        (directory / "begin").write_text(script)
         number = len(self.machines) + 2
-        made = Machine(name, self.at(number), directory, int(children.read_text().split()[0]))
-        sh(
-            f"ip link add v{number} type veth peer name eth0 netns {made.pid}; ip link set v{number} master lab up",
-            *self.within,
-        )
-        made.run(f"ip link set lo up; {self._addressed(made.address, 'eth0')}")
+        made, process = self._begun(name, number, self._group(name) if systemd else None)
         self.machines.append(made)
+        self.processes.append(process)
         with (self.home / ".ssh/config").open("a") as config:
             config.write(f"Host {name}\n  HostName {made.address}\n  User root\n")
         if known:
             self.know(made)
-        probe = f'import socket; socket.create_connection(("{made.address}", 22), 1)'
-        look = f"{sys.executable} -c '{probe}' 2>/dev/null && echo up; true"
-        until(lambda: "up" in sh(look, *self.within), f"sshd of {name}: {(directory / 'log').read_text()}")
+        self._listens(made)
         return made
+
+    def reboot(self, machine: Machine) -> Machine:
+        """Have systemd power a machine off, and begin it again, with what is on its disk."""
+        number = self.machines.index(machine)
+        argv = ["nsenter", "-t", str(machine.pid), "--net", "--mount", "--uts", "--pid", "--", "systemctl", "poweroff"]
+        subprocess.run(argv, capture_output=True, timeout=60, check=False)  # it may be ended before it has an answer
+        self.processes[number].wait(PATIENCE_S)
+        sh(f"[ ! -e /sys/class/net/{self._link(machine)} ] || ip link delete {self._link(machine)}", *self.within)
+        self.machines[number], self.processes[number] = self._begun(machine.name, number + 2, self._group(machine.name))
+        self._listens(self.machines[number])
+        return self.machines[number]
+
+    def _begun(self, name: str, number: int, group: Path | None) -> tuple[Machine, subprocess.Popen[bytes]]:
+        """A machine that has begun, and the process below which it is; of control groups it sees those of its own alone."""
+        directory = self.directory / name
+        spaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        argv = ["unshare", *spaces, "sh", "-e", f"{directory}/begin"]
+        if group is not None:
+            argv = ["sh", "-ec", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", argv[0], "--cgroup", *argv[1:]]
+        with (directory / "log").open("wb") as log:
+            started = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        try:
+            children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+            until(lambda: children.read_text().split(), f"the first process of {name}")
+            made = Machine(name, self.at(number), directory, int(children.read_text().split()[0]))
+            link = f"ip link add v{number} type veth peer name eth0 netns {made.pid}; ip link set v{number} master lab up"
+            sh(link, *self.within)
+            made.run(f"ip link set lo up; {self._addressed(made.address, 'eth0')}")
+        except BaseException:
+            started.kill()
+            started.wait()
+            raise
+        return made, started
+
+    def _group(self, name: str) -> Path:
+        """A control group for a machine, removed with the lab."""
+        place = cgroups()
+        assert place is not None
+        group = place / f"{self.name}-{name}"
+        group.mkdir(exist_ok=True)
+        self.groups.append(group)
+        return group
+
+    def _listens(self, machine: Machine) -> None:
+        """Wait for its sshd."""
+        probe = f'import socket; socket.create_connection(("{machine.address}", 22), 1)'
+        look = f"{sys.executable} -c '{probe}' 2>/dev/null && echo up; true"
+        until(lambda: "up" in sh(look, *self.within), f"sshd of {machine.name}: {(machine.directory / 'log').read_text()}")
 
     def shape(self, machine: Machine) -> None:
         """Give a machine's link 10 Mbit/s each way, and 20 ms where the kernel has `netem`: `tbf` delays nothing."""

@@ -79,6 +79,31 @@ def test_a_host_that_systemd_keeps_is_begun_anew_with_its_agents_and_services_go
     assert machine.programs() == []
 
 
+def test_a_machine_that_is_rebooted_runs_what_it_ran(operator: Operator) -> None:
+    machine = operator.lab.machine("booted", systemd=True)
+    operator.add("booted", "--roles", "broker,controller,node")
+    file = operator.lab.directory / "booted.yaml"
+    file.write_text(SPEC)
+    operator.run("apply", str(file), "--wait=60s")
+
+    def runs() -> bool:
+        rows = operator.run("ps", "--json").json
+        told = sorted(str(row["pid"]) for row in rows if row["state"] == "running")
+        return len(told) == 2 and told == sorted(machine.run("pgrep -x sleep || true").split())
+
+    def all_alive() -> bool:
+        brokers = {row["broker"] for row in operator.run("brokers", "--json").json if row["alive"]}
+        return brokers >= {"b1", "booted"} and "booted" in operator.alive()
+
+    for _ in range(2):
+        machine = operator.lab.reboot(machine)
+        operator.until(runs, "all runs again")
+        operator.until(all_alive, "the node and its broker are alive")
+    operator.run("remove", "kept", "--yes", "--wait")
+    operator.run("node", "remove", "booted")
+    assert machine.programs() == []
+
+
 def test_what_is_killed_again_and_again_comes_back_each_time_and_down_is_refused(operator: Operator) -> None:
     """By itself systemd gives up what it has started five times within ten seconds, for good."""
     machine = operator.lab.machine("again", systemd=True)
