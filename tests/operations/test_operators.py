@@ -1,7 +1,9 @@
 """Further operators: their homes are made where the root key is, and what was made is known there."""
 
 import stat
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,7 @@ def test_where_the_disk_takes_no_more_no_half_of_a_home_is_left(
     assert known(home, "operator/bob") == []
 
 
-@pytest.mark.parametrize("step", ["write_secret", "note", "rename"])
+@pytest.mark.parametrize("step", ["write_secret", "note", "dump", "write", "rename"])
 def test_who_is_killed_over_a_home_is_given_the_same_command_again_and_no_key_is_unknown(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -103,11 +105,39 @@ def test_who_is_killed_over_a_home_is_given_the_same_command_again_and_no_key_is
         raise KilledError
 
     with monkeypatch.context() as at:
-        at.setattr(*((Path, "rename") if step == "rename" else (operators, step)), killed)
+        where = {"write": RealmConfig, "rename": Path}.get(step, operators)
+        at.setattr(where, step, killed)
         with pytest.raises(KilledError):
             operators.add(home, "bob", tmp_path / "bob", now())
     left = {Home(path.parents[1]).operator().key.key_id.hex() for path in tmp_path.rglob("operator/identity")}
     assert left - {home.operator().key.key_id.hex()} <= {one.key for one in known(home, "operator/bob")}
     done = operators.add(home, "bob", tmp_path / "bob", now())
-    assert done.key in {one.key for one in known(home, "operator/bob")}
+    assert [one.key for one in known(home, "operator/bob")] == [done.key], "the key that nobody was given is nobody's"
     assert not (tmp_path / ".bob.new").exists()
+
+
+def test_who_is_killed_over_a_home_again_and_again_leaves_the_note_of_no_key(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = operators.add(home, "bob", tmp_path / "given", now())
+    acts, act = 0, 0
+    killed = type("KilledError", (BaseException,), {})
+
+    def watched(name: str, *_: object) -> None:
+        nonlocal acts
+        acts += name in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+        if acts == act:
+            raise killed
+
+    ended = False
+    sys.addaudithook(lambda name, told: None if ended else watched(name, told))
+    try:
+        while not (tmp_path / "bob").exists():
+            acts, act = 0, act + 1
+            with suppress(killed):
+                operators.add(home, "bob", tmp_path / "bob", now())
+    finally:
+        ended = True
+    keys = {given.key, Home(tmp_path / "bob").operator().key.key_id.hex()}
+    assert {one.key for one in known(home, "operator/bob")} == keys
+    assert act > 10

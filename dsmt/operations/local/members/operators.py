@@ -3,7 +3,8 @@
 Rule 1: a further operator's home is made where the root key is, and brought to that person; that key is nowhere else.
 Rule 2: the certificate stays here, too. So a key that has said nothing yet is known, and ends with its name. It is noted
     before there is a home with the key: one that was noted and never given is told rather than one given and not told.
-Rule 3: a home is there whole or not at all: who is killed over it is given the same command again.
+Rule 3: a home is there whole or not at all: who is killed over it is given the same command again. The key of the half that
+    was left is nobody's then: its note goes with it. It is found by its seed, which is written before anything is certified.
 """
 
 from __future__ import annotations
@@ -11,20 +12,25 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from dsmt.errors import InputError, RefusedError
+from dsmt.errors import DsmtError, InputError, RefusedError
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import Home, write_secret
 from dsmt.operations.local.home.making import issue
 from dsmt.operations.words.times import rfc3339
+from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
+from dsmt.trust.keys import SEED_BYTES, Key, SecretKey
 
 NAME: Final = "[a-z0-9-]{1,40}"
 """A dot parts it from the names of its programs."""
+SEED: Final = "seed"
+"""In a half of a home: that of the key which it is to have."""
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,18 +50,20 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
     root, realm = home.root_key(), home.realm()
     if into.exists():
         raise RefusedError("home.taken", f"{into} is there already", next="name another directory: --into DIR")
-    identity = issue(root, f"operator/{name}", now_s=now.now_s)
     half = Home(into.with_name(f".{into.name}.new"))
-    shutil.rmtree(half.root, ignore_errors=True)
-    noted_at = note(home, identity)
+    _drop(home, name, half)
+    key = SecretKey(SystemEntropy().bytes(SEED_BYTES))
     try:
         half.root.mkdir(parents=True, mode=0o700)
+        write_secret(half.root / SEED, key.seed)
+        identity = issue(root, f"operator/{name}", now_s=now.now_s, key=key)
+        note(home, identity)
         write_secret(half.operator_file, dump(identity))
         realm.write(half.root)
+        (half.root / SEED).unlink()
         half.root.rename(into)
     except OSError:
-        shutil.rmtree(half.root, ignore_errors=True)
-        noted_at.unlink(missing_ok=True)
+        _drop(home, name, half)
         raise
     return Added(
         name=identity.name,
@@ -65,14 +73,32 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
     )
 
 
+def _drop(home: Home, name: str, half: Home) -> None:
+    """Remove a half of a home, with the note of its key (rule 3): nobody was given that. Its certificate goes first."""
+    keys = list[Key]()
+    with suppress(OSError, DsmtError):
+        keys.append(half.operator().key)
+    with suppress(OSError, DsmtError):
+        keys.append(SecretKey((half.root / SEED).read_bytes()))
+    with suppress(OSError):
+        half.operator_file.unlink(missing_ok=True)
+    for key in keys:
+        _place(home, name, key).unlink(missing_ok=True)
+    shutil.rmtree(half.root, ignore_errors=True)
+
+
 def note(home: Home, operator: Identity) -> Path:
     """Keep an operator's certificate here (rule 2); where."""
-    place = home.operators / f"{operator.name.partition('/')[2]}.{operator.key.key_id.hex()}"
+    place = _place(home, operator.name.partition("/")[2], operator.key)
     write_secret(place, operator.chain[0].raw)
     return place
 
 
+def _place(home: Home, name: str, key: Key) -> Path:
+    return home.operators / f"{name}.{key.key_id.hex()}"
+
+
 def noted(home: Home) -> Iterator[bytes]:
     """The certificates of operators whose keys were made here."""
-    for path in sorted(home.operators.glob("*")):
+    for path in sorted(home.operators.glob("[!.]*")):
         yield path.read_bytes()
