@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -62,6 +63,19 @@ def test_what_was_made_is_listed_where_it_was_though_it_has_said_nothing(home: H
 
 def test_the_former_key_of_an_operator_is_listed_after_a_rotation(home: Home) -> None:
     own = home.operator().name
+    done = certificates.rotate(home, own, now())
+    assert {one.key: one.here for one in known(home, own)} == {done.before: False, done.key: True}
+
+
+def test_a_rotation_that_is_killed_as_the_next_key_is_written_leaves_no_key_that_nobody_has(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, killed = home.operator().name, type("KilledError", (BaseException,), {})
+    with monkeypatch.context() as at:
+        at.setattr(certificates, "write_secret", Mock(side_effect=killed))
+        with pytest.raises(killed):
+            certificates.rotate(home, own, now())
+    assert {one.key: one.here for one in known(home, own)} == {home.operator().key.key_id.hex(): True}
     done = certificates.rotate(home, own, now())
     assert {one.key: one.here for one in known(home, own)} == {done.before: False, done.key: True}
 

@@ -200,10 +200,12 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
     root = home.root_key()
     same_key = before.certificate.role in ("broker", "issuer")
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
-    if made.certificate.role == "operator":
-        for one in (before, made):  # the former stays good until it ends
-            operators.note(home, one)
+    is_operator = made.certificate.role == "operator"
+    if is_operator:  # the former stays good until it ends
+        operators.note(home, before)
     write_secret(path, dump(made))
+    if is_operator:  # what is in this home is listed before that; of who is killed no key is noted that nobody has
+        operators.note(home, made)
     return _rotated(home, made, before.key.key_id, now)
 
 
