@@ -4,7 +4,7 @@ Rule 1: asyncssh reads all that; nothing is asked, no key is accepted that is no
     but what their config names (`proxies`).
 Rule 2: what is done there is done by `on_host`, run by the host's own Python; as root where a node is for the whole machine.
 Rule 3: every error says which host, what, and what to do. What was brought is removed, whatever comes of it; where this
-    process is killed, by one there that outlives the connection for that.
+    process is killed, by one there that outlives the connection for that; where the host dies, by who comes next.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ done
 echo "USER $(id -u)"
 echo "REACHED ${SSH_CONNECTION:-}"
 sudo -n true >/dev/null 2>&1 && echo SUDO
-stage=$(mktemp -d "${TMPDIR:-/tmp}/dsmt-XXXXXXXX")
+place=${TMPDIR:-/tmp}
+for left in "$place"/dsmt-[0-9]*-????????; do
+    connection=${left#"$place"/dsmt-}
+    if [ -d "$left" ] && [ ! -L "$left" ] && [ ! -d "/proc/${connection%-*}" ]; then rm -rf "$left" 2>/dev/null; fi
+done
+stage=$(mktemp -d "$place/dsmt-$PPID-XXXXXXXX")
 echo "STAGE $stage"
 if [ -n "$stage" ] && kill -0 $PPID 2>/dev/null; then
     (while kill -0 $PPID 2>/dev/null && [ -d "$stage" ]; do sleep 1; done; rm -rf "$stage") </dev/null >/dev/null 2>&1 &

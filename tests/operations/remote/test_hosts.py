@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import subprocess
 from pathlib import Path
 
 import asyncssh
 import pytest
 
 from dsmt.errors import FailedError, TransportError
-from dsmt.operations.remote.hosts import address_of, reached
+from dsmt.operations.remote.hosts import _PROBE, address_of, reached
+from tests.waiting import seen
 
 
 def test_who_loses_a_connection_is_told_so_once_and_of_no_single_write(caplog: pytest.LogCaptureFixture) -> None:
@@ -68,3 +71,21 @@ def test_a_host_whose_sshd_has_no_sftp_is_told_as_that_and_not_as_a_lost_connect
     (tmp_path / ".ssh").mkdir()
     asyncio.run(main())
     assert not list(tmp_path.glob("dsmt-*")), "what was made there is removed"
+
+
+def test_what_was_brought_to_a_host_that_died_meanwhile_is_removed_by_who_comes_next(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    names = (f"{ended.pid}-aB3xY9zQ", f"{os.getpid()}-aaaaaaaa", "mine")
+    dead, living, strange = (tmp_path / f"dsmt-{name}" for name in names)
+    for directory in (dead, living, strange, tmp_path / f"other-{ended.pid}-aaaaaaaa"):
+        (directory / "wheels").mkdir(parents=True)
+    link = tmp_path / f"dsmt-{ended.pid}-linklink"
+    link.symlink_to(strange)
+    argv = ["sh", "-c", "sh -s; :"]
+    said = subprocess.check_output(argv, input=_PROBE.encode(), env={**os.environ, "TMPDIR": str(tmp_path)}).decode()
+    (stage,) = (Path(line.partition(" ")[2]) for line in said.splitlines() if line.startswith("STAGE "))
+    left = {path.name for path in tmp_path.iterdir()} - {stage.name}
+    assert left == {living.name, strange.name, link.name, f"other-{ended.pid}-aaaaaaaa"}
+    assert (strange / "wheels").exists()
+    seen(lambda: not stage.exists(), "it goes with its connection", 20)
