@@ -17,6 +17,7 @@ from dsmt.operations.connection import Reading
 from dsmt.operations.local.processes.asking import asked
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
+from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.endpoints import Reached
 from dsmt.operations.read.rows.endpoints import endpoints as of_endpoints
@@ -136,9 +137,17 @@ def brokers(ctx: CliContext) -> None:
 @command()
 def controllers(ctx: CliContext) -> None:
     """List the controllers."""
-    sight = seen(ctx)
+
+    async def work(connection: Reading) -> tuple[Sight, set[str]]:
+        sight = await look(connection.bus, passing=True)
+        now_s = sight.now_ms // 1000
+        used = in_use(connection.trust, now_s)
+        return sight, {name for name, one in used.items() if one.role == "controller" and one.not_after < now_s}
+
+    sight, ended = ctx.ask(work)
+    remember(ctx, sight)
     found = controller_rows(sight)
     if ctx.json:
         document(found)
     else:
-        show(member_screens.controllers(found, sight))
+        show(member_screens.controllers(found, sight, ended))

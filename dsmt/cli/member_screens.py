@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dsmt.cli.printing import one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
-from dsmt.event.phrases import counted, quoted
+from dsmt.event.phrases import another_certificate, counted, quoted
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.broker_rows import Broker, withholding
 from dsmt.operations.read.rows.controller_rows import UNDECIDED, Controller
@@ -144,8 +144,8 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
     return f"{table(header, laid, right=('SESS', 'FACTS'))}\n{freshness(sight)}"
 
 
-def controllers(found: Sequence[Controller], sight: Sight) -> str:
-    """The screen of `dsmt controllers`."""
+def controllers(found: Sequence[Controller], sight: Sight, ended: Collection[str] = ()) -> str:
+    """The screen of `dsmt controllers`; `ended` are the sources whose certificates have ended."""
     header = ("CONTROLLER", "ALIVE", "PID", "LAG", "DECISIONS", "VERSION")
     laid = []
     for one in found:
@@ -153,6 +153,8 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
         below = [f"lag unknown: {one.lag_why}"] if one.lag_why is not None and one.alive else []
         if one.in_doubt:
             below = [UNDECIDED]
+        elif not one.alive and (name := f"controller/{one.controller}") in ended:
+            below = [f"its certificate has ended; next: {another_certificate(name)}"]
         elif not one.alive:
             below = [f"next: dsmt up where it was; or dsmt controller remove {one.controller}"]
         cells = (

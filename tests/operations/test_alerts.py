@@ -320,6 +320,9 @@ def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
     told = member_screens.controllers(controller_rows(seen), seen)
     assert told.count("next: ") == 1
     assert "next: dsmt up where it was; or dsmt controller remove c2" in told
+    told = member_screens.controllers(controller_rows(seen), seen, {"controller/c2"})
+    assert "its certificate has ended; next: dsmt cert rotate controller/c2; on an added host" in told
+    assert "dsmt up" not in told, "it would not be let in"
 
 
 @pytest.mark.parametrize(("seconds", "known"), [(1, False), (9.9, False), (11, True)])
