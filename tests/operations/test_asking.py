@@ -25,6 +25,7 @@ from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import BrokerFile
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 from tests.operations.listening import listening
@@ -183,6 +184,11 @@ def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_aga
     assert told.next == f"try again in a minute; if it stays so, see {directory / 'broker.log'}"
     other = TransportError("bus.unreachable", "no broker answers at y:1", next="check --bus")
     assert asking.unreached(home, other) is other
+    file = BrokerFile.read(directory)
+    replace(file, address="192.0.2.7:4000").write(directory)
+    told = asking.unreached(home, error)
+    said = "broker b1 of this home is known by 192.0.2.7, which is no address of this machine any more"
+    assert (told.message, told.next) == (f"{error.message}: {said}", "give the machine that address again")
 
 
 def test_who_is_let_in_by_nobody_is_told_which_other_program_has_the_port(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, TransportError
+from dsmt.event.addresses import host_of
 from dsmt.event.phrases import some
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import UP_AGAIN, connect, listens
-from dsmt.operations.local.home.addresses import check_free
+from dsmt.operations.local.home.addresses import check_free, is_here
 from dsmt.operations.local.home.home import Home, is_up
 from dsmt.operations.local.home.lock import is_held
 from dsmt.operations.local.home.steadiness import LOOK_S, ended, stays
@@ -125,12 +126,24 @@ def _unheard(error: TransportError, brokers: Mapping[str, Path], program: str) -
     running = {name: one.pid for name, directory in brokers.items() if (one := process_of(directory, program)) is not None}
     if error.next != UP_AGAIN or not running:
         return error
+    if moved := _moved(brokers):
+        return TransportError(error.code, f"{error.message}: {moved}", next="give the machine that address again")
     said = ", ".join(
         f"broker {name} of this home runs, pid {pid}, and does not listen there" for name, pid in running.items()
     )
     log = brokers[next(iter(running))] / f"{program}.log"
     advice = f"try again in a minute; if it stays so, see {log}"
     return TransportError(error.code, f"{error.message}: {said}", next=advice)
+
+
+def _moved(brokers: Mapping[str, Path]) -> str:
+    """Which broker of this home is known by an address that the machine has no more; empty for none."""
+    for name, directory in brokers.items():
+        with suppress(InputError, OSError):
+            host = host_of(BrokerFile.read(directory).address)
+            if not is_here(host):
+                return f"broker {name} of this home is known by {host}, which is no address of this machine any more"
+    return ""
 
 
 def _held(home: Home) -> str:
