@@ -130,6 +130,25 @@ async def test_whoever_is_at_a_broker_whose_certificate_ends_goes_to_another_one
 
 
 @scenario
+async def test_brokers_whose_certificates_have_all_ended_read_each_other_on_and_anew(r: TestRealm) -> None:
+    ends = int(time.time()) + 6
+    b1, b2 = await mesh(r, "b1", "b2", certified_s={"b1": ends - YEAR_S, "b2": ends + 1 - YEAR_S})
+    operator, reader = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
+    await until(lambda: b2.now_ms() > (ends + 3) * 1000)
+    third = r.identity("broker/b3", now_s=ends - YEAR_S)
+    b3 = await r.broker("b3", identity=third, others=at(b1) + at(b2), born=False)
+    last = await r.client("operator/c", brokers=at(b3))
+    async with reading(reader, "user/") as got, reading(last, "user/") as more:
+        assert (await operator.publish(Draft("user/x", {"n": 1}))).copies >= 2
+        await got.until(lambda g: g.of("user/x") == [{"n": 1}])
+        await more.until(lambda g: g.of("user/x") == [{"n": 1}])
+        assert operator.attached
+        assert reader.attached
+    stranger = await r.client("node/n1", brokers=at(b1), identity=r.identity("node/n1", now_s=ends - YEAR_S), wait=False)
+    await until(lambda: stranger.refusal is not None and stranger.refusal.code == "trust.expired")
+
+
+@scenario
 async def test_attachments_are_numbered_above_those_at_another_broker(r: TestRealm) -> None:
     b1 = await r.broker("b1")
     b2 = await r.broker("b2", clock=TestClock(-5.0), others=at(b1), born=False)

@@ -11,6 +11,8 @@ Rule 4: who only reads is no source (D2): it is given no incarnation and no numb
     given a number, unless an operator has removed it, or its name is another one's by the newest word (R8).
 Rule 5: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
     the session fact of one that has none yet.
+Rule 6: a broker whose own certificate has ended lets other brokers read it whose has, too (R8): all of a realm may end in
+    one second.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dsmt.bus.rules.judged import judged_of
 from dsmt.bus.rules.presence import Presence, two_of_one_name
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, Live, Rates, over_live
 from dsmt.bus.wire import frames as f
-from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
+from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello, has_ended, out_of_time
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
@@ -70,6 +72,17 @@ class Admission:
         own = session.certificate
         return own is not None and self._trust.is_revoked(own.key_id, own.subject)
 
+    def out_of_time(self, session: Session, now_ms: int) -> RefusedError | None:
+        """Why the certificate of a session is not valid at a realm time; None where it is, and by rule 6."""
+        own = session.certificate
+        if own is None or (has_ended(own, now_ms) and self._lets_ended(session, now_ms)):
+            return None
+        return out_of_time(own, now_ms)
+
+    def _lets_ended(self, who: f.Hello | Session, now_ms: int) -> bool:
+        """Whether the certificate of who comes, or is here, may have ended (rule 6)."""
+        return who.reads and who.name.startswith("broker/") and has_ended(self._identity.certificate, now_ms)
+
     # --- sessions ------------------------------------------------------------------------------------------------
 
     def pay(self, session: Session, now: float) -> None:
@@ -111,7 +124,7 @@ class Admission:
         """
         if len(parts) <= MAX_CHAIN:
             self.keyring.take_in(parts)
-        certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
+        certificate = check_hello(self._trust, hello, parts, session.key, now_ms, ended=self._lets_ended(hello, now_ms))
         if hello.reads:
             self._admit_reader(session, hello, certificate, now_ms)
             return self._granted(session, nonce, now_ms, isolated=isolated)
@@ -187,7 +200,8 @@ class Admission:
         """Check what a welcomed session has signed: it is attached. Raises `RefusedError` that says why not."""
         if session.certificate is None or not session.nonce:
             raise RefusedError("bus.order", "say hello first")
-        check_attach(self._trust, attach.statement, session, self._identity.name, now_ms)
+        own, ended = self._identity.name, self._lets_ended(session, now_ms)
+        check_attach(self._trust, attach.statement, session, own, now_ms, ended=ended)
         if not session.reads and session.attachment <= self._presence.attachment_of(session.name):
             said = f"{session.name} has attached anew meanwhile"
             raise RefusedError("trust.superseded", said, next="see that only one process has this name")

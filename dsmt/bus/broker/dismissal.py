@@ -23,7 +23,6 @@ from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.judged import judged, must_attach_anew
 from dsmt.bus.wire import frames as f
-from dsmt.bus.wire.handshake import out_of_time
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.event.phrases import another_certificate
 from dsmt.ports.store import Row
@@ -113,7 +112,7 @@ class Dismissal:
         for session in self._sessions.all():
             if session.by_broker:
                 self._expire_broker(session, is_late=now_ms >= self._until_ms)
-            error = None if session.certificate is None else out_of_time(session.certificate, now_ms)
+            error = self._admission.out_of_time(session, now_ms)
             if error is not None:
                 self._refuse(session, error)
 

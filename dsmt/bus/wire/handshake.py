@@ -38,8 +38,10 @@ class Attaching(Protocol):
     nonce: bytes
 
 
-def check_hello(trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: bytes, now_ms: int) -> Certificate:
-    """The certificate of who says hello. Raises `RefusedError` that says why not."""
+def check_hello(
+    trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: bytes, now_ms: int, *, ended: bool = False
+) -> Certificate:
+    """The certificate of who says hello, which may have `ended`. Raises `RefusedError` that says why not."""
     if hello.protocol != PROTOCOL:
         said = f"this broker speaks protocol {PROTOCOL}, you speak {hello.protocol}"
         raise RefusedError("bus.protocol", said, next=ONE_VERSION)
@@ -57,16 +59,16 @@ def check_hello(trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: 
         raise RefusedError("trust.stranger", f"{hello.name} showed no certificate of its own")
     if link_key(certificate.public) != key:
         raise RefusedError("trust.stranger", f"the link is not encrypted with the key of {hello.name}")
-    check_valid(trust, certificate, now_ms)
+    check_valid(trust, certificate, now_ms, ended=ended)
     return certificate
 
 
-def check_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> None:
-    """Check that a certificate is not revoked and valid now. Raises `RefusedError`."""
+def check_valid(trust: TrustStore, certificate: Certificate, now_ms: int, *, ended: bool = False) -> None:
+    """Check that a certificate is not revoked and valid now, unless it may have `ended`. Raises `RefusedError`."""
     name = certificate.subject
     if trust.is_revoked(certificate.key_id, name):
         raise revoked(trust, name, now_ms)
-    error = out_of_time(certificate, now_ms)
+    error = None if ended and has_ended(certificate, now_ms) else out_of_time(certificate, now_ms)
     if error is not None:
         raise error
 
@@ -87,6 +89,11 @@ def revoked(trust: TrustStore, name: str, now_ms: int) -> RefusedError:
 def is_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> bool:
     """Whether a certificate stands and is valid at a realm time."""
     return not trust.is_revoked(certificate.key_id, certificate.subject) and out_of_time(certificate, now_ms) is None
+
+
+def has_ended(certificate: Certificate, now_ms: int) -> bool:
+    """Whether a certificate has ended at a realm time."""
+    return certificate.not_after < now_ms // 1000
 
 
 def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:
@@ -110,8 +117,10 @@ def statement(key: Key, *, nonce: bytes, broker: str, name: str, incarnation: in
     return assemble(protected, body, key.sign(sig_structure(protected, body)))
 
 
-def check_attach(trust: TrustStore, signed: bytes, session: Attaching, broker: str, now_ms: int) -> None:
-    """Check what a client signed. Raises `RefusedError`."""
+def check_attach(
+    trust: TrustStore, signed: bytes, session: Attaching, broker: str, now_ms: int, *, ended: bool = False
+) -> None:
+    """Check what a client signed, whose certificate may have `ended`. Raises `RefusedError`."""
     expected = [session.nonce, broker, session.name, session.incarnation, session.attachment]
     try:
         envelope = open_envelope(signed)
@@ -123,4 +132,4 @@ def check_attach(trust: TrustStore, signed: bytes, session: Attaching, broker: s
         raise RefusedError("trust.attach", f"{session.name} signed another attachment than it was given")
     if not trust.check(certificate.public, envelope):
         raise RefusedError("trust.signature", f"bad signature on the attach statement of {session.name}")
-    check_valid(trust, certificate, now_ms)
+    check_valid(trust, certificate, now_ms, ended=ended)

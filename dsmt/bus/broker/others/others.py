@@ -49,6 +49,7 @@ from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.broker.withheld import GIVEN_MS, Withholding
 from dsmt.bus.rules.brokers import known, leaves, words_of
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.handshake import has_ended
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BROKERS
@@ -58,6 +59,7 @@ from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress, address_of
 from dsmt.ports.store import Row, Store, StoreFullError
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
@@ -240,7 +242,7 @@ class Others:
         own = self._own.name
         if self.left:
             code, said, mend = "broker.left", f"{own} is a broker of this realm no more", ""
-        elif self._has_ended and any(self._is_here(one) for one in self.copies(self._fan_out.copying)):
+        elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies(self._fan_out.copying))):
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
         elif self._recorder.ingest.full is not None and self.copying.readers and not self.copying.leaf:
@@ -250,9 +252,13 @@ class Others:
             return None
         return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.copying.known)}")
 
-    @property
-    def _has_ended(self) -> bool:
-        return self._own.certificate.not_after * 1000 < self._recorder.time.now_ms()
+    def _has_ended(self, certificate: Certificate) -> bool:
+        return has_ended(certificate, self._recorder.time.now_ms())
+
+    def _stands_here(self, session: Session) -> bool:
+        """Whether another broker is attached here whose certificate has not ended."""
+        own = session.certificate
+        return own is not None and not self._has_ended(own) and self._is_here(session)
 
     def _is_here(self, session: Session) -> bool:
         """Whether another broker is attached here, and not silent."""
