@@ -2,7 +2,8 @@
 
 Rule 1: a path is relative, has no `..`, and no link on its way leads out of the root. Nor is a root used in whose place, or
     on the way to which from what it is `below`, somebody has put a link or something else.
-Rule 2: a reader sees the old content or the new one, whole; after a power cut too, when `durable`.
+Rule 2: a reader sees the old content or the new one, whole; after a power cut too, when `durable`. What is half written
+    has no name, where the file system has such files.
 Rule 3: on a full disk, or one with no inode left, a number takes the place of one that is as long: who is to begin anew must
     write down that it does, and what fills the disk may be its own to end.
 """
@@ -201,13 +202,13 @@ def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: 
     """Write a file beside `place`, then rename it over it. Raises OSError that names it, and leaves nothing behind then."""
     beside = ""
     try:
-        beside, made = _beside(place, mode)
-        with open(made, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
+        beside = _written_nameless(place, content, mode, durable=durable)
+        if not beside:
+            beside, made = _beside(place, mode)
+            try:
+                _fill(made, content, mode, durable=durable)
+            finally:
+                os.close(made)
         os.replace(beside, place)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -219,13 +220,44 @@ def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: 
         _sync_directory(os.path.dirname(place))
 
 
+def _written_nameless(place: str, content: bytes, mode: int, *, durable: bool) -> str:
+    """A file that is given its name beside a place when it is whole: who is killed before that leaves nothing.
+
+    Empty where there is none such, for that file system, or for what the one with a name will tell, as a full disk.
+    """
+    with contextlib.suppress(OSError):
+        made = os.open(os.path.dirname(place) or ".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode)
+        try:
+            _fill(made, content, mode, durable=durable)
+            while True:
+                beside = _name_beside(place)
+                with contextlib.suppress(FileExistsError):
+                    os.link(f"/proc/self/fd/{made}", beside, src_dir_fd=made)  # which alone has it follow that link
+                    return beside
+        finally:
+            os.close(made)
+    return ""
+
+
+def _fill(made: int, content: bytes, mode: int, *, durable: bool) -> None:
+    os.fchmod(made, mode)
+    with open(made, "wb", closefd=False) as file:
+        file.write(content)
+    if durable:
+        os.fsync(made)
+
+
 def _beside(place: str, mode: int) -> tuple[str, int]:
     """A new file beside a place, and its descriptor. One that a killed process of our pid has left is passed over."""
-    directory, name = os.path.split(place)
     while True:
-        beside = os.path.join(directory, f".{name[:40]}.{os.getpid()}.{next(_numbers)}.new")
+        beside = _name_beside(place)
         with contextlib.suppress(FileExistsError):
             return beside, os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def _name_beside(place: str) -> str:
+    directory, name = os.path.split(place)
+    return os.path.join(directory, f".{name[:40]}.{os.getpid()}.{next(_numbers)}.new")
 
 
 def write_over(place: str, content: bytes) -> bool:
