@@ -6,7 +6,6 @@ from functools import cached_property
 
 from msgspec.structs import replace
 
-from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
@@ -26,8 +25,6 @@ class ComponentContext(Rollout):
 
     def __init__(
         self,
-        fleet: Fleet,
-        brake: Brake,
         plan: Plan,
         *,
         entry: ServiceEntry,
@@ -36,9 +33,9 @@ class ComponentContext(Rollout):
         kept: Good | None = None,
         standing: ComponentContext | None = None,
     ) -> None:
-        super().__init__(fleet, entry, spec, component, kept)
+        super().__init__(plan.fleet, entry, spec, component, kept)
         self._standing = standing
-        self.brake, self.plan = brake, plan
+        self.plan = plan
         self.wants: dict[SlotKey, tuple[int, tuple[ProposedAction | None, Outcome]]] = {}
         """By slot, what it wants (`service`), and at which state of what is taken that was found out."""
         self._keeping: dict[Good, tuple[int, ComponentContext]] = {}
@@ -84,16 +81,8 @@ class ComponentContext(Rollout):
         return known[1]
 
     def _as(self, kept: Good) -> ComponentContext:
-        return ComponentContext(
-            self.fleet,
-            self.brake,
-            self.plan,
-            entry=self.entry,
-            spec=self.spec,
-            component=self.as_kept(kept),
-            kept=kept,
-            standing=self,
-        )
+        component = self.as_kept(kept)
+        return ComponentContext(self.plan, entry=self.entry, spec=self.spec, component=component, kept=kept, standing=self)
 
     # --- writing -------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def decide(
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
     look_at_all, no_place = set(), set()
-    plan, left, looked = Plan(view), None, 0
+    plan, left, looked = Plan(fleet, held), None, 0
     for name in sorted(view.services if scope is None else scope):
         entry = view.services.get(name)
         if entry is None:
@@ -67,7 +67,7 @@ def decide(
                 left = name
                 break
             looked += 1 + len(entry.slots)
-        outcome = decide_service(fleet, held, entry, plan, None if scope is None else scope[name])
+        outcome = decide_service(plan, entry, None if scope is None else scope[name])
         intents += outcome.intents
         if outcome.wakes:
             wakes[name] = min(outcome.wakes)

@@ -16,7 +16,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext, slot_intent
 from dsmt.controllers.copies import may_work
 from dsmt.controllers.each_node import left_for
@@ -46,8 +45,6 @@ Places = Collection[tuple[str, int]]
 
 
 def end_slots(
-    fleet: Fleet,
-    brake: Brake,
     plan: Plan,
     entry: ServiceEntry,
     places: Iterable[tuple[str, int]],
@@ -62,17 +59,17 @@ def end_slots(
         if slot.quarantined or spec is None:
             continue
         if fact is None:
-            outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
+            outcomes.append(_end_orphan(plan, key, slot))
             continue
         known = components.get(component)
-        waits = waits_for_word(fleet, slot, spec, None if known is None else known.chooser)
+        waits = waits_for_word(plan.fleet, slot, spec, None if known is None else known.chooser)
         if waits is not None:
             outcomes.append(waits)
         elif fact.record.desired != "gone" or spec.signed.event.cause or (known is None and fact.record.ended is not None):
             left = _left(known, fact.record)
             ended = _gone_fact(known, slot, fact.record, is_left=left is not None)
             cause, because = _not_wanted_for(key, spec, left)
-            intent = slot_intent(fleet, key, slot, ended, cause, because=because, spec=spec)
+            intent = slot_intent(plan.fleet, key, slot, ended, cause, because=because, spec=spec)
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))
@@ -110,25 +107,26 @@ def _not_wanted_for(
     return (spec.id,), f"{key} is not wanted by revision {spec.version} of {key.service}, applied by {who_applied(spec)}"
 
 
-def end_orphans(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry, places: Places) -> Outcome:
+def end_orphans(plan: Plan, entry: ServiceEntry, places: Places) -> Outcome:
     """Tell what runs of a service with no spec and no slot fact to be gone."""
     found = {place: entry.slots[place] for place in sorted(places) if place in entry.slots}
     return Outcome.merged(
-        _end_orphan(fleet, brake, plan, SlotKey(entry.name, *place), slot)
+        _end_orphan(plan, SlotKey(entry.name, *place), slot)
         for place, slot in found.items()
         if slot.fact is None and not slot.quarantined
     )
 
 
-def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: SlotEntry) -> Outcome:
+def _end_orphan(plan: Plan, key: SlotKey, slot: SlotEntry) -> Outcome:
     """Rule 2: a node runs what no fact asks for. Of which revision it is nobody knows: the fact names none."""
+    fleet = plan.fleet
     told = [(node, said) for node in slot.holders if (said := slot.instances[node].orphan) is not None]
     found = [(node, said) for node, said in told if fleet.state(node) == "alive"]
     if not found:
         return NOTHING
-    if brake.on:
+    if plan.brake.on:
         return LOOK_AT_ALL
-    node, said = next((one for one in found if _has_room(fleet, plan, one[0])), (None, None))
+    node, said = next((one for one in found if _has_room(plan, one[0])), (None, None))
     if node is None or said is None:
         return NOTHING
     slot_fact = Slot(node=node, spec=str(said.id), revision=0, desired="gone")
@@ -140,16 +138,16 @@ def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: Slot
     return Outcome((replace(intent, ttl_ms=ORPHAN_MS),))
 
 
-def _has_room(fleet: Fleet, plan: Plan, node: str) -> bool:
-    return len(fleet.view.ended_orphans.get(node, ())) + plan.endings[node] < ORPHANS_AT_ONCE
+def _has_room(plan: Plan, node: str) -> bool:
+    return len(plan.fleet.view.ended_orphans.get(node, ())) + plan.endings[node] < ORPHANS_AT_ONCE
 
 
-def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outcome:
+def remove(plan: Plan, entry: ServiceEntry) -> Outcome:
     """Rule 3."""
-    spec = entry.spec
+    fleet, spec = plan.fleet, entry.spec
     if spec is None:
         return NOTHING
-    ends = end_slots(fleet, brake, plan, entry, sorted(entry.slots))
+    ends = end_slots(plan, entry, sorted(entry.slots))
     if ends.intents or ends.wakes:  # what was decided of a slot may follow a spec that is yet to come
         return Outcome.merged((ends, LOOK_AT_ALL))
     for slot in entry.slots.values():

@@ -1,4 +1,4 @@
-"""The plan of one decision: what it has planned on top of what facts say, what it is about to do, and what that brought."""
+"""The plan of one decision: what it is made on, what it has planned on top of that, and what each part of it brings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Final, Literal
 
 import msgspec
 
+from dsmt.controllers.brake import Brake
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import Reason
-from dsmt.view import SlotKey, View
+from dsmt.view import Fleet, SlotKey
 
 
 class Plan:
-    """What is planned so far: the only thing that a decision changes while it is made. The view stays as it is."""
+    """The fleet and its brake, and what is planned on top of them: all that a decision changes while it is made."""
 
-    def __init__(self, view: View) -> None:
-        self.allocations = view.allocations.trial()
+    def __init__(self, fleet: Fleet, brake: Brake) -> None:
+        self.fleet, self.brake = fleet, brake
+        self.allocations = fleet.view.allocations.trial()
         """What nodes have left once all that is planned is done."""
         self.endings: Counter[str] = Counter()
         """By node, how many of its orphans are ended."""

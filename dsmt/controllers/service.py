@@ -20,7 +20,6 @@ from itertools import islice
 from typing import Final
 
 from dsmt.controllers.acting import act
-from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.each_node import keeps
 from dsmt.controllers.ended import stays_ended
@@ -28,7 +27,7 @@ from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.plan import NOTHING, Outcome, Plan, ProposedAction
 from dsmt.controllers.wants import want
 from dsmt.event.kinds.slot import Slot
-from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+from dsmt.view import Held, ServiceEntry, SlotEntry, SlotKey
 
 AHEAD: Final = 250
 """So many slots of a service that are nowhere are looked at, in equal parts for its components."""
@@ -36,28 +35,28 @@ AHEAD_LEAST: Final = 25
 """So many of each component at least."""
 
 
-def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, only: Places | None = None) -> Outcome:
+def decide_service(plan: Plan, entry: ServiceEntry, only: Places | None = None) -> Outcome:
     """Decide one service; `only` looks at these slots alone, and at all when one of them must wait its turn.
 
     `plan` is what was planned for others, and takes up what is planned here.
     """
     spec, parsed = entry.spec, entry.parsed
     if spec is None or parsed is None:
-        if f"service/{entry.name}/spec" in fleet.view.quarantined:
+        if f"service/{entry.name}/spec" in plan.fleet.view.quarantined:
             return NOTHING
-        return end_orphans(fleet, brake, plan, entry, entry.slots if only is None else only)
+        return end_orphans(plan, entry, entry.slots if only is None else only)
     if spec.record.removed:
-        return remove(fleet, brake, plan, entry)
+        return remove(plan, entry)
     contexts = {
-        name: ComponentContext(fleet, brake, plan, entry=entry, spec=spec, component=entry.component(name) or component)
+        name: ComponentContext(plan, entry=entry, spec=spec, component=entry.component(name) or component)
         for name, component in sorted(parsed.components.items())
     }
     if only is not None and not _stand_alone(contexts, only):
-        return decide_service(fleet, brake, entry, plan)
+        return decide_service(plan, entry)
     wanted = {name: _wanted(context, only) for name, context in contexts.items()}
     places = sorted(entry.slots if only is None else [place for place in only if place in entry.slots])
     extra = [place for place in places if place[0] not in contexts or place[1] not in wanted[place[0]]]
-    outcomes = [end_slots(fleet, brake, plan, entry, extra, components=contexts)]
+    outcomes = [end_slots(plan, entry, extra, components=contexts)]
     ahead = max(AHEAD_LEAST, AHEAD // max(1, len(contexts)))
     somewhere = _somewhere(entry, [name for name, one in contexts.items() if (one.component.instances or 0) > ahead])
     for name, context in contexts.items():

@@ -262,7 +262,7 @@ def _lost(case: Case) -> ProposedAction | None:
         cause = () if verdict is None else (verdict.id,)
         return ProposedAction(case.key, "lost", cause, f"{node} has left", avoid=avoid, forced=True)
     since, contested = verdict.record.since_ms, context.fleet.contested_until_ms(node)
-    if not context.brake.allows(node):
+    if not context.plan.brake.allows(node):
         return None
     return ProposedAction(
         case.key,

@@ -3,11 +3,10 @@
 import pytest
 
 from dsmt.controllers import decide
-from dsmt.controllers.brake import Brake
 from dsmt.controllers.loop import portion
 from dsmt.controllers.loop.agenda import AGAIN_MS, Agenda
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
-from dsmt.view import Fleet, ServiceEntry, SlotEntry
+from dsmt.view import ServiceEntry, SlotEntry
 
 from .build import Realm, web
 from .hand import Hand
@@ -20,10 +19,10 @@ def looked(hand: Hand, monkeypatch: pytest.MonkeyPatch, costs: dict[str, float])
     """The services that are looked at, each of whose slots takes so long (us), by the first letter of its name."""
     found, real = list[str](), decide.decide_service
 
-    def costly(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, only: object = None) -> Outcome:
+    def costly(plan: Plan, entry: ServiceEntry, only: object = None) -> Outcome:
         found.append(entry.name)
         hand.clock.now += SLOTS * costs.get(entry.name[0], 0.0) * MICROSECONDS
-        return real(fleet, brake, entry, plan, only) if entry.name == "zz" else NOTHING  # type: ignore[arg-type]
+        return real(plan, entry, only) if entry.name == "zz" else NOTHING  # type: ignore[arg-type]
 
     monkeypatch.setattr(decide, "decide_service", costly)
     return found
