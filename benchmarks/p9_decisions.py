@@ -64,13 +64,11 @@ class Watched:
     def look(self) -> tuple[float, bool]:
         """Decide once: CPU seconds, and whether anything was decided."""
         realm = self.realm
-        scope = self.agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+        look = self.agenda.look(realm.view, realm.view.take_dirty(), realm.now_ms)
         began = time.process_time()
-        decided = decide(
-            realm.view, realm.now_ms, may_accuse=True, broker="b1", scope=scope, before=self.agenda.brake, check=check
-        )
+        decided = decide(realm.view, realm.now_ms, may_accuse=True, broker="b1", look=look, check=check)
         took = time.process_time() - began
-        self.agenda.note(decided, scope)
+        self.agenda.note(decided)
         realm.publish(decided.intents)
         return took, bool(decided.intents)
 

@@ -10,11 +10,11 @@ Rule 4: `RULESET` is raised whenever the same inputs may give another decision; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Final
 
-from dsmt.controllers.brake import LOOSE, Brake, brake
+from dsmt.controllers.brake import brake
 from dsmt.controllers.intents import Decided
+from dsmt.controllers.look import EVERYTHING, Look
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.plan import Plan
 from dsmt.controllers.service import decide_service
@@ -24,9 +24,6 @@ from dsmt.view import Fleet, View
 
 RULESET: Final = 44
 
-Scope = Mapping[str, Collection[tuple[str, int]] | None]
-"""Services to look at: whole (None), or only these slots (component, index)."""
-
 
 def decide(
     view: View,
@@ -34,40 +31,32 @@ def decide(
     *,
     may_accuse: bool,
     broker: str = "",
-    scope: Scope | None = None,
-    rest: str | None = None,
-    most: int | None = None,
-    before: Brake = LOOSE,
+    look: Look = EVERYTHING,
     check: Verify = verify,
 ) -> Decided:
     """The intents, in the order in which they are to be published, and when to look again.
 
     `may_accuse`: whether the reader has watched long enough to judge by silence (A4, iii). `broker`: the one that the
-    reader is attached to (F1). `scope` None looks at every service; verdicts on nodes are always looked at, and every
-    service where the brake keeps back other nodes than it did `before`, at the last decision. `rest` is the first service
-    of those in the scope that a look at all had left, `most` as rule 3 says. `check` verifies the signatures of those who
-    answered probes (F4).
+    reader is attached to (F1). `check` verifies the signatures of those who answered probes (F4).
     """
     fleet = Fleet(view, now_ms, broker)
     intents, wake = verdicts(fleet, may_accuse=may_accuse, check=check)
     held = brake(fleet)
-    if not held.lets_go_as(before):
-        scope = None
-    rest = "" if scope is None else rest
+    look = look.under(held)
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
     look_at_all, no_place = set(), set()
     plan, left, looked = Plan(fleet, held), None, 0
-    for name in sorted(view.services if scope is None else scope):
+    for name in look.services(view):
         entry = view.services.get(name)
         if entry is None:
             continue
-        if most is not None and rest is not None and name >= rest:
-            if looked >= most:
+        if look.most is not None and look.is_in_rest(name):
+            if looked >= look.most:
                 left = name
                 break
             looked += 1 + len(entry.slots)
-        outcome = decide_service(plan, entry, None if scope is None else scope[name])
+        outcome = decide_service(plan, entry, look.places(name))
         intents += outcome.intents
         if outcome.wakes:
             wakes[name] = min(outcome.wakes)
@@ -75,4 +64,4 @@ def decide(
             look_at_all.add(name)
         if outcome.no_place:
             no_place.add(name)
-    return Decided(tuple(intents), wakes, frozenset(look_at_all), frozenset(no_place), held, scope is None, left)
+    return Decided(tuple(intents), wakes, frozenset(look_at_all), frozenset(no_place), held, look, left)

@@ -10,7 +10,7 @@ Rule 3: a removed service ends in one tombstone, when nothing of it is left on a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -23,6 +23,7 @@ from dsmt.controllers.ended import keeping_its_end
 from dsmt.controllers.good import gone
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.left_data import left_by
+from dsmt.controllers.look import Places
 from dsmt.controllers.plan import LOOK_AT_ALL, NOTHING, Outcome, Plan
 from dsmt.controllers.rollout import who_applied
 from dsmt.controllers.unknown_words import UNKNOWN_MS, waits_for_word
@@ -39,9 +40,6 @@ ORPHAN_MS: Final = 10 * 60_000
 """How long a fact lives that ends an orphan."""
 ORPHANS_AT_ONCE: Final = 100
 """How many of them may live of one node."""
-
-Places = Collection[tuple[str, int]]
-"""Slots of one service: (component, index)."""
 
 
 def end_slots(

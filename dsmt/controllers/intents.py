@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from dsmt.controllers.brake import LOOSE, Brake
+from dsmt.controllers.look import EVERYTHING, Look
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
@@ -52,8 +53,8 @@ class Decided(msgspec.Struct, frozen=True):
 
     `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `look_at_all`
     are services of which any event needs a whole look, `no_place` those that wait for nodes to change. `brake` is how
-    it stood: when it keeps back other nodes all must be looked at. `everything`: whether all was looked at; but for `left`,
-    the first service that was not, and all after it.
+    it stood: when it keeps back other nodes all must be looked at. `look` is what was looked at; but for `left`, the first
+    service that was not, and all after it.
     """
 
     intents: tuple[Intent, ...]
@@ -61,12 +62,12 @@ class Decided(msgspec.Struct, frozen=True):
     look_at_all: frozenset[str] = frozenset()
     no_place: frozenset[str] = frozenset()
     brake: Brake = LOOSE
-    everything: bool = True
+    look: Look = EVERYTHING
     left: str | None = None
 
-    def reached(self, service: str) -> bool:
-        """Whether the look came so far."""
-        return self.left is None or service < self.left
+    def is_whole(self, service: str) -> bool:
+        """Whether all of a service was looked at."""
+        return self.look.places(service) is None and (self.left is None or service < self.left)
 
     @property
     def wake_ms(self) -> int | None:

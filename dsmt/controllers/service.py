@@ -23,7 +23,8 @@ from dsmt.controllers.acting import act
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.each_node import keeps
 from dsmt.controllers.ended import stays_ended
-from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
+from dsmt.controllers.endings import end_orphans, end_slots, remove
+from dsmt.controllers.look import Places
 from dsmt.controllers.plan import NOTHING, Outcome, Plan, ProposedAction
 from dsmt.controllers.wants import want
 from dsmt.event.kinds.slot import Slot

@@ -362,9 +362,9 @@ class Attentive:
             dirty = realm.view.take_dirty()
             if not dirty and not self.agenda.due(realm.now_ms):
                 break
-            scope = self.agenda.scope(realm.view, dirty, realm.now_ms)
-            decided = realm.decide(scope=scope, before=self.agenda.brake)
-            self.agenda.note(decided, scope)
+            look = self.agenda.look(realm.view, dirty, realm.now_ms)
+            decided = realm.decide(look=look)
+            self.agenda.note(decided)
             realm.publish(decided.intents)
             said += decided.intents
         return said

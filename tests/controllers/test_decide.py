@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.controllers.decide import RULESET, decide
+from dsmt.controllers.look import Look
 from dsmt.controllers.loop.agenda import Agenda
 from dsmt.controllers.pending import waits_for
 from dsmt.controllers.rollout import Governing
@@ -119,11 +120,11 @@ def test_looking_at_what_changed_finds_what_looking_at_everything_finds(seed: in
         what = life.happen()
         view, now_ms = life.realm.view, life.realm.now_ms
         for _ in range(3):
-            scope = agenda.scope(view, view.take_dirty(), now_ms)
-            some = decide(view, now_ms, may_accuse=True, broker="b1", scope=scope, before=agenda.brake)
+            look = agenda.look(view, view.take_dirty(), now_ms)
+            some = decide(view, now_ms, may_accuse=True, broker="b1", look=look)
             every = decide(view, now_ms, may_accuse=True, broker="b1")
-            assert shown(some.intents) == shown(every.intents), (seed, step, what, scope)
-            agenda.note(some, scope)
+            assert shown(some.intents) == shown(every.intents), (seed, step, what, look)
+            agenda.note(some)
             wake = every.wake_ms
             assert wake is None or (agenda.wake_ms is not None and agenda.wake_ms <= wake), (seed, step, what)
             if life.chance.random() < 0.2:
@@ -191,7 +192,9 @@ def test_services_do_not_disturb_each_other() -> None:
 def test_a_service_that_is_gone_keeps_none_behind_it_from_being_looked_at() -> None:
     realm = Realm("n1")
     realm.apply(web(1))
-    assert [intent.topic for intent in realm.decide(scope={"gone": None, "web": None}).intents] == ["service/web/slot/app/0"]
+    assert [intent.topic for intent in realm.decide(look=Look({"gone": None, "web": None})).intents] == [
+        "service/web/slot/app/0"
+    ]
 
 
 def test_what_a_slot_waits_for_is_told() -> None:

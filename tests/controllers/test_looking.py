@@ -101,8 +101,7 @@ def test_a_look_at_everything_that_is_not_over_goes_on_at_once_and_one_that_has_
         realm.apply(web(1, service=name))
     assert agenda.wake_ms is None, "who only watches, or may not decide yet, begins anew each turn"
     assert agenda.due(realm.now_ms)
-    scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-    agenda.note(realm.decide(scope=scope, most=1), scope)
+    agenda.note(realm.decide(look=agenda.look(realm.view, realm.view.take_dirty(), realm.now_ms, most=1)))
     assert (agenda.rest, agenda.wake_ms) == ("web", 0)
 
 
@@ -112,9 +111,8 @@ def test_what_was_overlooked_is_found_when_everything_is_looked_at_again() -> No
         realm.apply(web(1, service=name))
 
     def look() -> list[str]:
-        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-        decided = realm.decide(scope=scope, rest=agenda.rest, most=1, before=agenda.brake)
-        agenda.note(decided, scope)
+        decided = realm.decide(look=agenda.look(realm.view, realm.view.take_dirty(), realm.now_ms, most=1))
+        agenda.note(decided)
         realm.publish(decided.intents)
         return [intent.subject for intent in decided.intents]
 

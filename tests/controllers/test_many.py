@@ -7,6 +7,7 @@ import pytest
 from dsmt.controllers import service
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.look import Look
 from dsmt.controllers.loop.agenda import Agenda
 from dsmt.controllers.loop.runner import PRODUCED_MOST, ControllerRunner
 from dsmt.controllers.placement import Chooser
@@ -154,7 +155,7 @@ def test_a_look_at_a_part_says_the_first_of_what_a_look_at_all_says(seed: int) -
         life.happen()
         every = life.realm.decide()
         for most in (0, 1, 4, 8):
-            some = life.realm.decide(most=most)
+            some = life.realm.decide(look=Look(most=most))
             assert shown(some.intents) == shown(every.intents)[: len(some.intents)]
             assert some.left is not None or len(some.intents) == len(every.intents)
         life.decide(every)
@@ -168,10 +169,9 @@ def test_looks_at_one_part_after_the_other_find_what_a_look_at_all_finds_and_rep
         life.happen()
         view, now_ms = life.realm.view, life.realm.now_ms
         for _ in range(60):
-            scope, rest = agenda.scope(view, view.take_dirty(), now_ms), agenda.rest
-            about = {"scope": scope, "rest": rest, "most": 3, "before": agenda.brake, "check": check}
-            some = decide(view, now_ms, may_accuse=True, broker="b1", **about)
-            agenda.note(some, scope)
+            look = agenda.look(view, view.take_dirty(), now_ms, most=3)
+            some = decide(view, now_ms, may_accuse=True, broker="b1", look=look, check=check)
+            agenda.note(some)
             life.decide(some)
             if not some.intents and agenda.rest is None:
                 break

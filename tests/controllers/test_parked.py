@@ -109,9 +109,8 @@ def test_who_waits_for_what_another_spec_frees_is_looked_at(takes: str, needs: s
 
     def look() -> None:
         for _ in range(5):
-            scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-            decided = realm.decide(scope=scope, before=agenda.brake)
-            agenda.note(decided, scope)
+            decided = realm.decide(look=agenda.look(realm.view, realm.view.take_dirty(), realm.now_ms))
+            agenda.note(decided)
             realm.publish(decided.intents)
             realm.obey()
 
@@ -134,9 +133,8 @@ def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_m
     agenda = Agenda()
 
     def look() -> None:
-        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-        decided = realm.decide(scope=scope, before=agenda.brake)
-        agenda.note(decided, scope)
+        decided = realm.decide(look=agenda.look(realm.view, realm.view.take_dirty(), realm.now_ms))
+        agenda.note(decided)
         realm.publish(list(decided.intents))
 
     for _ in range(parkings):

@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import Final
 
 from dsmt.controllers.brake import LOOSE
-from dsmt.controllers.decide import Scope
 from dsmt.controllers.intents import Decided
+from dsmt.controllers.look import Look, Scope
 from dsmt.view import Dirty, View
 
 AGAIN_MS: Final = 60_000
@@ -38,7 +38,7 @@ class Agenda:
         self._look_at_all: set[str] = set()
         self._no_place: set[str] = set()
         self._asked: set[str] = set()
-        self.brake = LOOSE
+        self._brake = LOOSE
         """How the brake stood at the last decision."""
 
     def ask(self, service: str) -> None:
@@ -64,11 +64,16 @@ class Agenda:
             return False
         return not since <= now_ms < since + each
 
-    def scope(self, view: View, dirty: Dirty, now_ms: int) -> Scope | None:
-        """What to look at, given what changed; None is everything."""
+    def look(self, view: View, dirty: Dirty, now_ms: int, *, most: int | None = None) -> Look:
+        """What to look at, given what changed; of a look at everything a part of so many slots."""
+        scope = None
         if self._everything or dirty.realm or self._again(now_ms):
             self.rest, self._since_ms = "", now_ms
-            return None
+        else:
+            scope = self._scope(view, dirty, now_ms)
+        return Look(scope, self.rest, most, self._brake)
+
+    def _scope(self, view: View, dirty: Dirty, now_ms: int) -> Scope:
         due = {service for service, at in self._wakes.items() if at <= now_ms}
         whole = {*dirty.services, *due, *self._asked} - {""}
         slots = set(dirty.slots)
@@ -87,14 +92,14 @@ class Agenda:
             scope |= dict.fromkeys(name for name in view.services if name >= (self.rest or ""))
         return scope
 
-    def note(self, decided: Decided, scope: Scope | None) -> None:
-        """A decision was made over a scope."""
-        if decided.everything or scope is None:
+    def note(self, decided: Decided) -> None:
+        """A decision was made."""
+        if decided.look.scope is None:
             self._wakes.clear()
             self._look_at_all.clear()
             self._no_place.clear()
         else:
-            whole = {service for service, places in scope.items() if places is None and decided.reached(service)}
+            whole = set(filter(decided.is_whole, decided.look.scope))
             self._wakes = {service: at for service, at in self._wakes.items() if service and service not in whole}
             self._look_at_all -= whole
             self._no_place -= whole
@@ -102,5 +107,5 @@ class Agenda:
             self._wakes[service] = min(at, self._wakes.get(service, at))
         self._look_at_all |= decided.look_at_all
         self._no_place |= decided.no_place
-        self._everything, self.rest, self.brake = False, decided.left, decided.brake
+        self._everything, self.rest, self._brake = False, decided.left, decided.brake
         self._asked.clear()

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from dsmt.controllers.decide import RULESET, Scope, decide
+from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.intents import Decided, Intent, draft_of
 from dsmt.controllers.loop.agenda import Agenda
 from dsmt.controllers.loop.completeness import Completeness
@@ -249,32 +249,20 @@ class ControllerRunner:
         dirty = self.view.take_dirty()
         if not dirty and not self._agenda.due(now_ms):
             return
-        scope = self._agenda.scope(self.view, dirty, now_ms)
-        brake = self._agenda.brake
-        decided = decide(
-            self.view,
-            now_ms,
-            may_accuse=may_accuse,
-            broker=self._broker,
-            scope=scope,
-            rest=self._agenda.rest,
-            most=self._portion.most,
-            before=brake,
-            check=self._check,
-        )
+        look = self._agenda.look(self.view, dirty, now_ms, most=self._portion.most)
+        decided = decide(self.view, now_ms, may_accuse=may_accuse, broker=self._broker, look=look, check=self._check)
         took_s = self._clock.boottime() - now
         if self._portion.is_too_old(took_s):
             self._agenda = Agenda()
             return
-        if self._agenda.rest is not None:
+        if look.rest is not None:
             self._portion.took(took_s, ended=decided.left is None)
-        self._agenda.note(decided, scope)
-        scope = None if decided.everything else scope
-        due = self._due(decided, scope, peers, now)
+        self._agenda.note(decided)
+        due = self._due(decided, peers, now)
         if due:
             self._publish(due, self._inputs(cursor, now_ms, may_accuse=may_accuse), now)
 
-    def _due(self, decided: Decided, scope: Scope | None, peers: Sequence[str], now: float) -> list[Intent]:
+    def _due(self, decided: Decided, peers: Sequence[str], now: float) -> list[Intent]:
         """Rule 2: what to say now.
 
         All that is wanted is looked at again next time, also what is on its way: it takes room where others could go,
@@ -283,7 +271,7 @@ class ControllerRunner:
         topics = {intent.topic for intent in decided.intents}
         for topic in [t for t in self._wanted if t not in topics]:
             kind, name = subject_of(topic).split("/")
-            if kind != "service" or (decided.reached(name) and (scope is None or scope.get(name, ()) is None)):
+            if kind != "service" or decided.is_whole(name):
                 del self._wanted[topic]
         due = []
         for intent in decided.intents:

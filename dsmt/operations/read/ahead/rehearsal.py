@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.left_data import data_of
+from dsmt.controllers.look import Look
 from dsmt.controllers.pinning import away
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
@@ -74,8 +75,8 @@ class Rehearsal:
         trial.say(f"operator/{person(self._by)}", f"service/{self._spec.service}/spec", to_data(fact), shared=True)
         began = trial.now_ms
         for _ in range(MAX_ROUNDS):
-            scope = {self._spec.service: None}
-            decided = decide(self._view, trial.now_ms, may_accuse=False, broker=trial.broker, scope=scope)
+            look = Look({self._spec.service: None})
+            decided = decide(self._view, trial.now_ms, may_accuse=False, broker=trial.broker, look=look)
             wanted = wanted_in(decided.intents)
             if not wanted:
                 wake = decided.wakes.get(self._spec.service)

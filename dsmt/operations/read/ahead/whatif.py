@@ -195,17 +195,9 @@ class _Foreseen:
         """Decide, and have it done, until nothing is to be done any more."""
         trial, agenda = self._trial, Agenda()
         for _ in range(MAX_ROUNDS):
-            scope = agenda.scope(self._view, self._view.take_dirty(), trial.now_ms)
-            decided = decide(
-                self._view,
-                trial.now_ms,
-                may_accuse=False,
-                broker=trial.broker,
-                scope=scope,
-                rest=agenda.rest,
-                before=agenda.brake,
-            )
-            agenda.note(decided, scope)
+            look = agenda.look(self._view, self._view.take_dirty(), trial.now_ms)
+            decided = decide(self._view, trial.now_ms, may_accuse=False, broker=trial.broker, look=look)
+            agenda.note(decided)
             self.brake = self.brake or decided.brake.reason
             wanted = wanted_in(decided.intents)
             if wanted:
