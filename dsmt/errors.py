@@ -47,6 +47,10 @@ class DsmtError(Exception):
         self.next = next
         self.fields = fields
 
+    def told(self) -> dict[str, Any]:
+        """What JSON shows of it."""
+        return {"code": self.code, "message": self.message, "next": self.next, "exit": self.exit}
+
     def __str__(self) -> str:
         return f"{self.message}. {self.next}" if self.next else self.message
 

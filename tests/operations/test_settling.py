@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import time
 from pathlib import Path
@@ -63,14 +65,36 @@ def test_a_node_serves_at_the_address_that_its_machine_has_now_if_any_leads_to_a
     assert told(home)[0] == now
 
 
-def test_a_broker_whose_address_has_gone_is_not_moved_in_silence(tmp_path: Path) -> None:
-    home = added(tmp_path, "127.0.0.1")
+def given_a_broker(home: Home, tmp_path: Path) -> None:
+    """It listens at an address that its machine has no more."""
     directory = home.part("brokers", "m5")
     BrokerFile(realm=REALM, address="192.0.2.6:4000").write(directory)
     (directory / "identity").write_bytes(dump(TestRealm(memory_network(), tmp_path).identity("broker/m5")))
+
+
+def test_a_broker_whose_address_has_gone_is_not_moved_in_silence(tmp_path: Path) -> None:
+    home = added(tmp_path, "127.0.0.1")
+    given_a_broker(home, tmp_path)
     with pytest.raises(RefusedError, match=r"broker m5 listens at 192\.0\.2\.6:4000, and 192\.0\.2\.6 is no address of"):
         settle(home, Settling(labels={"zone": "c"}))
     assert told(home)[1] == {}, "nothing was done"
+
+
+def test_who_has_reached_the_machine_is_answered_in_json_as_the_command_line_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = added(tmp_path, "127.0.0.1")
+    for typed, changed in (("c", True), ("c", False)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"labels": {"zone": typed}})))
+        assert settling.main([str(home.root)]) == 0
+        assert json.loads(capsys.readouterr().out) == {"changed": changed}
+    given_a_broker(home, tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
+    assert settling.main([str(home.root)]) == RefusedError.exit
+    shown = capsys.readouterr()
+    error = json.loads(shown.err)["error"]
+    assert (shown.out, error["code"], error["exit"]) == ("", "broker.moved", RefusedError.exit)
+    assert error["next"].startswith("give the machine that address"), error["message"]
 
 
 @pytest.mark.parametrize(("kept", "stays"), [(bytes(32), False), (bytes(31) + b"k", True)], ids=["its own", "another one's"])

@@ -112,8 +112,7 @@ class Adding:
             said = f"{address}: {failed.filename or 'this machine'}: {(failed.strerror or str(failed)).lower()}"
             error = FailedError("machine.failed", said, next="see what is wrong on this machine, and try again")
         if error is not None:
-            told = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
-            outcome = HostOutcome(host=address.typed, error=told)
+            outcome = HostOutcome(host=address.typed, error=error.told())
         outcome = msgspec.structs.replace(outcome, took_s=round(time.monotonic() - began, 1))
         done(outcome)
         return outcome, error

@@ -1,6 +1,6 @@
 """Roles: what a machine that has joined runs besides its node: a broker, a controller with its issuer, by the node's name.
 
-`python -m dsmt.operations.local.members.roles VERB HOME`, by `node add` over SSH; what is told and what is answered is JSON.
+`python -m dsmt.operations.local.members.roles VERB HOME`, by `node add` over SSH (`answering`).
 
 Rule 1: the keys are made here and never leave. `request` tells the public ones; `accept` takes the certificates for them.
 Rule 2: a key is kept before it is told, so who is interrupted goes on with the same one. What has its certificate stays;
@@ -11,8 +11,6 @@ Rule 3: an `identity` is written last of its directory, and what has one can run
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,16 +19,15 @@ from typing import Final, Literal
 
 import msgspec
 
-from dsmt.errors import DsmtError, RefusedError
+from dsmt.errors import RefusedError
 from dsmt.operations.local.home.addresses import check_address, check_free, free_address
 from dsmt.operations.local.home.home import Home, write_secret
-from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import reach_at
 from dsmt.operations.local.members import servers
+from dsmt.operations.local.members.answering import answer
 from dsmt.operations.local.members.brokers import of_home
 from dsmt.operations.local.members.certificates import begin_anew
 from dsmt.operations.local.members.servers import Brought, ServerOrder
-from dsmt.operations.words.telling import silent
 from dsmt.programs.configuration import IDENTITY, ISSUER, BrokerFile, ControllerFile, read_identity
 from dsmt.programs.nats_server import new_key, public_of
 from dsmt.system.entropy import SystemEntropy
@@ -196,22 +193,10 @@ def _address(told: RoleOrder) -> str:
     return told.listen
 
 
-async def _alone(verb: str, home: Home, told: RoleOrder) -> Answer:
-    async with alone(home, silent):
-        return {"request": request, "accept": accept}[verb](home, told)
-
-
 def main(argv: Sequence[str]) -> int:
-    """Do what a verb says, with what standard input tells; an error is told as the command line tells it."""
+    """Do what a verb says, with what standard input tells."""
     verb, directory = argv
-    try:
-        answer = asyncio.run(_alone(verb, Home(Path(directory)), msgspec.json.decode(sys.stdin.read(), type=RoleOrder)))
-    except DsmtError as error:
-        said = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
-        sys.stderr.write(json.dumps({"error": said}) + "\n")
-        return error.exit
-    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
-    return 0
+    return answer(directory, RoleOrder, {"request": request, "accept": accept}[verb])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Settling: a machine that is a node already takes the labels that are typed now, and the address that it has now.
 
-`python -m dsmt.operations.local.members.settling HOME`, by `node add` over SSH; what is told and what is answered is JSON.
+`python -m dsmt.operations.local.members.settling HOME`, by `node add` over SSH (`answering`).
 On the machine itself by `dsmt up`, and by `dsmt join`, which takes what is typed.
 
 Rule 1: a node serves at an address of its machine: one that was given another one would have all that it runs looked for at
@@ -14,8 +14,6 @@ Rule 4: of a node that runs, that its file is another one now, or its identity (
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,13 +22,12 @@ from typing import Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.errors import InputError, RefusedError
 from dsmt.event.addresses import host_of
 from dsmt.operations.local.home.addresses import is_here, own_address
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.members.answering import answer
 from dsmt.operations.local.members.brokers import of_home
-from dsmt.operations.words.telling import silent
 from dsmt.programs.configuration import NodeFile
 from dsmt.system.records import process_of
 
@@ -101,22 +98,9 @@ def _address(held: NodeFile) -> str:
     return next((one for one in found if one != "127.0.0.1"), held.address)
 
 
-async def _alone(home: Home, told: Settling) -> bool:
-    async with alone(home, silent):
-        return settle(home, told)
-
-
 def main(argv: Sequence[str]) -> int:
-    """Settle what is in a home, by what standard input tells; an error is told as the command line tells it."""
-    try:
-        told = msgspec.json.decode(sys.stdin.read(), type=Settling)
-        changed = asyncio.run(_alone(Home(Path(argv[0])), told))
-    except DsmtError as error:
-        said = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
-        sys.stderr.write(json.dumps({"error": said}) + "\n")
-        return error.exit
-    sys.stdout.write(json.dumps({"changed": changed}) + "\n")
-    return 0
+    """Settle what is in a home, by what standard input tells."""
+    return answer(argv[0], Settling, lambda home, told: {"changed": settle(home, told)})
 
 
 if __name__ == "__main__":
