@@ -20,7 +20,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_gate
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
-from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, legible, read_identity
+from dsmt.programs.configuration import BIRTH, IDENTITY, BrokerFile, read_identity
 from dsmt.programs.damage import found_in, open_sound, remains, set_aside, told
 from dsmt.programs.kept import keep_keeper
 from dsmt.programs.running import run_beside, run_until_signalled
@@ -52,10 +52,9 @@ async def _serve(directory: Path) -> None:
 
     Where it is found to be an older copy, once, anew under another id (rule R5).
     """
-    with legible():
-        config, older, name = BrokerFile.read(directory), "", read_identity(directory / IDENTITY).name
+    (config, identity), older = BrokerFile.at_start(directory), ""
     while True:
-        store = open_sound(directory, name, synced=config.synced)
+        store = open_sound(directory, identity.name, synced=config.synced)
         try:
             await _serve_from(store, directory, config, older)
         except (DsmtError, BaseExceptionGroup) as error:

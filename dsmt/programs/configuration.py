@@ -37,6 +37,16 @@ ATTACHED: Final = "attached"
 RESTORE: Final = "restore it from a backup, or choose another home: --home DIR"
 
 
+@contextmanager
+def legible() -> Iterator[None]:
+    """For what a program reads before all else: `InputError` names a file that is none, or somebody else's."""
+    try:
+        yield
+    except OSError as error:
+        said = unreadable(error.filename, error)
+        raise InputError("config.unreadable", said, next="see to its owner and mode, or restore it from a backup") from error
+
+
 class ConfigFile(msgspec.Struct, frozen=True):
     """What stands in a directory, in the `FILE` of its kind."""
 
@@ -46,6 +56,12 @@ class ConfigFile(msgspec.Struct, frozen=True):
     def read(cls, directory: Path) -> Self:
         """What stands there. Raises `InputError` that names the file."""
         return read_config(directory / cls.FILE, cls)
+
+    @classmethod
+    def at_start(cls, directory: Path, identity: str = IDENTITY) -> tuple[Self, Identity]:
+        """What a program of a directory is told, and who it is; `InputError` names also a file that cannot be read."""
+        with legible():
+            return cls.read(directory), read_identity(directory / identity)
 
     def write(self, directory: Path) -> None:
         """Write it there, as `write_config` does."""
@@ -199,16 +215,6 @@ def set_realm(directory: Path, realm: RealmConfig) -> None:
     for kind in kinds:
         if (directory / kind.FILE).exists():
             msgspec.structs.replace(kind.read(directory), realm=realm).write(directory)
-
-
-@contextmanager
-def legible() -> Iterator[None]:
-    """For what a program reads before all else: `InputError` names a file that is none, or somebody else's."""
-    try:
-        yield
-    except OSError as error:
-        said = unreadable(error.filename, error)
-        raise InputError("config.unreadable", said, next="see to its owner and mode, or restore it from a backup") from error
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:

@@ -35,7 +35,7 @@ from dsmt.programs.containers import owners_in
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keeper_teller, on_the_bus
 from dsmt.programs.known_spawner import KnownSpawner
-from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_manager, client, data_root
 from dsmt.programs.running import Attached, on_signals, run, until_over
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -58,7 +58,7 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> int:
-    told, identity = read_node(directory)
+    told, identity = NodeFile.at_start(directory)
     realm = told.realm
     trust, kept = _known(realm.realm, identity, directory), bus_of_manager(str(directory))
     async with client(identity, realm, directory=kept, address=told.address, trust=trust) as bus:

@@ -15,7 +15,7 @@ from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import IDENTITY, ISSUER, ControllerFile, RealmConfig, legible, read_identity
+from dsmt.programs.configuration import ISSUER, ControllerFile, RealmConfig
 from dsmt.programs.following import Follower
 from dsmt.programs.kept import keep_keeper, on_the_bus
 from dsmt.programs.running import Attached, run_until_signalled
@@ -38,8 +38,7 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
-    with legible():
-        config, identity = ControllerFile.read(directory), read_identity(directory / IDENTITY)
+    config, identity = ControllerFile.at_start(directory)
     trust = TrustStore(config.realm.realm)
     with _bus_of(identity, trust, config.realm, directory) as bus:
         bus.on_attached(Attached(directory).note)
@@ -78,10 +77,9 @@ async def _issue(directory: Path) -> None:
     """Be an issuer, as soon as there is a key for that: a source of its own, with another key and another connection."""
     while not (directory / ISSUER).exists():  # noqa: ASYNC110 - a file tells nobody that it has come
         await asyncio.sleep(LOOK_S)
-    with legible():
-        realm, identity = ControllerFile.read(directory).realm, read_identity(directory / ISSUER)
-    trust = TrustStore(realm.realm)
-    with _bus_of(identity, trust, realm, directory) as bus:
+    config, identity = ControllerFile.at_start(directory, ISSUER)
+    trust = TrustStore(config.realm.realm)
+    with _bus_of(identity, trust, config.realm, directory) as bus:
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
             group.create_task(Issuer(bus, identity, trust).run())

@@ -22,7 +22,7 @@ from dsmt.logs import Logger
 from dsmt.ports.blobs import kept_for_events
 from dsmt.ports.realm import About
 from dsmt.programs.bus import nats_missing
-from dsmt.programs.configuration import ANEW, BIRTH, IDENTITY, BrokerFile, GateFile, read_identity
+from dsmt.programs.configuration import ANEW, BIRTH, BrokerFile, GateFile
 from dsmt.programs.kept import keep_keeper, on_the_bus
 from dsmt.programs.running import run_beside, run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -66,8 +66,8 @@ async def _serve(directory: Path) -> None:
         from dsmt.bus.nats.servers import KnownServers  # noqa: PLC0415 - the same
     except ImportError as error:
         raise nats_missing("its client") from error
-    config = BrokerFile.read(directory)
-    keys, birth, nats = GateFile.read(directory), directory / BIRTH, config.realm.nats
+    (config, identity), (keys, _) = BrokerFile.at_start(directory), GateFile.at_start(directory)
+    birth, nats = directory / BIRTH, config.realm.nats
     asked = directory / ANEW
     assert nats is not None  # noqa: S101 - who starts a gate has looked
     anew = not birth.exists() and (nats.replicas == 1 or asked.exists())
@@ -79,7 +79,7 @@ async def _serve(directory: Path) -> None:
     servers = tuple(address for address, _ in config.realm.brokers)
     trust, disk = TrustStore(config.realm.realm), ServerDisk(directory)
     gate = NatsGate(
-        identity=read_identity(directory / IDENTITY),
+        identity=identity,
         trust=trust,
         realm=NatsRealm(
             servers, nats.replicas, config.synced, nats.authority, gated=True, own=config.address, way=way_of(keys.system)

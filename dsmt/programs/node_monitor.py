@@ -17,8 +17,9 @@ from dsmt.agents.node.delegation import delegated
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.logs import Logger
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
+from dsmt.programs.configuration import NodeFile
 from dsmt.programs.following import written
-from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_monitor, client, data_root, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, bus_of_monitor, client, data_root
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.datagrams import UdpDatagrams
@@ -38,7 +39,7 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
-    told, node = read_node(directory)
+    told, node = NodeFile.at_start(directory)
     clock, entropy = LinuxClock(), SystemEntropy()
     files = DiskFiles(str(directory))
     raw = delegated(

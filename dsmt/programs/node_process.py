@@ -11,7 +11,7 @@ from typing import Final
 
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import IDENTITY, NodeFile, RealmConfig, legible, read_identity
+from dsmt.programs.configuration import RealmConfig
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
@@ -22,12 +22,6 @@ MONITOR_IDENTITY: Final = "monitor.identity"
 def data_root(directory: Path) -> str:
     """Where `{data}` directories are: beside the containers, and not in them."""
     return str(directory / "data")
-
-
-def read_node(directory: Path) -> tuple[NodeFile, Identity]:
-    """What a node's programs are told, and who the node is. Raises `InputError` that names the file."""
-    with legible():
-        return NodeFile.read(directory), read_identity(directory / IDENTITY)
 
 
 def bus_of_manager(node: str) -> str:

@@ -22,6 +22,7 @@ PROGRAMS = {
     "brokers/b1/identity": "broker",
     "brokers/b1/broker.cbor": "broker",
 }
+GATES = ["identity", "gate.cbor", "broker.cbor"]
 
 
 @pytest.fixture
@@ -37,16 +38,31 @@ def home(tmp_path: Path) -> Home:
 @pytest.mark.parametrize("file", PROGRAMS)
 def test_it_is_named_in_one_line(home: Home, file: str, made: str) -> None:
     """A traceback named no file and no way out, each 5 s; that of a broker, where its file was lost, was a bug's."""
-    (home.root / file).unlink()
+    assert_named(home.root / file, PROGRAMS[file], made)
+
+
+@pytest.mark.parametrize("made", ["a directory", "missing"])
+@pytest.mark.parametrize("file", GATES)
+def test_it_is_named_in_one_line_by_the_gate_of_a_nats_server(tmp_path: Path, file: str, made: str) -> None:
+    pytest.importorskip("nats")
+    home = Home(tmp_path / "home")
+    init(home, name="test", nats=True)
+    assert_named(home.root / "brokers/b1" / file, "nats_gate", made)
+
+
+def assert_named(file: Path, program: str, made: str) -> None:
+    """A program whose file is missing, or a directory, ends, and names it in one line."""
+    file.unlink()
     if made == "a directory":
-        (home.root / file).mkdir()
-    argv = [sys.executable, "-m", f"dsmt.programs.{PROGRAMS[file]}", str((home.root / file).parent)]
+        file.mkdir()
+    script = f"import sys; from dsmt.programs.{program} import main; sys.exit(main(sys.argv[1]))"
+    argv = [sys.executable, "-c", script, str(file.parent)]
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     (line,) = ended.stderr.splitlines()
     told = json.loads(line)
     words = "cannot be read: is a directory. see to its owner and mode" if made == "a directory" else "is missing"
     assert (ended.returncode, told["event"]) == (CONFIG_EXIT, "cannot go on")
-    assert told["reason"].startswith(f"{home.root / file} {words}")
+    assert told["reason"].startswith(f"{file} {words}")
 
 
 def test_what_is_in_the_place_of_the_keepers_file_ends_nobody_that_it_keeps(home: Home) -> None:
