@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,19 +20,21 @@ from dsmt.spec.writing import document
 
 Action = Literal["none", "restart", "reinstall", "rescale"]
 
-_REINSTALL: Final = frozenset({"artifact", "install", "driver", "image", "user", "files"})
-_RESTART: Final = frozenset({
-    "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "limits", "ports",
-    "kind", "pre", "post", "timeout",
-})  # fmt: skip
-_RESCALE: Final = frozenset({
-    "instances", "nodes", "requires", "rank", "spread", "apart", "near", "reserve", "on_partition", "parallel",
-})  # fmt: skip
-_WHILE_IT_RUNS: Final = frozenset({
-    "after", "fence", "health", "install_timeout", "logs", "lost_after", "reload", "restart", "stop", "term", "uninstall",
-    "update",
-})  # fmt: skip
-"""What is taken over while it runs: a new key stands in one of these sets, which a test sees to."""
+ASKS: Final[Mapping[Action, frozenset[str]]] = {
+    "reinstall": frozenset({"artifact", "install", "driver", "image", "user", "files"}),
+    "restart": frozenset({
+        "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "limits", "ports",
+        "kind", "pre", "post", "timeout",
+    }),
+    "rescale": frozenset({
+        "instances", "nodes", "requires", "rank", "spread", "apart", "near", "reserve", "on_partition", "parallel",
+    }),
+    "none": frozenset({
+        "after", "fence", "health", "install_timeout", "logs", "lost_after", "reload", "restart", "stop", "term",
+        "uninstall", "update",
+    }),
+}  # fmt: skip
+"""What a change asks for, and of which keys: each key stands in one of these sets, which a test sees to."""
 _FIELDS: Final = {"artifact": "artifacts"}
 
 
@@ -84,11 +86,8 @@ def _there(value: Any, key: str) -> Any:
 
 def _action(key: str, same_content: bool) -> Action:
     first = key.split(".", maxsplit=1)[0]
-    if first in _REINSTALL:
-        return "none" if same_content else "reinstall"
-    if first in _RESTART:
-        return "restart"
-    return "rescale" if first in _RESCALE else "none"
+    asked: Action = next((action for action, keys in ASKS.items() if first in keys), "none")
+    return "none" if asked == "reinstall" and same_content else asked
 
 
 def install_key(component: ComponentSpec) -> str:
@@ -97,7 +96,7 @@ def install_key(component: ComponentSpec) -> str:
     for artifact in plain["artifacts"]:
         if artifact["sha256"] is not None:
             del artifact["url"]
-    values = {key: plain[_FIELDS.get(key, key)] for key in sorted(_REINSTALL - {"files"})}
+    values = {key: plain[_FIELDS.get(key, key)] for key in sorted(ASKS["reinstall"] - {"files"})}
     names = _names(plain["files"])
     return _digest(values | {"files": names} if names else values)
 
@@ -106,7 +105,7 @@ def run_key(component: ComponentSpec) -> str:
     """Return the SHA-256 (hex) of what needs a restart when it changes; a new installation is part of it."""
     plain = _plain(component)
     plain.update(plain["job"] or {})
-    values = {key: plain[field] for key in _RESTART for field in (key, f"{key}_s") if field in plain}
+    values = {key: plain[field] for key in ASKS["restart"] for field in (key, f"{key}_s") if field in plain}
     return _digest({**values, **{key: plain[key] for key in ("data_bytes", "files")}, "install": install_key(component)})
 
 

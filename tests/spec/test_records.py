@@ -298,5 +298,5 @@ def test_a_written_file_leaves_out_what_is_the_default():
 def test_each_key_of_a_component_says_what_a_change_of_it_asks_of_what_runs() -> None:
     spelt = {"artifacts": "artifact", "data_bytes": "data"}
     keys = {spelt.get(field, field.removesuffix("_s")) for field in ComponentSpec.__struct_fields__} - {"name", "job"}
-    sets = [of_changes._REINSTALL, of_changes._RESTART, of_changes._RESCALE, of_changes._WHILE_IT_RUNS]
-    assert {key: sum(key in one for one in sets) for key in sorted(keys)} == dict.fromkeys(sorted(keys), 1)
+    asks = of_changes.ASKS.values()
+    assert {key: sum(key in one for one in asks) for key in sorted(keys)} == dict.fromkeys(sorted(keys), 1)
