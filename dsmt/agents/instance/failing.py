@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.handover import HandOver
@@ -151,19 +152,40 @@ class Failing:
         self._reporter.tell(
             State.FAILED,
             why=endings.with_step(why, step),
-            generation=record.generation if generation is None else generation,
-            revision=record.revision,
-            pid=None if there is None else there.pid,
-            restarts=record.restarts,
-            restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
-            failures=self.supervision.history.failures,
-            next_try_ms=None if delay_s is None else self._deps.bus.now_ms() + int(delay_s * 1000),
-            parked=parked,
-            last_exit=last,
-            last_command=record.last_command,
-            good=record.good,
+            **self.about(
+                record.generation if generation is None else generation,
+                None if there is None else there.pid,
+                last,
+                next_try_ms=None if delay_s is None else self._deps.bus.now_ms() + int(delay_s * 1000),
+                parked=parked,
+            ),
         )
         self._memory.save_soon(last_exit=last, ready=record.ready and runs_on, trigger=self._reporter.trigger_ids())
+
+    def about(
+        self,
+        generation: int,
+        pid: int | None,
+        last: LastExit | None,
+        *,
+        next_try_ms: int | None = None,
+        parked: bool = False,
+    ) -> dict[str, Any]:
+        """What a status says of what runs, or has failed, besides its state and its reason."""
+        record = self._memory.record
+        return {
+            "generation": generation,
+            "revision": record.revision,
+            "pid": pid,
+            "restarts": record.restarts,
+            "restarts_recent": self.supervision.recent(self._deps.clock.boottime()),
+            "failures": self.supervision.history.failures,
+            "next_try_ms": next_try_ms,
+            "parked": parked,
+            "last_exit": last,
+            "last_command": record.last_command,
+            "good": record.good,
+        }
 
     def _as_flapping(self, why: Reason, verdict: Verdict) -> Reason:
         """The reason as it is told once nothing more is tried soon."""

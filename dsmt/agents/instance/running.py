@@ -138,20 +138,8 @@ class Runner:
 
     def _about(self, run: Run) -> dict[str, Any]:
         """What a status says of a run besides its state."""
-        record = self._memory.record
-        return {
-            "generation": run.goal.generation,
-            "revision": record.revision if run.plan is None else run.plan.revision,
-            "pid": run.pid,
-            "restarts": record.restarts,
-            "restarts_recent": self._supervision.recent(self._deps.clock.boottime()),
-            "failures": self._supervision.history.failures,
-            "next_try_ms": None,
-            "parked": False,
-            "last_exit": record.last_exit,
-            "last_command": record.last_command,
-            "good": record.good,
-        }
+        about = self._failing.about(run.goal.generation, run.pid, self._memory.record.last_exit)
+        return about if run.plan is None else about | {"revision": run.plan.revision}
 
     # -- another plan for what runs
 
