@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from dsmt.errors import InputError
-from dsmt.event.payload import _is_plain
+from dsmt.event.payload import is_plain
 from dsmt.event.reason import REASONS, Who, failed, happened, reason
 from dsmt.event.records import to_data
 
@@ -68,7 +68,7 @@ def test_a_filled_reason_has_no_field_left_and_fits_into_an_event(code):
     )
     assert not _FIELD.search(filled.message + filled.next)
     assert len(filled.message) < 4096
-    assert _is_plain(to_data(filled), 9)
+    assert is_plain(to_data(filled))
 
 
 def test_a_code_that_is_not_in_the_list_is_refused():

@@ -11,7 +11,7 @@ from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl,
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
 from dsmt.event.kinds.source import Heartbeat, Started
-from dsmt.event.payload import _is_plain, canonical
+from dsmt.event.payload import canonical, is_plain
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data, later, readable, to_data
 from dsmt.event.registry import TOPICS
@@ -56,7 +56,7 @@ ONE_OF_EACH = [
 @pytest.mark.parametrize("record", ONE_OF_EACH, ids=lambda record: type(record).__name__)
 def test_a_record_comes_out_of_an_event_as_it_went_in(record):
     data = to_data(record)
-    assert _is_plain(data, 16)
+    assert is_plain(data)
     read = cbor2.loads(canonical(data))
     assert read == data, "content is compared (A13): what is written must equal what is read"
     assert from_data(type(record), read) == record

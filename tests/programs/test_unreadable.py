@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.members.brokers import made_ms, note_announced
-from dsmt.programs.kept import _keeper_of
+from dsmt.programs.kept import keep_keeper
 from dsmt.programs.running import CONFIG_EXIT
 
 PROGRAMS = {
@@ -67,8 +69,10 @@ def assert_named(file: Path, program: str, made: str) -> None:
 
 def test_what_is_in_the_place_of_the_keepers_file_ends_nobody_that_it_keeps(home: Home) -> None:
     """Brokers and controllers ended as they began, again and again."""
+    said = list[Any]()
     (home.root / "keeper/keeper.cbor").mkdir(parents=True)
-    assert _keeper_of("broker", home.root / "brokers/b1") is None
+    asyncio.run(asyncio.wait_for(keep_keeper("broker", home.root / "brokers/b1", said.append), 10))
+    assert said == []
 
 
 def test_what_is_in_the_place_of_the_note_that_a_broker_was_announced_notes_nothing(home: Home) -> None:
