@@ -28,7 +28,7 @@ async def mesh(r: TestRealm, *names: str, certified_s: Mapping[str, int] = Mappi
 
 
 def linked(broker: Broker) -> int:
-    return len(broker._others.copying.times_ms)
+    return len(broker._others.readings.times_ms)
 
 
 def at(broker: Broker) -> list[BrokerAddress]:

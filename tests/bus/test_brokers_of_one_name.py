@@ -91,7 +91,7 @@ async def test_the_one_that_lost_reads_on_and_nobody_reads_another_one_for_whom_
         await until(lambda: held(sides.lost) == held(sides.b1))
     await until(lambda: linked(sides.lost) == 3)  # who hears only now whose name it has had it attach anew
     assert offences == ({}, {})
-    for other in sides.lost._others.copying._others.values():
+    for other in sides.lost._others.readings.others.values():
         assert other.bus is not None
         assert [one.public for one in other.bus.brokers.all] == [other.address.public]  # type: ignore[attr-defined]
 

@@ -99,7 +99,7 @@ async def test_clients_learn_of_brokers_and_forget_those_that_are_removed(r: Tes
     removed = {**told[0], "removed": True}
     await facts.publish("config/broker/b1", removed)
     await until(lambda: {one.address for one in node.brokers.all} == {b2.address})
-    await until(lambda: b2._others.copying.alone)
+    await until(lambda: b2._others.readings.alone)
 
 
 @scenario
@@ -234,9 +234,9 @@ async def test_what_is_live_does_not_wait_for_what_is_read_again(r: TestRealm) -
         assert ack.level is Level.SAFE
         assert ack.copies == 2
         assert b3._store.winner("config/x") is not None
-        assert all(one._others.copying.held_ms < one.now_ms() - OVERLAP_MS / 2 for one in (b2, b3))
+        assert all(one._others.readings.held_ms < one.now_ms() - OVERLAP_MS / 2 for one in (b2, b3))
         go_on.set()
-        linked = [one for broker in (b2, b3) for one in broker._others.copying._others.values() if one.name]
+        linked = [one for broker in (b2, b3) for one in broker._others.readings.others.values() if one.name]
         await until(lambda: [one.again_ms for one in linked] == [None, None])
 
 
@@ -274,12 +274,12 @@ async def test_an_older_word_on_a_broker_that_comes_later_changes_nothing(r: Tes
     facts, gone = Facts(operator), r.identity("broker/b9").key.public
     word = to_data(BrokerWord(address="127.0.0.1:9", public=gone, by="alice"))
     await facts.publish("config/broker/b9", word)
-    await until(lambda: not b1._others.copying.alone)
+    await until(lambda: not b1._others.readings.alone)
     await facts.publish("config/broker/b9", {**word, "removed": True})
-    await until(lambda: b1._others.copying.alone)
+    await until(lambda: b1._others.readings.alone)
     older = next(row for row in b1._store.rows(0, 1000) if row.topic == "config/broker/b9")
     b1._others.stored([older], ended=False)
-    assert b1._others.copying.alone
+    assert b1._others.readings.alone
 
 
 @scenario
@@ -320,8 +320,8 @@ async def test_that_everything_is_here_is_known_of_no_time_that_is_yet_to_come_w
     b1, b2 = await mesh(r, "b1", "b2")
     copying, public = b1._others.copying, b2._identity.key.public
     await until(lambda: copying.complete)
-    other, deliveries = copying._others[public], SimpleNamespace(stored=lambda _row: None)
+    other, deliveries = b1._others.readings.others[public], SimpleNamespace(stored=lambda _row: None)
     place, far_ms = other.place, b1.now_ms() + 3_600_000
     assert place is not None
     copying._reached(other, Bookmark(Cursor(place.store, place.row, far_ms), whole=False), cast(Any, deliveries))
-    assert copying.read_ms(public) <= b1.now_ms() + BOUND_MS
+    assert b1._others.readings.read_ms(public) <= b1.now_ms() + BOUND_MS

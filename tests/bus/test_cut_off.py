@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from dsmt.bus.rules.attach_backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, linked, mesh, misses
 from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_leaf import cut, place_ms
@@ -111,13 +111,13 @@ async def test_who_has_a_new_disk_reads_only_one_of_two_that_were_linked_to_thei
     await r.stop(b1)
     again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
     asked: list[int | None] = []
-    real = again._others.copying._handed_ms
+    real = again._others.holders.handed_ms
 
-    def handed_ms(*about: Any) -> int | None:
-        asked.append(real(*about))
+    def handed_ms(other: BrokerAddress) -> int | None:
+        asked.append(real(other))
         return asked[-1]
 
-    again._others.copying._handed_ms = handed_ms
+    again._others.holders.handed_ms = handed_ms  # type: ignore[method-assign]
     await until(lambda: linked(again) == 2 and held(again) == held(b3))
     await until(lambda: any(one is not None and one >= late_ms for one in asked))
 

@@ -120,7 +120,7 @@ async def test_who_asks_for_it_before_it_is_there_waits_for_it(r: TestRealm) -> 
 @scenario
 async def test_who_asks_beyond_the_bound_is_answered_by_what_is_here(r: TestRealm) -> None:
     _, b2 = await mesh(r, "b1", "b2")
-    await until(lambda: b2._others.copying.readers)
+    await until(lambda: b2._others.readings.readers)
     answered: list[int] = []
     for n in range(filling.MOST_WAITING + 2):
         b2._others.filling.wait(DIGEST, lambda n=n: answered.append(n))

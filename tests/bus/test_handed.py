@@ -25,7 +25,7 @@ def broker(said: dict[tuple[str, str], Any], *leaves: BrokerAddress) -> Any:
         leaves={one.address: one.public for one in leaves},
         _name_of=lambda public: f"broker/{public.decode()}",
         _said_of=lambda of: {f"broker/{by}": told for (by, whom), told in said.items() if f"broker/{whom}" == of},
-        copying=SimpleNamespace(read_ms=lambda public: {B1.public: NOW}[public]),
+        _readings=SimpleNamespace(read_ms=lambda public: {B1.public: NOW}[public]),
     )
 
 
@@ -76,4 +76,4 @@ def test_what_a_leaf_has_came_by_way_of_who_had_read_it_to_its_end(told: Any, sh
 def test_a_leaf_goes_on_where_its_upstream_had_all_of_it_and_of_the_next_one(
     said: dict[tuple[str, str], Any], handed: int | None
 ) -> None:
-    assert Holders.handed_ms(broker(said), B2, B1, NOW) == handed
+    assert Holders.handed_by_ms(broker(said), B1, NOW, B2) == handed

@@ -93,7 +93,7 @@ async def test_a_place_in_the_future_is_of_now(r: TestRealm) -> None:
         return bool(b2._send(subscription.owner, told))
 
     b2._fan_out._mark_at = lie
-    others = b1._others.copying._others
+    others = b1._others.readings.others
     await until(lambda: all(one.place is not None and one.place.row == 2**60 for one in others.values()))
     again = await r.renewed(await r.restarted(b2, others=at(b1) + at(b2), born=False))
     await Facts(await r.client("operator/b", brokers=at(again))).publish("config/y", {"n": 1})

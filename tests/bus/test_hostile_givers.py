@@ -35,7 +35,7 @@ async def test_after_one_that_lies_an_honest_one_is_asked_however_much_that_gave
     await operator.put_blob(small(CONTENT), DIGEST)
     await Facts(operator).publish("service/web/spec", spec(DIGEST.hex()))
     await until(lambda: has(b2) and has(b3))
-    liar, last = b3._others.copying.readers[0].broker, len(CONTENT) // 1000 - 1
+    liar, last = b3._others.readings.readers[0].broker, len(CONTENT) // 1000 - 1
     (one,) = [broker for broker in (b1, b2) if broker._identity.name == liar]
     one._store._db.do(f"UPDATE chunks SET chunk = zeroblob(length(chunk)) WHERE number = {last}")
     b3._depot._remove(DIGEST)
@@ -74,8 +74,8 @@ async def test_who_gives_a_little_without_end_is_passed_over_and_asked_behind_th
             yield b"x"
             await asyncio.sleep(0.05)
 
-    b3._others.copying.readers[0].get_blob = a_little  # type: ignore[method-assign]
-    honest = next(one for one in (b1, b2) if one._identity.name == b3._others.copying.readers[1].broker)
+    b3._others.readings.readers[0].get_blob = a_little  # type: ignore[method-assign]
+    honest = next(one for one in (b1, b2) if one._identity.name == b3._others.readings.readers[1].broker)
     operator = await r.client("operator/a", brokers=at(honest))
     facts = Facts(operator)
     with pytest.MonkeyPatch.context() as patched:
@@ -89,7 +89,7 @@ async def test_who_gives_a_little_without_end_is_passed_over_and_asked_behind_th
 @scenario
 async def test_what_is_fetched_nobody_else_writes_meanwhile(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
-    (bus,) = b2._others.copying.readers
+    (bus,) = b2._others.readings.readers
     real, reached, go_on = bus.get_blob, asyncio.Event(), asyncio.Event()
 
     async def get_blob(digest: bytes) -> AsyncIterator[bytes]:

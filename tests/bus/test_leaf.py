@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from dsmt.bus.broker import places
 from dsmt.bus.broker.broker import Broker
-from dsmt.bus.broker.others import copying, holders
+from dsmt.bus.broker.others import copying, holders, readings
 from dsmt.bus.broker.others import others as knowing
 from dsmt.bus.client import homing
 from dsmt.errors import TransportError
@@ -38,7 +38,7 @@ async def site(r: TestRealm, *names: str) -> tuple[Broker, ...]:
     for one in made:
         await operator.publish(Draft(f"config/{one._identity.name}", word(at(one)[0]), version=1))
     await operator.publish(Draft("config/broker/site", word(leaf, leaf=True), version=1))
-    await until(lambda: all(len(one._others.copying.known) == len(names) for one in made))
+    await until(lambda: all(len(one._others.readings.known) == len(names) for one in made))
     brokers = [address for one in made for address in at(one)]
     found = await r.broker("site", identity=identity, address=leaf.address, born=False, others=brokers)
     await until(lambda: found.whole and upstream(found))
@@ -53,7 +53,7 @@ def settled(broker: Broker) -> bool:
 
     What one gives before it has come to its end is its history, in which nothing is left out.
     """
-    copying, each = broker._others.copying, [one for one in broker._others.copying._others.values() if one.name]
+    copying, each = broker._others.copying, [one for one in broker._others.readings.others.values() if one.name]
     asked = all(one.asked is not None and one.asked[:2] == (one.losses, copying._left_out(one)) for one in each)
     return asked and all(one.complete and one.again_ms is None for one in each)
 
@@ -182,7 +182,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lasts for a minute lasts for a fifth of a second."""
     for module in (copying, places):
         monkeypatch.setattr(module, "OVERLAP_MS", 200)
-    for module, name in ((knowing, "MOST_MS"), (holders, "LASTING_MS"), (copying, "LAG_MS")):
+    for module, name in ((knowing, "MOST_MS"), (holders, "LASTING_MS"), (readings, "LAG_MS")):
         monkeypatch.setattr(module, name, 200)
 
 
@@ -193,7 +193,7 @@ def keep_out(broker: Broker, other: Broker) -> None:
 
 
 def place_ms(broker: Broker, other: Broker) -> int:
-    return int(broker._others.copying.read_ms(key(other)))
+    return int(broker._others.readings.read_ms(key(other)))
 
 
 @pytest.mark.usefixtures("soon")
@@ -251,7 +251,7 @@ async def test_a_site_works_on_while_its_uplink_is_down_and_both_sides_have_all_
 @scenario
 async def test_a_leaf_that_fell_silent_is_read_again_only_when_it_was_said_to_be_there(r: TestRealm) -> None:
     leaf, above = await site(r, "b1")
-    presence, other = above._recorder.sessions.presence, next(iter(above._others.copying._others.values()))
+    presence, other = above._recorder.sessions.presence, next(iter(above._others.readings.others.values()))
     inside = Facts(await r.client("operator/l", brokers=at(leaf)))
     heard, presence.heard = presence.heard, lambda *_: None  # type: ignore[method-assign,assignment]
     presence._known["broker/site"].becomes("silent", 0)  # its uplink is cut, and its connection here is not ended yet
@@ -291,7 +291,7 @@ async def test_who_reads_a_leaf_for_the_first_time_goes_on_where_another_has_end
     above, (other,) = split(leaf, made)
 
     def handed_ms() -> int:
-        return other._others.holders.handed_ms(at(leaf)[0], None, 0) or 0
+        return other._others.holders.handed_ms(at(leaf)[0]) or 0
 
     before_ms = other.now_ms()
     await until(lambda: handed_ms() >= before_ms)  # it is read now, by one that is linked
@@ -351,14 +351,14 @@ def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> 
     read = copying.Copying(
         own,
         nothing,
+        readings=readings.Readings(nothing, nothing),
+        holders=cast(Any, SimpleNamespace(handed_ms=lambda _: 9_000_000)),
         meta=SimpleNamespace(get=lambda _: None),
         clock=SimpleNamespace(boottime=lambda: 1.0),
         now_ms=lambda: 10_000_000,
         take=nothing,
         whole=nothing,
         withholding=nothing,
-        is_attached=lambda _: True,
-        handed_ms=lambda *_: 9_000_000,
         trimmed=nothing,
         log=nothing,
     )

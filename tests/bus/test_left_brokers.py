@@ -59,7 +59,7 @@ async def test_who_was_removed_while_it_was_down_sends_all_to_the_others_when_it
     assert any(one.source == "operator/b" for one in held(b1))
     with pytest.raises(RefusedError, match="no more"):
         again._others.check_here("operator/c")
-    await until(lambda: {one.public for one in b1._others.copying.known} == {address.public for address in at(b2)})
+    await until(lambda: {one.public for one in b1._others.readings.known} == {address.public for address in at(b2)})
     assert b1._others.copies(b1._fan_out.copying) == [one for one in b1._fan_out.copying if one.name == "broker/b2"]
 
 
@@ -149,11 +149,11 @@ async def test_a_name_that_has_a_new_key_is_not_looked_for_by_its_old_one(r: Tes
     await r.stop(b2)
     await until(lambda: client.broker == "broker/b1")
     await remove(facts, b2)
-    await until(lambda: b1._others.copying.alone)
+    await until(lambda: b1._others.readings.alone)
     new = await r.broker("b2", identity=r.identity("broker/b2"), store=":memory:", others=at(b1), born=False)
     await facts.publish("config/broker/b2", words([new])["config/broker/b2"])
     await until(lambda: linked(b1) == 1 and b1._others.copying.complete)
-    assert [one.address for one in b1._others.copying.known] == [new.address]
+    assert [one.address for one in b1._others.readings.known] == [new.address]
     await until(lambda: held(new) == held(b1))
 
 
@@ -174,7 +174,7 @@ async def test_of_two_of_one_name_that_is_the_broker_of_which_the_newest_word_is
     await facts.publish("user/f", {"n": 1}, version=1)
     await until(lambda: held(b1) == held(b2) == held(lost))
     assert b1._sessions.by_name["broker/b2"] is first
-    assert [one.public for one in b1._others.copying.known] == [b2._identity.key.public]
+    assert [one.public for one in b1._others.readings.known] == [b2._identity.key.public]
     copies = [b2._identity.key.public]
     await until(lambda: [one.certificate.public for one in b1._others.copies(b1._fan_out.copying)] == copies)
     await facts.publish("config/broker/b2", words([lost])["config/broker/b2"])
@@ -278,7 +278,7 @@ async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_config
     await client.publish(Draft(topic, word, replaces=moved._ingest._held(topic)))
     again = await r.broker("b2", identity=identities[1], address=own[0].address, others=at(moved), born=False)
     await until(lambda: linked(again) == 1 and held(again) == held(moved))
-    assert again._others.copying.known[0].address == moved.address
+    assert again._others.readings.known[0].address == moved.address
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_the_words_by_which_one_that_is_read_is_no_broker_any_more_are_obeyed_a_
     recalled: list[bool] = []
     stands: list[bool] = []
     own: Any = SimpleNamespace(
-        copying=SimpleNamespace(alone=True),
+        readings=SimpleNamespace(alone=True),
         _stands_again=lambda: stands.append(True),
         _recall=lambda: recalled.append(True),
         _note=lambda _: noted,

@@ -48,7 +48,7 @@ async def test_a_broker_that_was_away_has_what_it_missed_and_says_until_then_tha
 async def test_what_another_broker_has_is_stored_a_little_at_a_time_and_others_have_their_turns(r: TestRealm) -> None:
     _, b2 = await mesh(r, "b1", "b2")
     copying, parts, turns = b2._others.copying, list[int](), list[int]()
-    (other,) = copying._others.values()
+    (other,) = b2._others.readings.others.values()
 
     def take(_: str, arrived: Any, __: Any) -> int:
         if arrived and arrived[0] is None:

@@ -135,7 +135,7 @@ async def test_who_goes_on_where_another_broker_had_all_by_a_third_is_given_noth
 @scenario
 async def test_what_a_broker_took_in_alone_comes_to_who_goes_there_though_a_third_one_reads_both(r: TestRealm) -> None:
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
-    await until(lambda: len(b2._recorder.lags._all) == 2 and b2._others.copying.whose(b1._store.identity))
+    await until(lambda: len(b2._recorder.lags._all) == 2 and b2._others.readings.whose(b1._store.identity))
     async with cut(r, b2, [b1]):
         async with cut(r, b2, [b1, b3]):
             await until(lambda: linked(b2) == 0)
@@ -149,7 +149,7 @@ async def test_what_a_broker_took_in_alone_comes_to_who_goes_there_though_a_thir
 @scenario
 async def test_it_comes_to_who_was_away_until_its_broker_had_another_store(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
-    await until(lambda: b2._recorder.lags._all and b2._others.copying.whose(b1._store.identity))
+    await until(lambda: b2._recorder.lags._all and b2._others.readings.whose(b1._store.identity))
     async with cut(r, b2, [b1]):
         await until(lambda: linked(b1) == linked(b2) == 0)
         await say(r, b2, "user/alone")
@@ -158,7 +158,7 @@ async def test_it_comes_to_who_was_away_until_its_broker_had_another_store(r: Te
         b1._store.leave_identity()  # as after a power cut
         b1 = await r.restarted(b1, others=b1._config.brokers)
     assert b1._store.identity != last.store
-    await until(lambda: b2._others.copying.whose(b1._store.identity))
+    await until(lambda: b2._others.readings.whose(b1._store.identity))
     assert await given(r, b2, last) == 1
 
 
@@ -172,7 +172,7 @@ async def test_what_came_while_a_leaf_was_cut_off_comes_to_who_goes_from_it_to_o
         await passed(leaf, 1000)
         last = await say(r, leaf, "user/here")
         await r.stop(leaf)
-        there = [one for one in made if one._others.copying.whose(last.store) is not None]
+        there = [one for one in made if one._others.readings.whose(last.store) is not None]
         assert there
         assert {await given(r, one, last) for one in there} == {1}
 

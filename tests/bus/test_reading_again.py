@@ -28,7 +28,7 @@ from tests.waiting import until
 
 
 def other(broker: Broker, of: Broker) -> Other:
-    return broker._others.copying._others[of._identity.key.public]
+    return broker._others.readings.others[of._identity.key.public]
 
 
 async def three(r: TestRealm) -> list[Broker]:
@@ -36,7 +36,7 @@ async def three(r: TestRealm) -> list[Broker]:
     made = await mesh(r, "b1", "b2", "b3")
     await until(lambda: all(len(by._others.copying._linked.names) == 2 for by in made))
     await until(
-        lambda: all(one.place and one.again_ms is None for by in made for one in by._others.copying._others.values())
+        lambda: all(one.place and one.again_ms is None for by in made for one in by._others.readings.others.values())
     )
     return made
 
@@ -91,7 +91,7 @@ async def test_a_broker_that_was_lost_is_read_on_when_it_is_back_and_not_again(r
     await until(lambda: other(b3, b2).losses and other(b3, b2).again_ms is None)
     assert other(b3, b1).losses == 0
     assert other(b3, b1).again_ms is None
-    assert [one.losses for by in (b1, b2) for one in by._others.copying._others.values()] == [0, 0, 0, 0]
+    assert [one.losses for by in (b1, b2) for one in by._others.readings.others.values()] == [0, 0, 0, 0]
 
 
 @scenario
@@ -132,7 +132,7 @@ async def test_what_a_removed_broker_gave_to_one_the_others_get_from_it(r: TestR
     source = await r.client("operator/a", brokers=at(b1))
     await said_to_one(source, b1, b2, b3)
     await facts.publish("config/broker/b1", {**told["config/broker/b1"], "removed": True})
-    await until(lambda: len(b3._others.copying.known) == 1)
+    await until(lambda: len(b3._others.readings.known) == 1)
     await until(lambda: held(b3) >= held(b2), 10)
 
 
@@ -191,7 +191,7 @@ async def test_who_is_read_anew_for_this_broker_stood_still_is_waited_for_from_t
     await until(lambda: b1._others.copying.complete)
     other(b1, b2).moved_at -= 1000.0
     b1._others.copying.again()
-    assert b1._others.copying.reads, "it would be whole without what was said meanwhile"
+    assert b1._others.readings.reads, "it would be whole without what was said meanwhile"
 
 
 @scenario

@@ -164,7 +164,7 @@ async def removed(r: TestRealm, s: Sides) -> AsyncIterator[tuple[str, dict[str, 
     s.eve._last[topic] = s.bob._last[topic]
     async with cut(r, s.b2, [s.b1]):
         await s.eve.publish(topic, said[topic] | {"removed": True, "by": "eve"})
-        await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.copying.known)
+        await until(lambda: "b1" in reader.brokers._words.removed and not s.b2._others.readings.known)
         yield topic, said[topic], reader
 
 

@@ -381,7 +381,7 @@ class Broker:
             await asyncio.sleep(TICK_S)
             self._recorder.older.check()
             now = self._clock.boottime()
-            self._upkeep.look(now, self._others.copying.times_ms)
+            self._upkeep.look(now, self._others.readings.times_ms)
             self._others.tick(now)
             self._copied.tick(now)
             self._requests.tick()

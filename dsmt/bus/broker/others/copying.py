@@ -12,7 +12,7 @@ Rule 3: without any place, on a new disk, it reads one broker whole before it re
 Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
 Rule 5: a leaf reads one broker that is none, its upstream: the first that answers while it has none. It is read by whom it
     is attached to, and by no other. Who begins to read over such a link what another has read before goes on a minute
-    before the moment up to which that one surely had everything and passed it on (`handed_ms`), or at its own place (E5).
+    before the moment up to which that one surely had everything and passed it on (`holders`), or at its own place (E5).
 Rule 6: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
     what it must have (`withheld`).
 Rule 7: before all else it takes what stands of the words on brokers. What it reads then begins with the words of before, by
@@ -29,7 +29,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.bus.broker.others.examining import examine
-from dsmt.bus.broker.others.other import Asked, HandedMs, Linked, Other, Take, hear
+from dsmt.bus.broker.others.holders import Holders
+from dsmt.bus.broker.others.other import Asked, Linked, Other, Take, hear
+from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
@@ -59,7 +61,6 @@ Reach = Callable[[Sequence[BrokerAddress]], AbstractContextManager[BusReader]]
 KEEP_S: Final = 1.0
 ASK_S: Final = 60.0
 ANSWER_S: Final = 20.0
-LAG_MS: Final = 30_000
 TURN: Final = 128
 """How many events are stored before others have their turn."""
 _WAIT_S: Final = 1.0
@@ -74,6 +75,8 @@ class Copying:
         own: BrokerAddress,
         reach: Reach,
         *,
+        readings: Readings,
+        holders: Holders,
         seeds: Sequence[BrokerAddress] = (),
         meta: Meta,
         clock: Clock,
@@ -81,21 +84,18 @@ class Copying:
         take: Take,
         whole: Callable[[], None],
         withholding: Withholding,
-        is_attached: Callable[[bytes], bool],
-        handed_ms: HandedMs,
         trimmed: Trimmed,
         log: Logger,
     ) -> None:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
         self._seeds = tuple(seeds)
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
-        self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
-        self._trimmed = trimmed
+        self._readings, self._others, self._holders = readings, readings.others, holders
+        self._withholding, self._trimmed = withholding, trimmed
         self.leaf = False
         """Whether this broker is a leaf itself (rule 5)."""
         self._upstream: Other | None = None
         """Whom it reads, when it is a leaf itself."""
-        self._others: dict[bytes, Other] = {}
         self._linked = Linked()
         self._changed, self._some = asyncio.Event(), asyncio.Event()
         self._rereading = Rereading(
@@ -107,74 +107,9 @@ class Copying:
     # --- who is there --------------------------------------------------------------------------------------------
 
     @property
-    def alone(self) -> bool:
-        """Whether no other broker is known."""
-        return not self._others
-
-    @property
-    def known(self) -> list[BrokerAddress]:
-        """All others."""
-        return [other.address for other in self._others.values()]
-
-    @property
     def complete(self) -> bool:
         """Whether all others that are to be read were read to their end since the start; a leaf never reads all."""
         return not self.leaf and all(other.complete for other in self._others.values() if self._is_wanted(other))
-
-    @property
-    def reads(self) -> bool:
-        """Whether another is being read that was not read to its end yet."""
-        now = self._clock.boottime()
-        return any(other.name and not other.complete and not other.is_stalled(now) for other in self._others.values())
-
-    @property
-    def times_ms(self) -> list[int]:
-        """What realm time is by the others that are linked."""
-        return [other.bus.now_ms() for other in self._others.values() if other.bus is not None and other.name]
-
-    @property
-    def held_ms(self) -> int | None:
-        """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
-        return min((other.until_ms for other in self._others.values()), default=None)
-
-    @property
-    def readers(self) -> list[BusReader]:
-        """The readers of those that are linked."""
-        return [other.bus for other in self._others.values() if other.bus is not None and other.name]
-
-    @property
-    def linked(self) -> set[bytes]:
-        """The keys of those that are linked."""
-        return {public for public, other in self._others.items() if other.name}
-
-    @property
-    def names(self) -> list[str]:
-        """The names of those that were linked once."""
-        return [other.last_name for other in self._others.values() if other.last_name]
-
-    def has_read(self, public: bytes) -> bool:
-        """Whether one is read to its end, and goes on to give what it has."""
-        other = self._others.get(public)
-        return other is not None and other.complete and not other.is_stalled(self._clock.boottime())
-
-    def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
-        """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
-        mesh = [one for one in self._others.values() if not one.address.leaf and (one.name or attached(one.address.public))]
-        return all(one.complete and self.read_ms(one.address.public) >= self._now_ms() - LAG_MS for one in mesh)
-
-    def read_ms(self, public: bytes) -> int:
-        """Up to when (realm ms) everything is here that another one has; 0 where that is not known."""
-        other = self._others.get(public)
-        return 0 if other is None else other.until_ms
-
-    def gave_ms(self, broker: str) -> int:
-        """Up to when (realm ms) a linked one has given everything; 0 for none."""
-        return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
-
-    def whose(self, store: str) -> bytes | None:
-        """The key of the broker that has a store, or had it lately; None where that is not known."""
-        places = ((public, one.place, one.stores) for public, one in self._others.items())
-        return next((by for by, at, had in places if store in had or (at is not None and at.store == store)), None)
 
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
@@ -213,13 +148,13 @@ class Copying:
                     elif other.task is not None and not self._is_wanted(other) and not other.task.cancelling():
                         other.task.cancel()
                 self._look()
-                await (self._some.wait() if self.alone else asyncio.sleep(_LOOK_S))
+                await (self._some.wait() if self._readings.alone else asyncio.sleep(_LOOK_S))
 
     def _is_wanted(self, other: Other) -> bool:
         """Whether another is to be read now (rule 5)."""
         if self.leaf:
             return not other.address.leaf and self._upstream in (None, other)
-        return not other.address.leaf or self._is_attached(other.address.public)
+        return not other.address.leaf or self._holders.is_attached(other.address.public)
 
     def _are_read(self) -> list[Other]:
         return [other for other in self._others.values() if other.name and self._is_wanted(other)]
@@ -290,11 +225,14 @@ class Copying:
         """See where the reading over a leaf's link begins (rule 5)."""
         if not (self.leaf or other.address.leaf):
             return
-        places = [(one.place.time_ms, one) for one in self._others.values() if one.place is not None] if self.leaf else []
-        last_ms, last = max(places, key=lambda one: one[0], default=(0, None))
-        if last is other or (self.leaf and last is None):
-            return
-        handed_ms = self._handed_ms(other.address, None if last is None else last.address, last_ms)
+        if self.leaf:
+            places = [(one.place.time_ms, one) for one in self._others.values() if one.place is not None]
+            last_ms, last = max(places, key=lambda one: one[0], default=(0, None))
+            if last is None or last is other:
+                return
+            handed_ms = self._holders.handed_by_ms(last.address, last_ms, other.address)
+        else:
+            handed_ms = self._holders.handed_ms(other.address)
         since_ms = max(0, (handed_ms or 0) - OVERLAP_MS)
         if other.place is None or other.place.time_ms < since_ms:
             other.place, other.since, other.again_ms = None, since_ms, None
@@ -302,7 +240,7 @@ class Copying:
     def _may_begin(self, other: Other) -> bool:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
         read = any(one.complete and one.place is not None for one in self._others.values())
-        other.since = max(0, (self._handed_ms(other.address, None, 0) or 0) - OVERLAP_MS) if read else None
+        other.since = max(0, (self._holders.handed_ms(other.address) or 0) - OVERLAP_MS) if read else None
         if self._first is None or not self._first.name or self._first.is_stalled(self._clock.boottime()):
             self._first, other.moved_at = other, self._clock.boottime()
         return other.since is not None or self._first is other

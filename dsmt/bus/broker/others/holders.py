@@ -1,7 +1,8 @@
 """Holders: at which brokers a source is attached, by the words of all brokers on sessions, and what follows of what is here.
 
 Rule 1: a leaf is read while it is attached here; whether it is read to its end is told (`vouched`, E5).
-Rule 2: what another broker has surely handed on came here by way of who has read it long enough (`handed_ms`, E1, E5).
+Rule 2: what another broker has surely handed on came here by way of who has read it long enough (`handed_ms`, E1), or has
+    come to a leaf by its last upstream (`handed_by_ms`, E5).
 Rule 3: what another one had at a time is what it had itself or, where it was not attached here, what those had that it read
     (`had`, D3).
 """
@@ -13,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.broker.lags import ALL, Lags
-from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.presence import Presence
 from dsmt.errors import UnusableEventError
@@ -42,11 +43,11 @@ class Holders:
         presence: Presence,
         lags: Lags,
         words: Iterable[str],
+        readings: Readings,
     ) -> None:
         self._own, self._store, self._trust = own, store, trust
         self._sessions, self._presence, self._lags, self._words = sessions, presence, lags, words
-        self.copying: Copying
-        """What reads the others: each asks the other one."""
+        self._readings = readings
         self.leaves: Mapping[str, bytes] = {}
         """The keys of the brokers that are leaves, by name."""
 
@@ -57,11 +58,11 @@ class Holders:
     def gave(self, source: str, at_ms: int) -> tuple[str, int]:
         """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
         if source.startswith("broker/"):  # where it reads, it is attached too
-            return source, self.copying.gave_ms(source)
+            return source, self._readings.gave_ms(source)
         said = self._said_of(source)
         holder = max(said, key=lambda name: said[name].attachment, default="")
         held = bool(holder) and said[holder].state == "open" and said[holder].since_ms < at_ms
-        return (holder, self.copying.gave_ms(holder)) if held else ("", 0)
+        return (holder, self._readings.gave_ms(holder)) if held else ("", 0)
 
     def is_attached(self, public: bytes) -> bool:
         """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
@@ -73,14 +74,16 @@ class Holders:
     def vouched(self) -> dict[str, bool]:
         """The leaves; whether each is read to its end here, by one that has what the others of the mesh have (E5)."""
         there = self._sessions.by_name
-        keeps_up = bool(self.leaves) and self.copying.keeps_up(lambda public: self._name_of(public) in there)
-        return {name: keeps_up and self.copying.has_read(key) for name, key in self.leaves.items()}
+        keeps_up = bool(self.leaves) and self._readings.keeps_up(lambda public: self._name_of(public) in there)
+        return {name: keeps_up and self._readings.has_read(key) for name, key in self.leaves.items()}
 
-    def handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
-        """Up to when all that another has surely is here by way of others (see `copying`, E1, E5)."""
-        if last is None:
-            found = (self._shared_ms(by.public, other.public) for by in self.copying.known)
-            return max((one for one in found if one is not None), default=None)
+    def handed_ms(self, other: BrokerAddress) -> int | None:
+        """Up to when (realm ms) all that another has surely is here by way of others (E1); None where none says so."""
+        found = (self._shared_ms(by.public, other.public) for by in self._readings.known)
+        return max((one for one in found if one is not None), default=None)
+
+    def handed_by_ms(self, last: BrokerAddress, last_ms: int, other: BrokerAddress) -> int | None:
+        """The same for a leaf: by way of the upstream that it had last, and has read up to `last_ms` (E5)."""
         name, before = self._name_of(other.public), self._name_of(last.public)
         word, own = (self._said_of(one).get(before) for one in (name, self._own))
         read = own is not None and own.leaf == "read"
@@ -92,7 +95,7 @@ class Holders:
         Where it was not attached here then it had what each third one had that it had read long enough, and a leaf what each
         had that it had read before it was cut off.
         """
-        public = self.copying.whose(store)
+        public = self._readings.whose(store)
         if public is None:
             return ALL
         said, itself = self._said_of(self._name_of(public)), self._lags.had(public, at_ms)
@@ -100,7 +103,7 @@ class Holders:
         if own is not None and (own.state == "open") == (own.since_ms <= at_ms):
             return itself
         rows = [itself] if is_leaf and own is not None and itself != ALL else []
-        for third in self.copying.known:
+        for third in self._readings.known:
             word = said.get(self._name_of(third.public))
             if word is not None and _is_lasting(word, at_ms):
                 rows.append(self._lags.had(third.public, at_ms))
@@ -114,7 +117,7 @@ class Holders:
         word, back = self._said_of(name).get(through), self._said_of(through).get(name)
         if word is None:
             return None
-        read_ms = self.copying.read_ms(by)
+        read_ms = self._readings.read_ms(by)
         until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
         if other in self.leaves.values():
             return until_ms if word.leaf == "read" else None
@@ -126,7 +129,7 @@ class Holders:
 
     def _said_of(self, source: str) -> dict[str, SessionFact]:
         """What all brokers have said of a source."""
-        names = {f"broker/{topic.removeprefix(BROKERS)}" for topic in self._words}.union(self.copying.names, {self._own})
+        names = {f"broker/{topic.removeprefix(BROKERS)}" for topic in self._words}.union(self._readings.names, {self._own})
         rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
         found = {}
         for name, row in rows:

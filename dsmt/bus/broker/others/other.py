@@ -11,9 +11,6 @@ from typing import Final, NamedTuple
 from dsmt.ports.bus import Arrived, BusReader, Cursor, Interest
 from dsmt.ports.realm import BrokerAddress
 
-HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
-"""Until when (realm ms) all that a broker has surely is here by others: by one that was read last, up to a time, when this
-one is a leaf; else None, and 0: by any. None where none of them says so."""
 Take = Callable[[str, Sequence[Arrived], BusReader], int]
 """Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
 

@@ -41,6 +41,7 @@ from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
 from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.isolation import Isolation
+from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.recorder import Recorder
@@ -99,9 +100,16 @@ class Others:
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
-        presence = recorder.sessions.presence
+        self.readings = Readings(clock, recorder.time.now_ms)
         self.holders = Holders(
-            identity.name, store, trust=trust, sessions=sessions, presence=presence, lags=recorder.lags, words=self._words
+            identity.name,
+            store,
+            trust=trust,
+            sessions=sessions,
+            presence=recorder.sessions.presence,
+            lags=recorder.lags,
+            words=self._words,
+            readings=self.readings,
         )
         self._withholding = Withholding(
             identity.name,
@@ -114,9 +122,9 @@ class Others:
         )
         self._log = Logger(broker=identity.name)
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
-        self.holders.copying, fan_out.had = self.copying, self.holders.had
+        fan_out.had = self.holders.had
         self._former = Former(reach, self._take)
-        self.filling = Filling(depot, lambda: self.copying.readers, clock, self._log)
+        self.filling = Filling(depot, lambda: self.readings.readers, clock, self._log)
         recorder.sessions.leaves, recorder.ingest.holes.settled_ms = self.holders.vouched, self.settled_ms
         admission.is_copy = lambda session: bool(self.copies([session]))
         recorder.wholeness.is_linked, words, now_ms = self._is_linked, recorder.words, recorder.time.now_ms
@@ -128,6 +136,8 @@ class Others:
         return Copying(
             own,
             reach,
+            readings=self.readings,
+            holders=self.holders,
             seeds=self._seeds,
             meta=self._store.meta,
             clock=self._clock,
@@ -135,8 +145,6 @@ class Others:
             take=self._take,
             whole=self._recorder.wholeness.filled,
             withholding=self._withholding,
-            is_attached=self.holders.is_attached,
-            handed_ms=self.holders.handed_ms,
             trimmed=Trimmed(self._store, self._recorder.reporter.trimmed),
             log=self._log,
         )
@@ -161,12 +169,12 @@ class Others:
         self._stands_again()
         self._recall()
         self._know()
-        if not self.copying.alone:
+        if not self.readings.alone:
             self._recorder.wholeness.awaits_others(self._clock.boottime())
 
     def stored(self, rows: Sequence[Row], *, ended: bool) -> None:
         """Obey the words on brokers among rows that are stored now, or that a key was ended by them (rules 1, 2, 8)."""
-        if not self.copying.alone:
+        if not self.readings.alone:
             self._withholding.published(rows)
             self._withholding.restore(row for row in rows if row.brought)
         if ended:
@@ -219,7 +227,7 @@ class Others:
 
     def _removes_linked(self) -> bool:
         """Whether a broker was removed that is linked and read."""
-        linked = {reader.broker for reader in self.copying.readers}
+        linked = {reader.broker for reader in self.readings.readers}
         return any(word.removed and f"broker/{name}" in linked for name, word in words_of(self._said.values()).items())
 
     def _know(self) -> None:
@@ -227,7 +235,7 @@ class Others:
         every = known([own, *self._seeds], self._said.values(), self._trust)
         self.copying.know(every)
         self.holders.leaves = leaves(self._said.values())
-        self.left = not self.copying.alone and all(one.public != own.public for one in every)
+        self.left = not self.readings.alone and all(one.public != own.public for one in every)
         gone = (address_of(word) for word in words_of(self._said.values()).values() if word.removed and not word.route)
         self._former.know(one for one in gone if not self.left and self._is_former(one, every))
 
@@ -245,12 +253,12 @@ class Others:
         elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies(self._fan_out.copying))):
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
-        elif self._recorder.ingest.full is not None and self.copying.readers and not self.copying.leaf:
+        elif self._recorder.ingest.full is not None and self.readings.readers and not self.copying.leaf:
             said = f"the store of {own} is full, and others have what comes"
             code, mend = "store.full", "free space on its disk; "
         else:
             return None
-        return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.copying.known)}")
+        return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.readings.known)}")
 
     def _has_ended(self, certificate: Certificate) -> bool:
         return has_ended(certificate, self._recorder.time.now_ms())
@@ -272,15 +280,15 @@ class Others:
 
     def _is_linked(self) -> bool:
         """Whether another broker is read, or reads this one."""
-        return bool(self.copying.readers) or any(map(self._is_here, self.copies(self._fan_out.copying)))
+        return bool(self.readings.readers) or any(map(self._is_here, self.copies(self._fan_out.copying)))
 
     def _is_meshed(self) -> bool:
         """Whether another one is read, and one reads this one; so is a leaf, or who is the only broker that is none."""
-        mesh = {one.public for one in self.copying.known if not one.leaf}
+        mesh = {one.public for one in self.readings.known if not one.leaf}
         if self.copying.leaf or not mesh:
             return True
         by = {one.certificate.public for one in self._fan_out.copying if one.certificate is not None and self._is_here(one)}
-        return bool(mesh & by) and bool(mesh & self.copying.linked)
+        return bool(mesh & by) and bool(mesh & self.readings.linked)
 
     def check_here(self, name: str) -> None:
         """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
@@ -289,7 +297,7 @@ class Others:
 
     def copies(self, sessions: Iterable[Session]) -> list[Session]:
         """Those of some sessions that are of other brokers of the realm."""
-        known = {one.public for one in self.copying.known}
+        known = {one.public for one in self.readings.known}
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def _stored_by(self, broker: str) -> int | None:
@@ -298,7 +306,7 @@ class Others:
 
     def settled_ms(self) -> int | None:
         """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
-        held_ms, now_ms = self.copying.held_ms, self._recorder.time.now_ms()
+        held_ms, now_ms = self.readings.held_ms, self._recorder.time.now_ms()
         return None if held_ms is None else max(min(held_ms, now_ms) - GIVEN_MS, now_ms - MOST_MS)
 
     # --- what they have ------------------------------------------------------------------------------------------
@@ -331,9 +339,9 @@ class Others:
         if self._isolation.look(now, linked=self._is_meshed()):
             self._tell()
         wholeness = self._recorder.wholeness
-        if wholeness.look(now, alone=self.copying.alone, full=self._recorder.ingest.full is not None):
+        if wholeness.look(now, alone=self.readings.alone, full=self._recorder.ingest.full is not None):
             self.copying.again()
-        if self.copying.reads or self._salvage.reads:
+        if self.readings.reads or self._salvage.reads:
             wholeness.reading(now)
         elif self.copying.complete:
             wholeness.all_read()

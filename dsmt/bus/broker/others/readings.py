@@ -1,0 +1,86 @@
+"""Readings: how far a broker has read each of the others, and what it has of them by that (rules E1, A4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.bus.broker.others.other import Other
+from dsmt.ports.bus import BusReader
+from dsmt.ports.clock import Clock
+from dsmt.ports.realm import BrokerAddress
+
+LAG_MS: Final = 30_000
+
+
+class Readings:
+    """Of all `others`, by key. Who reads them writes there (`copying`)."""
+
+    def __init__(self, clock: Clock, now_ms: Callable[[], int]) -> None:
+        self._clock, self._now_ms = clock, now_ms
+        self.others: dict[bytes, Other] = {}
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other broker is known."""
+        return not self.others
+
+    @property
+    def known(self) -> list[BrokerAddress]:
+        """All others."""
+        return [other.address for other in self.others.values()]
+
+    @property
+    def reads(self) -> bool:
+        """Whether another is being read that was not read to its end yet."""
+        now = self._clock.boottime()
+        return any(other.name and not other.complete and not other.is_stalled(now) for other in self.others.values())
+
+    @property
+    def times_ms(self) -> list[int]:
+        """What realm time is by the others that are linked."""
+        return [other.bus.now_ms() for other in self.others.values() if other.bus is not None and other.name]
+
+    @property
+    def held_ms(self) -> int | None:
+        """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
+        return min((other.until_ms for other in self.others.values()), default=None)
+
+    @property
+    def readers(self) -> list[BusReader]:
+        """The readers of those that are linked."""
+        return [other.bus for other in self.others.values() if other.bus is not None and other.name]
+
+    @property
+    def linked(self) -> set[bytes]:
+        """The keys of those that are linked."""
+        return {public for public, other in self.others.items() if other.name}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those that were linked once."""
+        return [other.last_name for other in self.others.values() if other.last_name]
+
+    def has_read(self, public: bytes) -> bool:
+        """Whether one is read to its end, and goes on to give what it has."""
+        other = self.others.get(public)
+        return other is not None and other.complete and not other.is_stalled(self._clock.boottime())
+
+    def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
+        """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
+        mesh = [one for one in self.others.values() if not one.address.leaf and (one.name or attached(one.address.public))]
+        return all(one.complete and self.read_ms(one.address.public) >= self._now_ms() - LAG_MS for one in mesh)
+
+    def read_ms(self, public: bytes) -> int:
+        """Up to when (realm ms) everything is here that another one has; 0 where that is not known."""
+        other = self.others.get(public)
+        return 0 if other is None else other.until_ms
+
+    def gave_ms(self, broker: str) -> int:
+        """Up to when (realm ms) a linked one has given everything; 0 for none."""
+        return max((one.place.time_ms for one in self.others.values() if one.name == broker and one.place), default=0)
+
+    def whose(self, store: str) -> bytes | None:
+        """The key of the broker that has a store, or had it lately; None where that is not known."""
+        places = ((public, one.place, one.stores) for public, one in self.others.items())
+        return next((by for by, at, had in places if store in had or (at is not None and at.store == store)), None)
