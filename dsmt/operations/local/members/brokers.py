@@ -150,10 +150,8 @@ async def add(
             check_free(listen, f"broker {name}", then="choose another with --listen")
         others |= of_home(home)
         address = _listening(home, listen, others)
-        if home.realm().nats is None:
-            ensure_broker(home, name, listen=address, now_s=now_s, leaf=leaf)
-        else:
-            _ensure_server(home, name, others, listen=address, now_s=now_s, leaf=leaf)
+        more = None if home.realm().nats is None else servers.maker(home, others, leaf=leaf)
+        ensure_broker(home, name, listen=address, now_s=now_s, leaf=leaf, more=more)
         known = of_home(home)
         known[name] = replace(known[name], leaf=leaf)
         if not leaf:
@@ -201,20 +199,6 @@ def _listening(home: Home, told: str | None, others: Mapping[str, BrokerAddress]
         said = f"the realm's other brokers do not reach one at {address}"
         raise InputError("broker.listen", said, next="say where it is to listen: --listen HOST:PORT")
     return address
-
-
-def _ensure_server(
-    home: Home, name: str, others: Mapping[str, BrokerAddress], *, listen: str, now_s: int, leaf: bool
-) -> None:
-    """Make a NATS server and its gate. Raises `RefusedError`."""
-    servers.check_mesh(leaf=leaf)
-    routes = servers.routes_of(others)
-
-    def more(directory: Path, file: BrokerFile, public: bytes) -> None:
-        servers.make_here(home, directory, file, public, routes)
-
-    servers.key_of(home)
-    ensure_broker(home, name, listen=listen, now_s=now_s, more=more)
 
 
 async def silent_since_ms(bus: BusReader, home: Home, name: str) -> int | None:

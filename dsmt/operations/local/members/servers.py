@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -98,12 +98,19 @@ def write(directory: Path, file: BrokerFile, public: bytes, *, order: ServerOrde
     )
 
 
-def make_here(home: Home, directory: Path, file: BrokerFile, public: bytes, routes: tuple[str, ...]) -> None:
-    """The same in the home of the operator, where all keys are."""
-    key, tls_key = key_of(home), nats_server.new_key()
-    order = ServerOrder(routes=routes, certificate=signed(file.realm, key, file.address, nats_server.public_of(tls_key)))
+def maker(home: Home, others: Mapping[str, BrokerAddress], *, leaf: bool) -> Callable[[Path, BrokerFile, bytes], None]:
+    """What writes the same in the home of the operator, where all keys are. Raises `RefusedError`, also for a leaf."""
+    check_mesh(leaf=leaf)
+    key, routes = key_of(home), routes_of(others)
     brought = Brought(system=key.system.hex(), issuer=key.issuer.hex())
-    write(directory, file, public, order=order, brought=brought, tls_key=tls_key)
+
+    def make(directory: Path, file: BrokerFile, public: bytes) -> None:
+        tls_key = nats_server.new_key()
+        certificate = signed(file.realm, key, file.address, nats_server.public_of(tls_key))
+        order = ServerOrder(routes=routes, certificate=certificate)
+        write(directory, file, public, order=order, brought=brought, tls_key=tls_key)
+
+    return make
 
 
 async def check_left(bus: BusReader, name: str, known: Collection[str], waits: Tell) -> None:
