@@ -176,11 +176,12 @@ def _move_asked(case: Case) -> ProposedAction | Outcome | None:
 
 def _leave(case: Case) -> ProposedAction | Outcome | None:
     """It must leave its node now, and can; who must later waits for nothing else. One of each node ends instead."""
-    leaving = _leaving(case)
+    parked_ms = _parked_move_ms(case)
+    leaving = _leaving(case, parked_ms)
     if case.context.component.each_node:
         due = next_move_ms(case.entry)
     else:
-        due = (_parked_move_ms(case) or 0) if leaving is None else leaving.at_ms
+        due = (parked_ms or 0) if leaving is None else leaving.at_ms
     if due <= case.context.now_ms:
         return _if_it_can_go(case, leaving)
     later = Outcome(wakes=(due,))
@@ -355,8 +356,11 @@ def _parked_move_ms(case: Case) -> int | None:
     return parked_move_ms(entry, context.component.restart) if is_over else None
 
 
-def _leaving(case: Case) -> ProposedAction | None:
-    """A cause to leave its node, other than the node's death and an operator's move (rule 1)."""
+def _leaving(case: Case, parked_ms: int | None) -> ProposedAction | None:
+    """A cause to leave its node, other than the node's death and an operator's move (rule 1).
+
+    `parked_ms`: from when on it is to leave for being parked there.
+    """
     context, key, entry, fact, node = case.context, case.key, case.entry, case.fact, case.node
     if context.stays(entry):
         return None
@@ -371,13 +375,13 @@ def _leaving(case: Case) -> ProposedAction | None:
         return ProposedAction(key, "move", (drain.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None
-    due, is_new = _parked_move_ms(case), fact.record.spec != context.basis.spec  # another revision counts anew
-    if due is not None and (due <= context.now_ms or not is_new):
+    is_new = fact.record.spec != context.basis.spec  # another revision counts anew
+    if parked_ms is not None and (parked_ms <= context.now_ms or not is_new):
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.status
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         avoid |= context.chooser.parked
-        return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid, forced=True)
+        return ProposedAction(key, "move", cause, because, at_ms=parked_ms, avoid=avoid, forced=True)
     fault = context.chooser.misfit_to_stay(node)
     if fault is not None and told is not None and told.attributes is not None:
         cause = (context.spec.id, *(context.chooser.sets if fault.clause == "nodes" else ()), told.attributes.id)
