@@ -101,16 +101,7 @@ class Others:
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
         self.readings = Readings(clock, recorder.time.now_ms)
-        self.holders = Holders(
-            identity.name,
-            store,
-            trust=trust,
-            sessions=sessions,
-            presence=recorder.sessions.presence,
-            lags=recorder.lags,
-            words=self._words,
-            readings=self.readings,
-        )
+        self.holders = self._made_holders()
         self._withholding = Withholding(
             identity.name,
             store,
@@ -122,14 +113,31 @@ class Others:
         )
         self._log = Logger(broker=identity.name)
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
-        fan_out.had = self.holders.had
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.readings.readers, clock, self._log)
-        recorder.sessions.leaves, recorder.ingest.holes.settled_ms = self.holders.vouched, self.settled_ms
-        admission.is_copy = lambda session: bool(self.copies([session]))
-        recorder.wholeness.is_linked, words, now_ms = self._is_linked, recorder.words, recorder.time.now_ms
+        words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
+        )
+        self._answer(admission)
+
+    def _answer(self, admission: Admission) -> None:
+        """Answer what parts of the broker that are there before ask of the others: until now there was none for them."""
+        self._fan_out.had = self.holders.had
+        admission.is_copy = lambda session: bool(self.copies([session]))
+        self._recorder.sessions.leaves, self._recorder.wholeness.is_linked = self.holders.vouched, self._is_linked
+        self._recorder.ingest.holes.settled_ms = self.settled_ms
+
+    def _made_holders(self) -> Holders:
+        return Holders(
+            self._own.name,
+            self._store,
+            trust=self._trust,
+            sessions=self._sessions,
+            presence=self._recorder.sessions.presence,
+            lags=self._recorder.lags,
+            words=self._words,
+            readings=self.readings,
         )
 
     def _made_copying(self, own: BrokerAddress, reach: Reach) -> Copying:
