@@ -93,9 +93,9 @@ def probes(fleet: Fleet, entry: NodeEntry, heard_ms: int, check: Verify) -> Prob
     for observer, probe in sorted(entry.probes.items()):
         if probe.time_ms <= heard_ms:
             continue
-        lives_ms = round(2000 * min(max(probe.record.every_s, 0.0), LATE_PROBE_S))
+        lives_ms = round(2000 * min(probe.record.every_s, LATE_PROBE_S))
         if probe.record.result == "failed":
-            if observer != entry.name and fleet.now_ms < probe.time_ms + lives_ms and fleet.state(observer) == "alive":
+            if fleet.now_ms < probe.time_ms + lives_ms and fleet.state(observer) == "alive":
                 failed.append((observer, probe))
             continue
         said = _signed_answer(entry, probe.record, check)

@@ -262,7 +262,7 @@ class Chooser:
             self._freed, self._level, self._full = self.allocations.freed, 0, False
 
     def _choose(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
-        if self._full and not avoid:
+        if self._full:
             return None
         by = self.component.spread.by
         if self.members is not None or by.startswith("label:") or self.component.spread.strict:
