@@ -173,6 +173,6 @@ class Supervision:
         step = step_after(self.policy, number)
         if step is not None and step != "move":
             return Again(step, delay, number, self.tries)
-        moving = step == "move" or (number > self.tries and any(s.action == "move" for s in self.policy.escalate))
+        moving = any(one.action == "move" for one in self.policy.escalate)
         self.history = msgspec.structs.replace(self.history, parked=True)
         return Parked(self.policy.park.retry_s, number, now - self.history.first_failure, moving)
