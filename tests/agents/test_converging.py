@@ -232,7 +232,6 @@ class Agent:
         for row in FIRST:
             left = Left(
                 rebooted=False,
-                fresh=False,
                 named=record.process is not None,
                 found=found is not None,
                 before_named=record.outgoing is not None,

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules.resuming import FIRST, First, Left
 
-NOTHING = Left(rebooted=False, fresh=False, named=False, found=False, before_named=False, before_found=False)
-FRESH = replace(NOTHING, fresh=True)
+NOTHING = Left(rebooted=False, named=False, found=False, before_named=False, before_found=False)
 LIVES = replace(NOTHING, named=True, found=True)
 ENDED = replace(NOTHING, named=True)
 REBOOTED = replace(NOTHING, rebooted=True)
@@ -24,10 +23,8 @@ ALL = [
 def possible(left: Left) -> bool:
     """What lives is named, in a record; and nothing that is named was looked for after a reboot."""
     found = left.found <= left.named and left.before_found <= left.before_named
-    known = not left.fresh or not (left.named or left.before_named or left.rebooted)
     looked = not left.rebooted or not (left.found or left.before_found)
-    said = not left.stays or not left.fresh
-    return found and known and looked and said and not left.before_runs and left.ready <= left.found
+    return found and looked and not left.before_runs and left.ready <= left.found
 
 
 def done(left: Left) -> list[First]:
@@ -42,7 +39,6 @@ def done(left: Left) -> list[First]:
 @pytest.mark.parametrize(
     ("left", "expected"),
     [
-        (FRESH, [First.SWEEP]),
         (NOTHING, [First.SWEEP]),
         (replace(NOTHING, stays=True), [First.SWEEP, First.TELL_AGAIN]),
         (replace(REBOOTED, stays=True), [First.FORGET_BEFORE, First.TELL_AGAIN]),

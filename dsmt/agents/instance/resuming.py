@@ -50,7 +50,6 @@ class Resuming:
             run = self._present.run
             left = Left(
                 rebooted=self._memory.rebooted,
-                fresh=self._memory.fresh,
                 named=handle is not None,
                 found=instance is not None,
                 before_named=outgoing is not None,

@@ -23,8 +23,6 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
     rebooted: bool
     """The machine has been started anew since the record was written."""
-    fresh: bool
-    """No record was ever written here."""
     named: bool
     """The record names a program."""
     found: bool
@@ -69,11 +67,6 @@ Condition = Callable[[Left], bool]
 def rebooted(left: Left) -> bool:
     """The machine was started anew."""
     return left.rebooted
-
-
-def fresh(left: Left) -> bool:
-    """There never was a record."""
-    return left.fresh
 
 
 def named(left: Left) -> bool:
@@ -130,8 +123,8 @@ FIRST: Final = (
     Rule(First.LOSE_BEFORE, (before_named,), (rebooted, before_found)),
     Rule(First.TAKE, (found,), (rebooted,)),
     Rule(First.SWEEP, (), (rebooted, found)),
-    Rule(First.TELL_ENDED, (named,), (rebooted, found, fresh)),
-    Rule(First.TELL_AGAIN, (stays,), (named, fresh)),
+    Rule(First.TELL_ENDED, (named,), (rebooted, found)),
+    Rule(First.TELL_AGAIN, (stays,), (named,)),
     Rule(First.SERVE_NONE, (before_named,), (rebooted, before_runs, ready)),
     Rule(First.SERVE_BEFORE, (before_runs,), (rebooted, ready)),
 )
