@@ -75,7 +75,7 @@ def test_only_the_new_generation_on_the_named_node_is_a_successor(
     ],
 )
 def test_whether_a_manager_makes_a_container_follows_from_the_fact(fact: Slot | None, expected: bool) -> None:
-    assert is_to_be_made("n1", fact) is expected
+    assert is_to_be_made("n1", fact, data_key="k") is expected
 
 
 def test_a_slot_that_is_pinned_to_another_machine_of_this_name_starts_nothing_here() -> None:

@@ -63,7 +63,7 @@ def is_successor_ready(slot: Slot, generation: int, healths: Mapping[str, Health
     return health is not None and health.generation >= generation and health.health != "unready"
 
 
-def is_to_be_made(node: str, slot: Slot | None, *, data_key: str = "") -> bool:
+def is_to_be_made(node: str, slot: Slot | None, *, data_key: str) -> bool:
     """Whether a node's manager makes a container, which it has not, for a slot by its greatest fact.
 
     `data_key` is that of the node's data: a slot that is pinned to another machine of this name starts nothing here.
@@ -71,4 +71,4 @@ def is_to_be_made(node: str, slot: Slot | None, *, data_key: str = "") -> bool:
     if slot is None or slot.node != node or slot.desired == "gone":
         return False
     home = slot.home
-    return home is None or not home.key or not data_key or home.key == data_key
+    return home is None or not home.key or home.key == data_key
