@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.record import InstanceRecord, Written
-from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory, Verdict
+from dsmt.agents.rules.record import Done, InstanceRecord, Written
+from dsmt.agents.rules.supervision import UNKNOWN_POLICY, Again, Finished, Parked, RestartHistory, Verdict
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended
 from dsmt.event.reason import reason
@@ -112,6 +112,29 @@ def test_a_program_that_has_ended_stays_so_in_a_new_generation_also_unseen_and_w
     ended = replace(RUNS, finished=True, last_exit=last)
     about: dict[str, Any] = {"epoch": 2, "generation": 7, "revision": 3, "trigger": ("e",)}
     assert after.obeyed(ended, RestartHistory(), runs=True, **about)["finished"] is stays
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "stays"),
+    [("never", 3, True), ("on_failure", 3, False), ("on_failure", 0, True), ("always", 0, False)],
+)
+def test_what_has_ended_is_run_again_where_the_policy_that_it_is_given_wants_that(when: Any, code: int, stays: bool) -> None:
+    last = LastExit(code=code, signal=None, at_ms=1, ran_s=2.0, reason=None)
+    record = replace(RUNS, finished=True, last_exit=last)
+    assert after.ended(record, OLD, replace(UNKNOWN_POLICY, when=when)) == (OLD if stays else None)
+
+
+def test_in_a_step_that_follows_one_that_was_cut_off_no_agent_has_ended_yet() -> None:
+    cut = replace(RUNS, **after.doing(RUNS, "install"))
+    cut = replace(cut, **after.doing(cut, "install"))
+    assert (cut.doing, cut.cut) == ("install", 1)
+    assert after.doing(cut, "configure") == {"doing": "configure", "cut": 0}
+
+
+def test_an_operators_word_forgets_what_had_ended_well() -> None:
+    record = replace(RUNS, done=Done(run_key="r1", restart=0, at_ms=1, ran_s=2.0))
+    assert after.ended_before(record, OLD) is not None
+    assert after.ended_before(replace(record, **after.forgotten(RestartHistory())), OLD) is None
 
 
 def begin(record: InstanceRecord, run_key: str, now_ms: int) -> InstanceRecord:

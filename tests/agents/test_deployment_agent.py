@@ -117,6 +117,22 @@ async def test_what_cannot_be_started_counts_its_failures_as_restarts_and_keeps_
     agent.kill()
 
 
+@in_virtual_time
+async def test_what_was_parked_is_tried_when_its_machine_has_been_started_anew() -> None:
+    site = Site(Realm())
+    site.place(WEB + "    restart: {park: {after: 2}}\n")
+    site.machine.wrong = FailedError("start.cannot_exec", "not found", program="sleep", dir=".", error="not found")
+    agent = site.start()
+    await site.realm.until(lambda: bool(site.statuses()) and site.statuses()[-1]["parked"])
+    await asyncio.sleep(1)
+    agent.kill()
+    site.machine.wrong = None
+    site.machine.reboot()
+    agent = site.start()
+    await site.until("running", 60.0)
+    agent.kill()
+
+
 @pytest.mark.parametrize(("code", "who"), [(3, "you"), (0, "dsmt")])
 @in_virtual_time
 async def test_of_what_has_failed_and_is_never_tried_again_only_an_operator_acts(code: int, who: str) -> None:

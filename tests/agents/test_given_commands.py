@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 from tests.loops import in_virtual_time
 
@@ -100,6 +103,20 @@ async def test_a_stop_by_command_holds_until_a_start() -> None:
     assert not site.machine.alive
     command(site, "START", "c2")
     await site.until("running")
+    agent.kill()
+
+
+@pytest.mark.parametrize("verb", ["START", "RETRY", "UPDATE", "RESTART", "APPCONFIG"])
+@in_virtual_time
+async def test_what_is_parked_is_tried_at_once_when_a_command_asks_for_that(verb: str) -> None:
+    site = Site(Realm())
+    site.place(WEB + "    restart: {park: {after: 2}}\n")
+    site.machine.wrong = FailedError("start.cannot_exec", "not found", program="sleep", dir=".", error="not found")
+    agent = site.start()
+    await site.realm.until(lambda: bool(site.statuses()) and site.statuses()[-1]["parked"])
+    site.machine.wrong = None
+    command(site, verb)
+    await site.until("running", 30.0)
     agent.kill()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from dsmt.agents.rules.container import RECORD
 from dsmt.agents.rules.record import load_record
+from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 from tests.loops import in_virtual_time
 
@@ -132,7 +133,7 @@ async def test_what_may_not_overlap_is_not_started_beside_a_copy_whose_successor
 
 @pytest.mark.parametrize("ready", [True, False])
 @in_virtual_time
-async def test_of_a_revision_that_cannot_be_installed_the_process_is_named_that_runs_on_ready_or_not(ready: bool) -> None:
+async def test_of_a_revision_that_cannot_be_installed_the_process_is_named_that_runs_on_served_or_not(ready: bool) -> None:
     """It holds its ports and its memory, and whoever asks what runs on a node finds it."""
     site = Site(Realm())
     agent = site.start()
@@ -144,6 +145,24 @@ async def test_of_a_revision_that_cannot_be_installed_the_process_is_named_that_
     await site.until("failed")
     assert site.machine.alive == [old]
     assert site.statuses()[-1]["pid"] == old.pid
+    assert (site.endpoint()["ready"], site.health()) == (ready, "ready" if ready else "unready")
+    agent.kill()
+
+
+@in_virtual_time
+async def test_what_was_good_before_another_revision_could_not_be_installed_is_said_by_then() -> None:
+    site = Site(Realm())
+    agent = site.start()
+    await served(site)
+    good = {"spec": str(site.spec_of().id), "revision": 1}
+    site.artifacts.takes_s = 60.0
+    site.artifacts.wrong = FailedError("fetch.not_found", "depot:aa does not exist (gone)", url="depot:aa")
+    artifact = "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: nap"
+    site.assign(site.spec(CHECKED.replace("    run: sleep", artifact), version=2), version=2)
+    assert site.good() is None
+    await site.until("failed")
+    failed = next(status for status in site.statuses() if status["state"] == "failed")
+    assert failed["good"] == good
     agent.kill()
 
 

@@ -180,6 +180,13 @@ def test_an_end_is_a_failure_unless_it_is_said_to_be_a_success() -> None:
     assert isinstance(Supervision(policy(when="on_failure")).failed(0.0, jitter=0.0), Again)
 
 
+def test_that_a_run_was_ready_counts_no_more_once_it_has_ended_and_is_not_run_again() -> None:
+    machine = Supervision(policy(when="on_failure"))
+    machine.healthy(0.0)
+    assert isinstance(machine.failed(1.0, jitter=0.0, clean=True), Finished)
+    assert delays(fail(machine, 1, now=2.0)) == pytest.approx([0.1])
+
+
 def test_the_only_step_that_asks_for_another_node_is_asked_for_when_its_turn_comes() -> None:
     steps = (("restart", 1), ("move", 1), ("restart", 1))
     found = fail(Supervision(policy(escalate=steps)), 4)
