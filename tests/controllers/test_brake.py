@@ -341,6 +341,27 @@ def test_those_that_fell_silent_at_once_count_before_each_is_judged() -> None:
     assert moved(realm) == {"n00", "n01", "n02"}
 
 
+def test_a_node_whose_manager_is_away_while_its_monitor_is_heard_counts_for_no_brake() -> None:
+    realm = realm_of(10)
+    for name in ("n05", "n06"):
+        realm.session(f"node/{name}", "silent")
+    lose(realm, 2)
+    assert moved(realm) == {"n00", "n01"}
+
+
+@pytest.mark.parametrize("which", ["closed", "back before"])
+def test_who_returned_was_not_lost_with_the_others_where_it_was_closed_or_was_back_before_they_fell_silent(which) -> None:
+    realm = realm_of(10)
+    lose(realm, 1, road="closed" if which == "closed" else "silent", first=5)
+    realm.after(5).attach("n05")
+    lost_ms = realm.now_ms - (5_000 if which == "closed" else 0)
+    realm.after(3)
+    for name in ("n00", "n01"):
+        realm.close(name, how="timeout")
+        realm.verdict(name, road="silent", since_ms=lost_ms + 1_000)
+    assert moved(realm) == {"n00", "n01"}
+
+
 def test_on_a_death_by_silence_of_which_a_living_broker_knows_better_nobody_acts() -> None:
     """The site has judged all of the mesh, and its words come back over the uplink; each node undoes them a little later."""
     realm = realm_of(6)

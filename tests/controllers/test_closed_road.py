@@ -167,6 +167,14 @@ def test_two_nodes_at_once_are_no_mass() -> None:
     assert set(verdicts(realm.after(0.3))) == {"n1", "n2"}
 
 
+def test_one_that_came_back_and_was_closed_again_at_once_counts_once() -> None:
+    realm = fleet(10)
+    realm.after(60).close("n1", "n2")
+    realm.after(0.1).session("node/n2", "open", attachment=realm.now_ms)
+    realm.after(0.1).close("n2")
+    assert set(verdicts(realm.after(0.3))) == {"n1", "n2"}
+
+
 def test_nodes_that_die_one_after_another_are_no_mass() -> None:
     realm = fleet(10)
     for node in ("n1", "n2", "n3", "n4"):

@@ -107,11 +107,12 @@ def test_a_passed_without_the_nodes_own_answer_vetoes_nothing(forged: dict[str, 
     assert set(verdicts(realm)) == {"n1"}
 
 
-def test_an_answer_of_before_the_silence_that_is_brought_again_acquits_nobody() -> None:
+@pytest.mark.parametrize("every_s", [1.0, 60.0])
+def test_an_answer_of_before_the_silence_that_is_brought_again_acquits_nobody(every_s: float) -> None:
     realm = fleet(3)
     old = realm.probe("n1", "n3", "passed").event.data
     silent(realm.after(60)).after(2)
-    realm.probe("n1", "n3", "passed", nonce=old["nonce"], answer=old["answer"])
+    realm.probe("n1", "n3", "passed", nonce=old["nonce"], answer=old["answer"], every_s=every_s)
     assert set(verdicts(realm)) == {"n1"}
 
 
@@ -145,13 +146,23 @@ def test_a_witness_that_is_itself_silent_does_not_count() -> None:
     realm = fleet(3)
     silent(realm, "n1", witness="n2")
     realm.silence("n2")
-    assert verdicts(realm.after(10)) == {}
+    realm.after(3).probe("n1", "n2", "failed")
+    assert verdicts(realm) == {}
+    realm.probe("n1", "n3", "failed")
+    assert set(verdicts(realm)) == {"n1"}
 
 
 def test_a_node_that_speaks_again_is_not_accused() -> None:
     realm = silent(fleet(3))
     realm.session("monitor/n1", "open")
     assert verdicts(realm.after(60)) == {}
+
+
+def test_a_node_of_which_one_source_is_heard_is_not_accused_though_its_manager_is_silent_and_probes_fail() -> None:
+    realm = fleet(3)
+    realm.session("node/n1", "silent")
+    realm.after(60).probe("n1", "n2", "failed")
+    assert verdicts(realm) == {}
 
 
 def test_nodes_of_a_lost_broker_are_accused_only_after_the_grace_and_a_failed_probe() -> None:
