@@ -101,6 +101,17 @@ def test_all_that_was_stopped_begins_at_once_though_its_start_asks_for_a_restart
     assert [realm.slot(index).desired for index in range(3)] == ["running"] * 3
 
 
+def test_all_that_is_held_is_given_another_revision_at_once_though_a_restart_waits_until_it_is_let_go() -> None:
+    realm = running(3)
+    for index in range(3):
+        realm.control(key(index), hold=Hold(by="alice", at_ms=realm.now_ms, reason=""), restart=1)
+    realm.settle(seconds=1)
+    realm.apply(web(3, component="env: {A: b}"))
+    realm.step()
+    slots = [realm.slot(index) for index in range(3)]
+    assert [(slot.revision, slot.desired, slot.restart) for slot in slots] == [(2, "stopped", 0)] * 3
+
+
 def test_restarting_all_goes_one_at_a_time() -> None:
     realm = running(3)
     for i in range(3):

@@ -70,6 +70,23 @@ def test_a_move_to_any_other_node_is_not_done_where_the_slot_comes_up_again(comp
     assert realm.after(100).settle(seconds=1) == []
 
 
+def test_what_has_data_comes_up_with_it_until_the_node_that_it_was_moved_to_without_can_take_it() -> None:
+    realm = running(1, "n1", "n2", "n3", component="data: true")
+    node = realm.slot(0).node
+    target = next(name for name in ("n1", "n2", "n3") if name != node)
+    realm.apply(web(0, component="data: true"))
+    realm.settle(seconds=1)
+    realm.apply(web(1, service="db", component=f"nodes: {node}"))  # another one is emptier
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target, accept_data_loss=True)
+    realm.after(100).apply(web(1, component="data: true"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).home.node) == (node, node)
+    realm.control_node(target, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).home.node) == (target, target)
+
+
 def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -> None:
     realm = running(1, "n1", "n2", "n3")
     node = realm.slot(0).node

@@ -18,7 +18,9 @@ def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_
     seen = [realm.slot(0).node]
     for _ in range(2):
         park(realm)
-        realm.after(3).step()
+        told = realm.view.slot(key(0)).status.id  # type: ignore[union-attr]
+        (moving,) = realm.after(3).step()
+        assert moving.cause[0] == told
         seen.append(realm.slot(0).node)
     assert len(set(seen)) == 3
     assert realm.slot(0).moves == 2
@@ -79,6 +81,17 @@ def test_a_restart_of_what_is_parked_and_waits_to_be_moved_is_done_at_once() -> 
 def test_another_revision_leaves_a_node_that_is_none_of_its_nodes_at_once() -> None:
     realm = waiting_to_be_moved()
     node = realm.slot(0).node
+    realm.apply(web(1, component=f"nodes: minus(all_nodes, {node})"))
+    realm.step()
+    assert (realm.slot(0).revision, realm.slot(0).node == node, realm.slot(0).moves) == (2, False, 1)
+
+
+def test_another_revision_waits_not_for_the_next_move_where_its_node_is_none_of_its_nodes() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    park(realm)
+    realm.step()
+    node = realm.slot(0).node
+    assert realm.slot(0).moved_at_ms == realm.now_ms
     realm.apply(web(1, component=f"nodes: minus(all_nodes, {node})"))
     realm.step()
     assert (realm.slot(0).revision, realm.slot(0).node == node, realm.slot(0).moves) == (2, False, 1)

@@ -29,13 +29,16 @@ def test_instances_are_spread_evenly() -> None:
     assert sorted(Counter(realm.nodes_of()).values()) == [2, 2, 3]
 
 
-def test_the_emptier_node_is_taken() -> None:
-    realm = Realm("n1", "n2")
+@pytest.mark.parametrize("nodes", ["all_nodes", "union(n1, n2)"])
+def test_the_emptier_node_is_taken_though_another_one_has_more_memory(nodes: str) -> None:
+    realm = Realm("n1")
     realm.apply(web(1, service="db"))
     realm.step()
-    realm.apply(web(1))
+    realm.attributes("n1", memory_bytes=64 * 2**30)
+    realm.node("n2")
+    realm.apply(web(1, component=f"nodes: {nodes}"))
     realm.step()
-    assert realm.nodes_of("web") != realm.nodes_of("db")
+    assert realm.nodes_of("web") == ["n2"]
 
 
 def test_among_equally_empty_nodes_the_one_with_more_memory_is_taken() -> None:

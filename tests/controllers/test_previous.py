@@ -131,6 +131,16 @@ def test_moves_that_follow_from_failures_do_not_keep_it_for_ever() -> None:
     assert (at.realm.slot().moves > 1, at.kept) == (True, False)
 
 
+def test_a_copy_that_was_not_followed_in_time_has_no_time_anew_when_something_else_is_asked_for() -> None:
+    at = Leaving("drain", tried=None)
+    assert at.kept
+    at.watch(40)
+    assert not at.kept
+    at.realm.control(key(), restart=1)
+    at.watch(1)
+    assert (at.realm.slot().restart, at.realm.slot().previous) == (1, None)
+
+
 def test_what_may_not_be_gone_back_from_has_its_deadline_once() -> None:
     at = Leaving("drain", tried=None)
     assert at.realm.slot().previous.deadline_ms == at.realm.slot().moved_at_ms + 30_000
