@@ -292,7 +292,6 @@ class Runner:
                 case Unready(check, evidence, failures, live):
                     self._failing.note_good(run)
                     run.life.unready()
-                    run.followed = False
                     self._serving.unready(check=check, evidence=evidence, failures=failures, live=live)
                     self._handover.serve_again()
                 case Starting() | Broken():
