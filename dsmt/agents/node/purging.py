@@ -143,7 +143,6 @@ class Purging:
             if stands is None:
                 await self._data.removed(str(slot))
                 self._clear_above(slot)
-            known = self._obeyed[slot.service]  # another word may have come meanwhile
             left = tuple(one for one in known.left if one != str(slot))
             self._keep({**self._obeyed, slot.service: _Obeyed(known.epoch, left)})
         except FailedError as error:
