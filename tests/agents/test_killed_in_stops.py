@@ -11,7 +11,7 @@ from dsmt.ports.processes import Exit
 from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
-from .sights import CHECKED
+from .sights import CHECKED, served
 from .world import Site
 
 ENDS_WELL = CHECKED.replace("run: sleep", "run: stubborn") + "    restart: on_failure\n    update: {order: stop_first}\n"
@@ -58,6 +58,28 @@ async def test_what_was_asked_to_end_has_neither_failed_nor_ended_well_where_its
     assert "failed" not in site.states()
     assert not site.record().finished
     assert site.record().good is None
+    kill(site)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@in_virtual_time
+async def test_what_was_to_follow_and_is_ended_has_not_failed_where_its_agent_is_killed_meanwhile(watched: bool) -> None:
+    site = Site(Realm())
+    site.start()
+    old = await served(site)
+    first = site.spec_of()
+    site.checks.passed = False
+    site.assign(site.spec(CHECKED.replace("run: sleep", "run: stubborn"), version=2), version=2)
+    await site.realm.until(lambda: len(site.machine.alive) == 2)
+    new = site.machine.alive[-1]
+    site.checks.passed = True
+    site.assign(first, version=3)
+    await site.realm.until(lambda: new.signals == [signal.SIGTERM])
+    await asyncio.sleep(0.5)
+    kill(site)
+    await ends_as_asked(new, watched=watched, site=site)
+    await site.realm.until(lambda: site.endpoint()["ready"] and site.states()[-1] == "running")
+    assert (site.machine.alive, "failed" in site.states()) == ([old], False)
     kill(site)
 
 

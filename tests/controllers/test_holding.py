@@ -151,6 +151,50 @@ def test_restarts_of_one_command_go_no_further_than_one_that_is_not_ready_in_tim
     assert [intent.topic for intent in realm.step()] == [key(other).topic]
 
 
+@pytest.mark.parametrize("command", ["operator/alice.1", ""], ids=["which never was good", "each of a word of its own"])
+def test_restarts_go_on_though_one_is_not_ready_in_time(command: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.step()
+    if not command:
+        realm.obey()
+        realm.after(100)
+    for index in range(3):
+        if command:
+            realm.status(key(index), realm.slot(index).node or "", State.FAILED, parked=True)
+        realm.control(key(index), restart=1, restart_of=command)
+    for number in (1, 2, 3):
+        realm.after(3600).step()
+        restarted = [index for index in range(3) if realm.slot(index).restart]
+        assert len(restarted) == number
+        for index in restarted:
+            state = State.FAILED if command else State.STOPPED
+            realm.status(key(index), realm.slot(index).node or "", state, parked=bool(command))
+
+
+def test_restarts_of_one_command_go_no_further_once_one_is_parked_though_another_one_is_ready() -> None:
+    realm = running(4, component="update: {max_parallel: 2, deadline: 1h}\nrestart: {escalate: [restart: 5]}")
+    for index in range(4):
+        realm.control(key(index), restart=1, restart_of="operator/alice.1")
+    realm.step()
+    first, _ = [index for index in range(4) if realm.slot(index).restart]
+    realm.obey()
+    realm.status(key(first), realm.slot(first).node or "", State.FAILED, parked=True)
+    for _ in range(10):
+        realm.after(60).step()
+    assert sum(realm.slot(index).restart for index in range(4)) == 2
+
+
+def test_a_hold_of_what_has_no_place_is_said_at_once() -> None:
+    realm = Realm()
+    realm.apply(web(1))
+    realm.step()
+    assert realm.slot(0).node is None
+    realm.hold(key(0))
+    realm.after(1).step()
+    assert realm.slot(0).desired == "stopped"
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_what_is_stopped_before_its_turn_stops_no_restart_of_the_others_and_is_restarted_when_it_is_started(
     *, first: bool
