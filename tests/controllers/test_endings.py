@@ -44,6 +44,7 @@ def test_an_orphan_that_a_spec_wants_is_adopted_where_it_runs(gone: bool) -> Non
     realm.apply(web(1))
     (intent,) = realm.step()
     assert (intent.record.node, intent.record.desired, intent.next_version) == ("n3", "running", 8)
+    assert intent.cause[0] == realm.view.slot(key()).instances["n3"].orphan.id
 
 
 @pytest.mark.parametrize("component", ["", "nodes: union(n1, n2)"])

@@ -87,13 +87,15 @@ def test_what_has_data_comes_up_with_it_until_the_node_that_it_was_moved_to_with
     assert (realm.slot(0).node, realm.slot(0).home.node) == (target, target)
 
 
-def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -> None:
-    realm = running(1, "n1", "n2", "n3")
-    node = realm.slot(0).node
+@pytest.mark.parametrize("component", ["", "data: true"])
+def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later(component: str) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    node, home = realm.slot(0).node, realm.slot(0).home
     realm.control(key(0), move=node)
     (intent,) = realm.settle(seconds=1)
     assert intent.because == f"alice asked for it to be on {node}, where it is"
     assert (realm.slot(0).node, realm.slot(0).move_number, realm.slot(0).moved_at_ms) == (node, 1, None)
+    assert ((home is not None), realm.slot(0).home) == (bool(component), home)
     realm.control_node(node, "draining")
     realm.settle(seconds=1)
     realm.control_node(node, "active")

@@ -214,6 +214,9 @@ def test_how_many_of_the_rows_of_a_view_are_missing_is_said_and_which_the_first(
     rows = [each for each in life.realm.rows if each[0] not in (spec_row, spec_row + 1)]
     lacking = [f for f in fold_and_decide(rows, life.decisions).findings if f.outcome == "inputs incomplete"]
     assert lacking[-1].details[0].endswith(f": 2 of them not in the file, row {spec_row} the first")
+    ends = life.decisions[-1].event.data["row"] - 1
+    (finding,) = fold_and_decide(life.realm.rows[:ends], life.decisions[-1:]).findings
+    assert finding.details[0].endswith(f": 1 of them not in the file, row {ends + 1} the first")
 
 
 def test_another_store_and_another_ruleset_are_not_compared() -> None:
