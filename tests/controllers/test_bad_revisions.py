@@ -288,6 +288,20 @@ def test_it_goes_back_over_revisions_that_never_were_ready_to_the_last_good_one(
     assert (realm.slot(0).spec, realm.slot(0).revision) == (first, 1)
 
 
+def test_of_what_was_good_in_several_slots_the_newest_is_gone_back_to_by_all() -> None:
+    realm = running(2)
+    realm.apply(web(2, component="env: {A: b}"))
+    realm.step()
+    realm.obey()
+    realm.after(11).apply(web(2, component="env: {A: c}"))
+    realm.step()
+    assert sorted(revisions(realm)) == [1, 3]
+    tried = revisions(realm).index(3)
+    realm.status(key(tried), realm.slot(tried).node, State.FAILED, parked=True)
+    realm.settle(seconds=5)
+    assert revisions(realm) == [2, 2]
+
+
 def test_what_an_agent_says_was_good_is_gone_back_to_though_it_failed_since() -> None:
     realm = Realm("n1")
     applied = realm.apply(web(1, component=POLICY))
