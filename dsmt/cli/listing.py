@@ -16,8 +16,8 @@ from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.processes.asking import asked
 from dsmt.operations.read.realm.sight import Sight, look
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
-from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.broker_rows import Broker, broker_rows, with_ended
+from dsmt.operations.read.rows.certificates import ended_brokers, in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.endpoints import Reached
 from dsmt.operations.read.rows.endpoints import endpoints as of_endpoints
@@ -124,7 +124,9 @@ def brokers(ctx: CliContext) -> None:
 
     async def work(connection: Reading) -> tuple[Sight, list[Broker]]:
         sight = await look(connection.bus, passing=True)
-        return sight, await asked(connection.identity, home, realm, broker_rows(sight, realm.addresses))
+        now_s = sight.now_ms // 1000
+        found = await asked(connection.identity, home, realm, broker_rows(sight, realm.addresses))
+        return sight, with_ended(found, ended_brokers(in_use(connection.trust, now_s), now_s))
 
     sight, found = ctx.ask(work)
     remember(ctx, sight)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from itertools import filterfalse
 
 import msgspec
+from msgspec.structs import replace
 
 from dsmt.event.hlc import FAR_MS
+from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.names import natural
 from dsmt.operations.words.times import rfc3339
@@ -108,6 +111,12 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
             fields = dict.fromkeys(Broker.__struct_fields__) | said
             found.append(Broker(**fields))  # type: ignore[arg-type]
     return found
+
+
+def with_ended(found: Sequence[Broker], ended: Collection[str]) -> list[Broker]:
+    """The same; of those whose certificates have `ended`, which are sources, that is what is wrong."""
+    said = {name.removeprefix("broker/"): f"its certificate has ended; next: {another_certificate(name)}" for name in ended}
+    return [one if one.broker not in said else replace(one, fault=said[one.broker]) for one in found]
 
 
 def _sessions(sight: Sight, broker: str) -> int:
