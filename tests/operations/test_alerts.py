@@ -12,7 +12,7 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows, with_ended
+from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.screens.alerting import START_AGAIN, Alert, Found, alerts
@@ -309,29 +309,6 @@ def test_a_broker_that_has_just_said_how_it_is_lives_though_it_was_not_heard_yet
     for ago_ms, alive in ((0, True), (4_999, True), (5_000, False)):
         seen.passing.stats["b1"] = (seen.now_ms - ago_ms, stats())
         assert [one.alive for one in broker_rows(seen, [])] == [alive]
-
-
-def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
-    realm = Realm("n1")
-    for name in ("c1", "c2"):
-        realm.controller(name)
-    realm.session("controller/c2", "closed", how="peer")
-    seen = sight(realm)
-    told = member_screens.controllers(controller_rows(seen), seen)
-    assert told.count("next: ") == 1
-    assert "next: dsmt up where it was; or dsmt controller remove c2" in told
-    told = member_screens.controllers(controller_rows(seen), seen, {"controller/c2"})
-    assert "its certificate has ended; next: dsmt cert rotate controller/c2; on an added host" in told
-    assert "dsmt up" not in told, "it would not be let in"
-
-
-def test_of_a_broker_whose_certificate_has_ended_the_screen_says_that_and_what_to_do() -> None:
-    seen = sight(Realm("n1"))
-    for name in ("b1", "b2"):
-        seen.passing.stats[name] = (seen.now_ms, stats())
-    told = member_screens.brokers(with_ended(broker_rows(seen, []), {"broker/b2"}), seen)
-    assert told.count("its certificate has ended") == 1
-    assert "its certificate has ended; next: dsmt cert rotate broker/b2" in told.partition("\nb2 ")[2]
 
 
 @pytest.mark.parametrize(("seconds", "known"), [(1, False), (9.9, False), (11, True)])

@@ -1,11 +1,11 @@
-"""Members: what is said of a node that is away."""
+"""Members: what is said of those that are away, or whose certificates have ended."""
 
 import pytest
 
 from dsmt.cli import member_screens
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.realm import BrokerWord, Revoked
-from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.rows.broker_rows import broker_rows, with_ended
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.screens.alerting import Found, alerts
@@ -13,6 +13,7 @@ from dsmt.operations.read.why.explaining import roots
 from dsmt.ports.realm import BrokerAddress
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
+from tests.operations.test_alerts import stats
 
 KEY = "ab" * 16
 
@@ -94,3 +95,26 @@ def test_a_broker_that_was_removed_from_another_home_is_none_though_this_home_na
         seen.passing.take(realm.say("operator/bob", f"config/broker/{name}", word).event)
     known = [own, BrokerAddress(far.address, bytes([3] * 32)) if anew else far]
     assert {one.broker for one in broker_rows(seen, known) if one.address == far.address} == listed
+
+
+def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
+    realm = Realm("n1")
+    for name in ("c1", "c2"):
+        realm.controller(name)
+    realm.session("controller/c2", "closed", how="peer")
+    seen = sight(realm)
+    told = member_screens.controllers(controller_rows(seen), seen)
+    assert told.count("next: ") == 1
+    assert "next: dsmt up where it was; or dsmt controller remove c2" in told
+    told = member_screens.controllers(controller_rows(seen), seen, {"controller/c2"})
+    assert "its certificate has ended; next: dsmt cert rotate controller/c2; on an added host" in told
+    assert "dsmt up" not in told, "it would not be let in"
+
+
+def test_of_a_broker_whose_certificate_has_ended_the_screen_says_that_and_what_to_do() -> None:
+    seen = sight(Realm("n1"))
+    for name in ("b1", "b2"):
+        seen.passing.stats[name] = (seen.now_ms, stats())
+    told = member_screens.brokers(with_ended(broker_rows(seen, []), {"broker/b2"}), seen)
+    assert told.count("its certificate has ended") == 1
+    assert "its certificate has ended; next: dsmt cert rotate broker/b2" in told.partition("\nb2 ")[2]
