@@ -8,6 +8,7 @@ import time
 import cbor2
 import pytest
 
+from dsmt.bus.broker import sessions
 from dsmt.bus.client.certificates import ASKED_AT_ONCE
 from dsmt.bus.wire import frames as f
 from dsmt.event.phrases import another_certificate
@@ -19,6 +20,13 @@ from tests.bus.raw_session import hello
 from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.bus.spoiled import flipped, shared
 from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def time_to_read_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who offends has 20 ms to read why: on a busy machine the network's own thread may get none of them."""
+    _, away_s = sessions.OFFENDED_S
+    monkeypatch.setattr(sessions, "OFFENDED_S", (0.5, away_s))
 
 
 @scenario
