@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
 import click
 
@@ -17,7 +18,7 @@ from dsmt.operations.connection import Reading
 from dsmt.operations.local.processes.asking import asked
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows, with_ended
-from dsmt.operations.read.rows.certificates import ended_brokers, in_use
+from dsmt.operations.read.rows.certificates import ended_brokers, ended_in, in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.endpoints import Reached
 from dsmt.operations.read.rows.endpoints import endpoints as of_endpoints
@@ -140,11 +141,10 @@ def brokers(ctx: CliContext) -> None:
 def controllers(ctx: CliContext) -> None:
     """List the controllers."""
 
-    async def work(connection: Reading) -> tuple[Sight, set[str]]:
+    async def work(connection: Reading) -> tuple[Sight, Collection[str]]:
         sight = await look(connection.bus, passing=True)
         now_s = sight.now_ms // 1000
-        used = in_use(connection.trust, now_s)
-        return sight, {name for name, one in used.items() if one.role == "controller" and one.not_after < now_s}
+        return sight, ended_in("controller", in_use(connection.trust, now_s), now_s)
 
     sight, ended = ctx.ask(work)
     remember(ctx, sight)

@@ -54,4 +54,9 @@ def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
 
 def ended_brokers(used: Mapping[str, Certificate], now_s: int) -> dict[str, Certificate]:
     """Of those in use, the brokers' that have ended: they serve, and nothing that they say is believed."""
-    return {name: one for name, one in used.items() if one.role == "broker" and one.not_after < now_s}
+    return ended_in("broker", used, now_s)
+
+
+def ended_in(role: str, used: Mapping[str, Certificate], now_s: int) -> dict[str, Certificate]:
+    """Of those in use, those of a role that have ended."""
+    return {name: one for name, one in used.items() if one.role == role and one.not_after < now_s}
