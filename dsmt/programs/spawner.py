@@ -8,7 +8,7 @@ Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with co
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer; so is one without (`recorded`).
 Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`pings`).
-Rule 8: `anew` has it end the kept programs, and then begin anew in this very process (`anew`).
+Rule 8: `anew` has it begin anew in this very process (`anew`); those that it keeps run on.
 Rule 9: that there is no descriptor or no memory for a moment ends it never: what is due is tried again (`again`).
 """
 
@@ -106,11 +106,15 @@ class Spawner:
         """Serve until SIGTERM or SIGINT, or until it is to begin anew."""
         write_down(record_path(self._directory, "spawner"), own_identity())
         self._reap()
-        while not (self._stopping and all(kept.identity is None for kept in self._kept)):
-            self._again.all((self._reap, *(partial(self._tick, kept) for kept in self._kept), self._wards.tick, self._look))
-            self._again.all([key.data for key, _events in self._selector.select(self._timeout())])
+        self._serve()
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # from now on these wait for the next spawner (sigprocmask(2))
         self._again.all((partial(self._on_signals, self._wakeups[0]),))
+        self._serve()  # told to end just before, it does
+
+    def _serve(self) -> None:
+        while not (self.anew or (self._stopping and all(kept.identity is None for kept in self._kept))):
+            self._again.all((self._reap, *(partial(self._tick, kept) for kept in self._kept), self._wards.tick, self._look))
+            self._again.all([key.data for key, _events in self._selector.select(self._timeout())])
 
     def _look(self) -> None:
         """See whether the socket and the records are in their place, and whether somebody hangs."""
@@ -179,17 +183,17 @@ class Spawner:
         dues = [due for due in (*looks, *(kept.keeping.due for kept in self._kept)) if due is not None]
         return max(0.0, min(dues) - self._clock.boottime())
 
-    def _stop(self, anew: str = "") -> None:
-        """Ask the kept programs to end (rules 5 and 8)."""
-        self._stopping, self.anew = True, anew
+    def _stop(self) -> None:
+        """Ask the kept programs to end (rule 5)."""
+        self._stopping, self.anew = True, ""
         for kept in self._kept:
             self._do(kept, kept.keeping.stop(self._clock.boottime()))
 
     def _begin_anew(self, python: str) -> dict[str, Any]:
-        """End the kept programs; then the spawner that this Python has installed goes on in our place (rule 8)."""
-        if (self._stopping and not self.anew) or "spawner" in self._programs or not os.access(python, os.X_OK):
+        """The spawner that this Python has installed goes on in our place (rule 8)."""
+        if self._stopping or "spawner" in self._programs or not os.access(python, os.X_OK):
             raise InputError("spawner.request", f"{python!r} is no program that can go on here, or nothing is to")
-        self._stop(python)
+        self.anew = python
         return {}
 
     def _begin_node(self, directory: str) -> None:

@@ -1,4 +1,4 @@
-"""When the agents of a node are begun anew: not before the next manager is attached, so that the node lives meanwhile."""
+"""When what a node runs is begun anew: none before the next manager is attached, so that the node lives meanwhile."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def test_a_keeper_is_started_once_one_that_is_just_ending_has(tmp_path: Path, mo
     assert starts == [str(tmp_path / "keeper")] * 3
 
 
-def test_no_agent_is_ended_before_the_next_manager_is_attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, asked = Home(tmp_path), []
-    node = home.part("nodes", "n1")
+def test_no_monitor_and_no_agent_is_ended_before_the_next_manager_is_attached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, node = [], Home(tmp_path).part("nodes", "n1")
     container = node / "containers" / "web" / "app" / "0"
     process_of = upgrading.process_of
 
@@ -64,29 +65,31 @@ def test_no_agent_is_ended_before_the_next_manager_is_attached(tmp_path: Path, m
 
     monkeypatch.setattr(upgrading, "process_of", counted)
     sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with subprocess.Popen(sleeps) as agent:
+    with subprocess.Popen(sleeps) as agent, subprocess.Popen(sleeps) as before, subprocess.Popen(sleeps) as monitor:
         former = record(container, "deployment_agent", agent.pid)
         while time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") <= former.started + 1:
             pass  # what starts from now on is younger
         manager = subprocess.Popen(sleeps)
 
         async def main() -> None:
-            before = record(node, "container_manager", os.getpid())
-            record(node, ATTACHED, os.getpid())
-            record(node, "node_monitor", os.getpid())
-            replacing = asyncio.create_task(upgrading._replace_agents(home, "n1", before))
-            await until(lambda: asked.count("container_manager") > 2)
+            ended = record(node, "container_manager", before.pid), record(node, "node_monitor", monitor.pid)
+            record(node, ATTACHED, before.pid)
+            replacing = asyncio.create_task(upgrading._replace_programs(node, *ended))
+            await until(lambda: not is_alive(ended[0]) and asked.count("container_manager") > 2)
             record(node, "container_manager", manager.pid)
             await until(lambda: asked.count(ATTACHED) > 2)
-            assert is_alive(former)
+            assert is_alive(ended[1])
             record(node, ATTACHED, manager.pid)
+            await until(lambda: not is_alive(ended[1]))
+            assert is_alive(former)
+            record(node, "node_monitor", os.getpid())
             await until(lambda: not is_alive(former))
             replacing.cancel()
 
         try:
             asyncio.run(main())
         finally:
-            for one in (agent, manager):
+            for one in (agent, before, monitor, manager):
                 one.kill()
                 one.wait()
 
@@ -95,8 +98,7 @@ def test_agents_of_before_stay_where_the_next_manager_ends_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is installed is broken: who ends them now has nobody who starts the next ones, and says that all is well."""
-    home = Home(tmp_path)
-    node = home.part("nodes", "n1")
+    node = Home(tmp_path).part("nodes", "n1")
     monkeypatch.setattr(upgrading, "FOLLOW_S", 0.2)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as agent:
         former = identity_of(agent.pid)
@@ -107,7 +109,7 @@ def test_agents_of_before_stay_where_the_next_manager_ends_again_and_again(
             with pytest.raises(
                 FailedError, match=r"manager of node n1 ends again and again .*: RuntimeError: broken build;"
             ):
-                asyncio.run(upgrading._replace_agents(home, "n1", None))
+                asyncio.run(upgrading._replace_programs(node, None, None))
             assert is_alive(former)
         finally:
             agent.kill()

@@ -20,12 +20,19 @@ from tests.waiting import until
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 NEXT = """#!{python}
 import sys
+from pathlib import Path
 from dsmt.programs.anew import past_of
 from dsmt.programs.spawner import main
 sys.path.insert(0, {programs!r})
 *_, lock, past = sys.argv
+Path({began!r}).touch()
 sys.exit(main({directory!r}, {table!r}, {kept!r}, lock=int(lock), past=past_of(int(past))))
 """
+
+
+def began(node) -> Path:
+    """There when the next one has begun."""
+    return Path(node.directory) / "began"
 
 
 def installed(node, python: str = sys.executable) -> str:
@@ -33,6 +40,7 @@ def installed(node, python: str = sys.executable) -> str:
     path = Path(node.directory).parent / "next"
     code = NEXT.format(
         python=python,
+        began=str(began(node)),
         programs=str(node.programs),
         directory=node.directory,
         table=node.table,
@@ -63,11 +71,12 @@ async def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_it
     service = identity_of(int(node.log("containers/c/deployment_agent").split()[1]))
     node.seen.add(service)
     await processes.request(Request("anew", python=installed(node)))
-    await until(lambda: node.program("container_manager") not in {None, manager})
-    await until(lambda: node.program("node_monitor") not in {None, monitor})
-    assert node.program("spawner") == spawner
+    await until(began(node).exists)
     assert await processes.ended(brief.identity) == Exit(7, None)
     assert (await processes.start_agent(container)).identity == agent.identity
+    assert await node.up() == (spawner, manager, monitor), "of a node never all ends at once"
+    kill(manager)
+    await until(lambda: node.program("container_manager") not in {None, manager})
     rows = (await processes.request(Request("list")))["processes"]
     assert agent.identity.pid in [row["pid"] for row in rows if row["program"] == "deployment_agent"]
     kill(agent.identity)
@@ -80,10 +89,10 @@ async def test_whom_it_forked_and_how_others_ended_is_known_to_who_goes_on_in_it
 @in_real_time
 async def test_who_asks_while_it_begins_anew_is_told_in_the_end(node):
     processes, brief = await one_that_exited(node)
-    _spawner, manager, _monitor = await node.up()
     await processes.request(Request("anew", python=installed(node)))
-    while node.program("container_manager") in {None, manager}:
+    while not began(node).exists():
         assert await processes.ended(brief.identity) == Exit(7, None)
+    assert await processes.ended(brief.identity) == Exit(7, None)
 
 
 @in_real_time

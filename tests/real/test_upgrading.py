@@ -122,6 +122,19 @@ def test_all_of_dsmt_is_begun_anew_and_what_it_runs_is_not_touched(tmp_path, eng
     run(tmp_path, scenario)
 
 
+def test_a_node_with_no_agents_is_not_held_for_dead(tmp_path):
+    """Nobody else of it is attached meanwhile: its monitor stays until its next manager is there."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "3", "--detach")
+        ran = own(home)
+        await dsmt(home.root, "upgrade")
+        assert {one for one in ran if is_alive(one)} == spawners(home)
+        assert await verdicts(home) == []
+
+    run(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: f"{m[1]}{m[2]}")
 def test_what_is_gone_where_it_was_killed_is_started_by_up(tmp_path, moment):
     async def scenario(home: Home) -> None:

@@ -2,9 +2,9 @@
 
 Rule 1: keeper, brokers and controllers end together, and are there again a second later: who is attached elsewhere sees
     nothing of it, and who was attached here attaches anew. What a broker does not hear how it closes is no evidence (F2).
-Rule 2: of a node never all ends at once, for it would be dead to the others: first its manager and its monitor, while its
-    agents stay attached; then, when the next manager is, one agent after the other. Its spawner begins anew in its own
-    process, for it alone is told how programs end whose agent is ended; one that cannot, of an earlier dsmt, ends.
+Rule 2: of a node never all ends at once, for it would be dead to the others: first its manager; when the next one is
+    attached its monitor, and then one agent after the other. Before that its spawner begins anew in its own process, for it
+    alone is told how programs end whose agent is ended; one that cannot, of an earlier dsmt, ends.
 Rule 3: it may be interrupted anywhere: `dsmt up` starts what is gone then, and who types it again begins all of it anew:
     what is ended is written down before it is, until the keeper is there again, or `down` has ended all.
 Rule 4: where a program cannot be imported as it is installed now, or ends as it begins (`programs.trial`), nothing is ended.
@@ -35,7 +35,7 @@ from dsmt.operations.local.home.steadiness import broken, check_programs, follow
 from dsmt.operations.local.members.settling import SETTLED
 from dsmt.operations.local.processes.ending import end, end_program
 from dsmt.operations.local.processes.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
-from dsmt.operations.local.processes.parts import NODE_PROGRAMS, Parts
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
@@ -179,32 +179,41 @@ def _check_room(home: Home) -> None:
 async def _replace_node(home: Home, node: str) -> None:
     """Rule 2."""
     directory = home.part("nodes", node)
-    manager = process_of(directory, "container_manager")
+    manager, monitor = (process_of(directory, program) for program in ("container_manager", "node_monitor"))
     try:
         await SpawnedProcesses(str(directory)).request(Request("anew", python=sys.executable))
     except (TransportError, FailedError):  # it is dead, or of an earlier dsmt
         if is_kept(home):
-            for program in NODE_PROGRAMS:
-                await end_program(directory, program, GRACE_S)
+            await end_program(directory, "spawner", GRACE_S)
             await ask_keeper(home, "start", "spawner", directory)
         else:  # who restarts it has done so, or nobody does
-            manager = None
-    await _replace_agents(home, node, manager)
+            manager = monitor = None
+    await _replace_programs(directory, manager, monitor)
 
 
-async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None) -> None:
-    """One after the other, those that are older than the manager after the `former` one, once that is attached."""
-    directory = home.part("nodes", node)
+async def _replace_programs(directory: Path, manager: ProcessIdentity | None, monitor: ProcessIdentity | None) -> None:
+    """All of a node but its spawner, of which these are its former manager and monitor, if they live."""
+    await _replace_manager(directory, manager)
+    await _replace_monitor(directory, monitor)
+    await _replace_agents(directory)
+
+
+async def _replace_manager(directory: Path, former: ProcessIdentity | None) -> None:
+    """Return when the one after the `former` one is attached. Raises `FailedError` where that does not stay (rule 4)."""
+    await _end_one(former)
     await _followed(lambda: process_of(directory, "container_manager") not in {None, former})
-    containers = containers_in(directory)
 
     async def attached() -> bool:
         return process_of(directory, ATTACHED) not in {None, former}
 
     if not await stays(lambda: process_of(directory, "container_manager"), attached, patience_s=FOLLOW_S):
         log = directory / "container_manager.log"
-        raise broken(f"the manager of node {node}", log, "its agents, and its services, run on as they were")
-    await _check_monitor(directory)
+        raise broken(f"the manager of node {directory.name}", log, "its agents, and its services, run on as they were")
+
+
+async def _replace_agents(directory: Path) -> None:
+    """One after the other, those that are older than their manager."""
+    containers = containers_in(directory)
     manager = process_of(directory, "container_manager")
     lives_s = STEADY_S
     for container in containers:
@@ -212,8 +221,9 @@ async def _replace_agents(home: Home, node: str, former: ProcessIdentity | None)
             lives_s = 0.0  # all have one program
 
 
-async def _check_monitor(directory: Path) -> None:
-    """Raise `FailedError` where the monitor of a node does not stay (rule 4): nobody tells when it does its work."""
+async def _replace_monitor(directory: Path, former: ProcessIdentity | None) -> None:
+    """The same of the monitor of a node: nobody tells when it does its work."""
+    await _end_one(former)
 
     def look() -> ProcessIdentity | None:
         return process_of(directory, "node_monitor")
@@ -224,6 +234,11 @@ async def _check_monitor(directory: Path) -> None:
     if not await stays(look, lives, patience_s=FOLLOW_S):
         log = directory / "node_monitor.log"
         raise broken(f"the monitor of node {directory.name}", log, "its agents, and its services, run on as they were")
+
+
+async def _end_one(former: ProcessIdentity | None) -> None:
+    if former is not None:
+        await end([former], GRACE_S)
 
 
 async def _replace_agent(container: Path, manager: ProcessIdentity, *, lives_s: float) -> bool:
