@@ -211,16 +211,6 @@ async def _replace_manager(directory: Path, former: ProcessIdentity | None) -> N
         raise broken(f"the manager of node {directory.name}", log, "its agents, and its services, run on as they were")
 
 
-async def _replace_agents(directory: Path) -> None:
-    """One after the other, those that are older than their manager."""
-    containers = containers_in(directory)
-    manager = process_of(directory, "container_manager")
-    lives_s = STEADY_S
-    for container in containers:
-        if manager is not None and await _replace_agent(container, manager, lives_s=lives_s):
-            lives_s = 0.0  # all have one program
-
-
 async def _replace_monitor(directory: Path, former: ProcessIdentity | None) -> None:
     """The same of the monitor of a node: nobody tells when it does its work."""
     await _end_one(former)
@@ -239,6 +229,16 @@ async def _replace_monitor(directory: Path, former: ProcessIdentity | None) -> N
 async def _end_one(former: ProcessIdentity | None) -> None:
     if former is not None:
         await end([former], GRACE_S)
+
+
+async def _replace_agents(directory: Path) -> None:
+    """One after the other, those that are older than their manager."""
+    containers = containers_in(directory)
+    manager = process_of(directory, "container_manager")
+    lives_s = STEADY_S
+    for container in containers:
+        if manager is not None and await _replace_agent(container, manager, lives_s=lives_s):
+            lives_s = 0.0  # all have one program
 
 
 async def _replace_agent(container: Path, manager: ProcessIdentity, *, lives_s: float) -> bool:
