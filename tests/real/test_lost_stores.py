@@ -6,13 +6,15 @@ import asyncio
 import io
 import tarfile
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dsmt.operations.local.home.home import Home
+from tests.real.fleet import eventually
 from tests.real.homes import run
 from tests.real.seat import dsmt
 
@@ -60,10 +62,16 @@ def births(home: Home) -> dict[str, int]:
     return {file.parts[-4]: len(file.read_text().splitlines()) for file in found}
 
 
-async def until_same(home: Home, wanted: dict[str, tuple[str, str]]) -> None:
+async def until_same(look: Callable[[Home], Awaitable[Any]], home: Home, wanted: Any) -> None:
     deadline = time.monotonic() + SOON_S
-    while (found := await instances(home)) != wanted:
+    while (found := await look(home)) != wanted:
         assert time.monotonic() < deadline, f"{found} is not {wanted}"
+
+
+async def until_born(home: Home, wanted: dict[str, int]) -> None:
+    """A program that is started says so a moment later."""
+    await eventually("all have begun", lambda: Counter(births(home)) >= Counter(wanted), SOON_S)
+    assert births(home) == wanted
 
 
 async def down_and_up(home: Home, *, lost: Iterable[str]) -> None:
@@ -80,6 +88,7 @@ def test_what_nodes_kept_over_down_is_so_again_and_what_had_ended_does_not_come_
         put_program(tmp_path)
         await dsmt(home.root, "up", "--nodes", "2", "--brokers", "3", "--controllers", "1", "--detach")
         await asyncio.gather(*(apply(home, name) for name in ("kept", "held", "away", "gone")))
+        await until_born(home, {"kept": 1, "held": 1, "away": 1, "gone": 1})
         await dsmt(home.root, "stop", "held/app/0", "--wait")
         await apply(home, "away", 0)
         await dsmt(home.root, "remove", "gone", "--yes", "--wait=60s")
@@ -88,15 +97,15 @@ def test_what_nodes_kept_over_down_is_so_again_and_what_had_ended_does_not_come_
         said = await services(home)
 
         await down_and_up(home, lost=home.names("brokers"))
-        await until_same(home, before)
-        assert await services(home) == {name: state for name, state in said.items() if name != "away"}
-        assert births(home) == {"kept": 2, "held": 1, "away": 1, "gone": 1}
+        await until_same(instances, home, before)
+        await until_same(services, home, {name: state for name, state in said.items() if name != "away"})
+        await until_born(home, {"kept": 2, "held": 1, "away": 1, "gone": 1})
 
         await dsmt(home.root, "start", "held/app/0", "--wait")
         await apply(home, "kept")
-        assert births(home) == {"kept": 2, "held": 2, "away": 1, "gone": 1}
+        await until_born(home, {"kept": 2, "held": 2, "away": 1, "gone": 1})
         await down_and_up(home, lost=["b2"])
-        await until_same(home, {name: (node, "running") for name, (node, _) in before.items()})
-        assert births(home) == {"kept": 3, "held": 3, "away": 1, "gone": 1}
+        await until_same(instances, home, {name: (node, "running") for name, (node, _) in before.items()})
+        await until_born(home, {"kept": 3, "held": 3, "away": 1, "gone": 1})
 
     run(tmp_path, scenario)
