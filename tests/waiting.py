@@ -52,26 +52,27 @@ def rest(began: float) -> float:
 
 @asynccontextmanager
 async def timed() -> AsyncIterator[Callable[[], float]]:
-    """How many seconds have passed since, without those in which the machine let this process stand still.
+    """How many seconds have passed since on the clock of the loop, without those in which this process stood still.
 
-    It stood still where a turn of the loop came late and did not compute for so long.
+    It stood still where a turn of the loop came late and did not compute for so long: the machine did not let it.
     """
-    began = at = time.monotonic()
+    now = asyncio.get_running_loop().time
+    began = at = now()
     computed, before = time.process_time(), 0.0
 
     def stood() -> float:
-        return before + max(0.0, time.monotonic() - at - TICK_S - (time.process_time() - computed))
+        return before + max(0.0, now() - at - TICK_S - (time.process_time() - computed))
 
     async def watch() -> None:
         nonlocal at, computed, before
         while True:
             await asyncio.sleep(TICK_S)
             before = stood()
-            at, computed = time.monotonic(), time.process_time()
+            at, computed = now(), time.process_time()
 
     watching = asyncio.create_task(watch())
     try:
-        yield lambda: time.monotonic() - began - stood()
+        yield lambda: now() - began - stood()
     finally:
         watching.cancel()
         await asyncio.wait({watching})
