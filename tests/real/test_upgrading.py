@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from tests.real.fleet import eventually
 from tests.real.homes import at, run
 from tests.real.seat import dsmt, start
 from tests.real.test_bad_machines import small_disk
+from tests.waiting import told as until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = """\
 service: web
 components:
@@ -239,8 +241,14 @@ def test_what_dsmt_up_does_not_keep_is_not_begun_anew(tmp_path):
         assert (await dsmt(home.root, "upgrade", "--json", code=5)).error["code"] == "home.empty"
         await dsmt(home.root, "init")
         broker = await start(home.root, "broker", "run", "b1")
+
+        async def answers() -> bool:
+            with suppress(AssertionError):
+                return bool(await dsmt(home.root, "brokers", "--json"))
+            return False
+
         try:
-            await dsmt(home.root, "brokers", "--json")
+            await until(answers, "it listens", 60)
             error = (await dsmt(home.root, "upgrade", "--json", code=4)).error
             assert error["code"] == "upgrade.down"
             assert "dsmt up" in error["next"]
