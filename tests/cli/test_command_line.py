@@ -40,7 +40,7 @@ def run(*arguments: str, home: Path | str = "/nonexistent", text: str | None = N
 def test_a_command_that_tests_fork_is_one_that_begins_anew(line: str, tmp_path: Path) -> None:
     environment = {**os.environ, "DSMT_HOME": str(tmp_path)}
     argv, given = [sys.executable, "-m", "dsmt", *line.split()], BAD.encode()
-    anew = subprocess.run(argv, input=given, capture_output=True, timeout=30, check=False, env=environment)
+    anew = subprocess.run(argv, input=given, capture_output=True, timeout=90, check=False, env=environment)
     forked = warm.run(*line.split(), env=environment, stdin=given, seconds=30)
     assert (forked.returncode, forked.stdout, forked.stderr) == (anew.returncode, anew.stdout, anew.stderr)
 
@@ -54,7 +54,7 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
         "slow = {'asyncio', 'rich', 'ruamel', 'zmq', 'nacl', 'asyncssh'}; "
         "print([m for m in sys.modules if m.split('.')[0] in slow])"
     )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=True)
     assert loaded.stdout.splitlines()[-1] == "[]"
 
 
@@ -63,7 +63,7 @@ def test_who_only_looks_imports_no_store_and_no_parser_of_files() -> None:
         "import sys, dsmt.cli.listing, dsmt.operations.local.home.home, dsmt.operations.connection; "
         "print([m for m in sys.modules if m.split('.')[0] in {'sqlite3', 'ruamel', 'asyncssh'}])"
     )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=True)
     assert loaded.stdout.strip() == "[]"
 
 
@@ -72,7 +72,7 @@ def test_a_command_looks_seldom_for_garbage_in_what_it_keeps() -> None:
         "import sys, gc; sys.argv = ['dsmt', '--help']; from dsmt.__main__ import main; main(); "
         "from dsmt.system.garbage import SELDOM; print(gc.isenabled(), gc.get_threshold() == SELDOM)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=True)
     assert done.stdout.splitlines()[-1] == "True True"
 
 
@@ -81,7 +81,7 @@ def test_a_command_looks_through_nothing_at_its_end() -> None:
         "import sys, gc; sys.argv = ['dsmt', '--home', '/nonexistent', 'ps']; from dsmt.__main__ import main; main(); "
         "print(len(gc.get_objects()) < 1000 < gc.get_freeze_count())"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=True)
     assert done.stdout.splitlines()[-1] == "True"
 
 
@@ -138,7 +138,7 @@ def test_a_closed_output_and_a_narrow_encoding_are_no_internal_errors() -> None:
     narrow = {**os.environ, "DSMT_HOME": "/nonexistent", "PYTHONIOENCODING": "ascii:strict"}
     for shell in ('"$0" -m dsmt example >&-', '"$0" -m dsmt example; "$0" -m dsmt verify /nonexistent/\u2603'):
         done = subprocess.run(
-            ["sh", "-c", shell, sys.executable], capture_output=True, text=True, timeout=30, check=False, env=narrow
+            ["sh", "-c", shell, sys.executable], capture_output=True, text=True, timeout=90, check=False, env=narrow
         )
         assert done.returncode in {0, 5}
         assert "internal error" not in done.stderr
@@ -166,7 +166,7 @@ def test_an_interrupt_before_the_command_line_is_imported_is_no_traceback(comes:
         "    return real(name, *rest)\n"
         "builtins.__import__ = ends; sys.exit(m.main())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False)
     assert (done.returncode, done.stderr) == (130, "")
 
 
@@ -265,7 +265,7 @@ def test_a_closed_pipe_ends_with_zero_and_no_message(verb: str) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "dsmt", *verb.split()], stdout=write, stderr=subprocess.PIPE, timeout=30, check=False
+        [sys.executable, "-m", "dsmt", *verb.split()], stdout=write, stderr=subprocess.PIPE, timeout=90, check=False
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -288,7 +288,7 @@ def test_an_output_that_takes_nothing_is_said_in_a_sentence(arguments: tuple[str
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            timeout=90,
             check=False,
         )
     assert done.returncode == 1
@@ -298,7 +298,7 @@ def test_an_output_that_takes_nothing_is_said_in_a_sentence(arguments: tuple[str
 
 def test_an_error_that_cannot_be_written_leaves_its_exit_code() -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "dsmt", "nosuch"], stderr=full, timeout=30, check=False)
+        done = subprocess.run([sys.executable, "-m", "dsmt", "nosuch"], stderr=full, timeout=90, check=False)
     assert done.returncode == 2
 
 

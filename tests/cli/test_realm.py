@@ -143,7 +143,7 @@ def test_tail_follows_until_it_is_interrupted(operator: Operator) -> None:
         event = json.loads(tail.stdout.readline())
         assert (event["data"], f"{event['source']}#{event['id']}") == ({"n": 1}, said["id"])
         tail.send_signal(signal.SIGINT)
-        _, errors = tail.communicate(timeout=30)
+        _, errors = tail.communicate(timeout=90)
         assert (tail.returncode, errors) == (130, "")
 
 

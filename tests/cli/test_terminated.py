@@ -40,7 +40,7 @@ def test_a_command_that_is_terminated_clears_away_what_it_has_begun(interrupts: 
             assert command.stdout is not None
             assert command.stdout.readline() == "begun\n"
             command.send_signal(signal.SIGTERM)
-            assert command.communicate(timeout=30) == ("cleared away\n", "")
+            assert command.communicate(timeout=90) == ("cleared away\n", "")
             assert command.returncode == 130
         finally:
             command.kill()

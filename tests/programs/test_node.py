@@ -56,7 +56,7 @@ components:
     health: {{http: {{port: http, path: /}}}}
     data: true
 """
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class World:

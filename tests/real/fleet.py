@@ -34,7 +34,7 @@ from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 from dsmt.view.entries import Instance
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 ENGINE = os.environ.get("DSMT_ENGINE")
 """What carries the realms of tests that do not say it themselves: with `nats` the table of deaths is run on NATS."""
 

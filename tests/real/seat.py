@@ -13,7 +13,7 @@ from typing import Any
 
 from tests import warm
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 
 
 @dataclass(frozen=True)

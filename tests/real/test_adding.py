@@ -24,7 +24,7 @@ from tests.real.machines import Lab, Machine, lab, on_machines
 from tests.real.seat import Said, dsmt
 from tests.waiting import seen
 
-pytestmark = [*on_machines("adding"), pytest.mark.timeout(240)]
+pytestmark = [*on_machines("adding"), pytest.mark.timeout(400)]
 PORT = 4000
 DAY_S = 86_400
 SPEC = """\
@@ -79,7 +79,7 @@ class Operator:
         return {one["node"] for one in self.run("nodes", "--json").json if one["liveness"] == "alive"}
 
     def until(self, met: Callable[[], Any], what: str) -> None:
-        seen(met, what, 60)
+        seen(met, what, 90)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from tests.real.machines import Machine, on_machines, sh
 from tests.real.test_adding import Operator, operator, wheels
 
-pytestmark = [*on_machines("kept"), pytest.mark.timeout(300)]
+pytestmark = [*on_machines("kept"), pytest.mark.timeout(400)]
 __all__ = ["operator", "wheels"]
 SPEC = "service: {0}\ncomponents:\n  app:\n    run: sleep 600\n    nodes: {0}\n"
 DSMT = "$(ls -d /opt/dsmt/*/bin/dsmt) --home /var/lib/dsmt"

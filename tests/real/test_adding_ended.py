@@ -15,7 +15,7 @@ from dsmt.trust.joining import node_certificate
 from tests.real.machines import Machine, on_machines
 from tests.real.test_adding import Operator, operator, wheels
 
-pytestmark = [*on_machines("kept"), pytest.mark.timeout(240)]
+pytestmark = [*on_machines("kept"), pytest.mark.timeout(400)]
 __all__ = ["operator", "wheels"]
 FILE = "/var/lib/dsmt/nodes/late/identity"
 SPEC = "service: late\ncomponents:\n  app:\n    run: sleep 600\n    nodes: late\n"

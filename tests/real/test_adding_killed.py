@@ -15,7 +15,7 @@ from tests.real.machines import Machine, on_machines
 from tests.real.seat import start
 from tests.real.test_adding import Operator, operator, wheels
 
-pytestmark = [*on_machines("kept"), pytest.mark.timeout(240)]
+pytestmark = [*on_machines("kept"), pytest.mark.timeout(400)]
 __all__ = ["operator", "wheels"]
 
 

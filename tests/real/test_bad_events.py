@@ -35,7 +35,7 @@ from tests.real.bystander import beside
 from tests.real.fleet import Fleet, redis_spec
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("bad_events")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("bad_events")]
 TOPIC = "user/test/forged"
 
 

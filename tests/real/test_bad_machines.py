@@ -26,7 +26,7 @@ from tests.real.fleet import Fleet, attached, eventually, fleet, processes_of, r
 from tests.real.seat import dsmt, start
 from tests.waiting import told
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 MIB = 1024 * 1024
 
 

@@ -21,7 +21,7 @@ from dsmt.system.procfs import is_alive
 from tests.real.seat import dsmt, start
 from tests.real.test_upgrading import SPEC, own, shown
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 AT_ONCE = "def main(*_):\n    raise RuntimeError('broken build')\n\n\nif __name__"
 """A program that ends whatever there is."""
 ENDS = AT_ONCE.replace("(*_)", "(directory, *_, began=main)").replace(

@@ -11,7 +11,7 @@ from tests.loops import in_real_time
 from tests.real.fleet import eventually, fleet, processes_of
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = "service: web\ncomponents: {app: {run: sleep 1000, update: {healthy_after: 1s}}}\n"
 
 

@@ -18,7 +18,7 @@ from dsmt.operations.local.processes.ending import down
 from tests.real.seat import dsmt
 from tests.real.test_joining import alive, realm, until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.xdist_group("nats-realm")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("nats-realm")]
 SPEC = """\
 service: web
 components:

@@ -15,7 +15,7 @@ from tests.real.fleet import eventually
 from tests.real.homes import at, ended, everybody, foreground, run, whole
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 def test_an_up_whose_realm_was_ended_elsewhere_ends_and_never_ends_a_later_one(tmp_path):

@@ -18,7 +18,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.system.records import process_of
 from tests.real.fleet import end, eventually, gone
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 ASK_S, SILENT_S, AGAIN_S = 0.1, 3.0, 1.0
 """Of 10 s, 60 s and 10 s. On a busy machine one that is well gets no core for a second, now and then."""

@@ -11,7 +11,7 @@ from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 from tests.real.test_three_machines import SPEC, whole_on
 
-pytestmark = [*on_machines("cut"), on_ipv6, pytest.mark.timeout(300)]
+pytestmark = [*on_machines("cut"), on_ipv6, pytest.mark.timeout(400)]
 
 
 def test_a_realm_needs_no_ipv4(tmp_path: Path, wheels: Brought) -> None:

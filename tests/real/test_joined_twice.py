@@ -9,7 +9,7 @@ import pytest
 from tests.real.machines import Machine, on_machines
 from tests.real.test_adding import Operator, operator, wheels
 
-pytestmark = [*on_machines("cut"), pytest.mark.timeout(300)]
+pytestmark = [*on_machines("cut"), pytest.mark.timeout(400)]
 __all__ = ["operator", "wheels"]
 DSMT = "$(ls -d /opt/dsmt/*/bin/dsmt) --home /var/lib/dsmt"
 SPEC = """\

@@ -26,7 +26,7 @@ from dsmt.trust.keys import SecretKey
 from tests.real.seat import dsmt, start
 from tests.waiting import told
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = """\
 service: web
 components:

@@ -24,7 +24,7 @@ from dsmt.trust.identity import Identity, dump
 from tests.bus.realm import TestRealm, reading, realm
 
 CLIENT = Path(__file__).parents[2] / "clients" / "js"
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 class LyingNetwork(ZmqNetwork):

@@ -20,7 +20,7 @@ from tests.real.fleet import attached, eventually, gone, processes_of, redis_spe
 from tests.real.homes import at, everybody, name_of, run
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 def test_down_ends_all_after_the_keeper_was_killed(tmp_path):

@@ -29,7 +29,7 @@ from tests.real.fleet import ENGINE, Fleet, eventually, fleet, processes_of, red
 from tests.real.redis_realm import redis_processes, run, settled
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 of_a_broker = pytest.mark.skipif(ENGINE == "nats", reason="a broker's store is lost: NATS has none")
 
 

@@ -17,7 +17,7 @@ from dsmt.operations.local.processes.parts import Parts
 from tests.real.seat import dsmt, start
 from tests.waiting import told as until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 QUICK_S = 20.0
 """Far below the 30 s for which `up` waits for a broker."""
 

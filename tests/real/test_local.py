@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dsmt.operations.local.home.home import Home
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 WEB = """
 service: web

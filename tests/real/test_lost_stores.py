@@ -18,7 +18,7 @@ from tests.real.fleet import eventually
 from tests.real.homes import run
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = """\
 service: {name}
 components:

@@ -37,7 +37,7 @@ from tests.real.moving import (
     works,
 )
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240), pytest.mark.xdist_group("nats-realm")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.xdist_group("nats-realm")]
 
 BOTH = pytest.mark.parametrize(("engine", "to"), [("dsmt", "nats"), ("nats", "dsmt")])
 

@@ -14,7 +14,7 @@ from tests.real.fleet import attached, end, processes_of, redis_spec
 from tests.real.homes import at
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 @in_real_time

@@ -20,7 +20,7 @@ from tests.real.fleet import Fleet, eventually, fleet
 from tests.real.seat import dsmt
 from tests.waiting import told
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(150), pytest.mark.xdist_group("nats-realm")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("nats-realm")]
 SOON_S = 60.0
 
 

@@ -19,7 +19,7 @@ from tests.real.test_adding import server_wheels as server_wheels  # noqa: PLC04
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 from tests.real.test_three_machines import SPEC, whole_on
 
-pytestmark = [*on_machines("nats"), pytest.mark.timeout(300)]
+pytestmark = [*on_machines("nats"), pytest.mark.timeout(400)]
 
 
 def pids(operator: Operator) -> dict[str, int]:

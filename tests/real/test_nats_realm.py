@@ -38,7 +38,7 @@ from tests.operations.scripted import ScriptedBus
 from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
 from tests.waiting import told
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats-realm")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("nats-realm")]
 
 WEB = web_spec(2)
 

@@ -12,7 +12,7 @@ from tests.real.fleet import end
 from tests.real.seat import dsmt
 from tests.waiting import told
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = "service: slow\ncomponents:\n  app: {instances: 1, run: sleep 1000}\n"
 
 

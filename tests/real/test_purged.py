@@ -12,7 +12,7 @@ from tests.loops import in_real_time
 from tests.real.fleet import eventually, fleet
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = """\
 service: kept
 components:

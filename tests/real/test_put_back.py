@@ -14,7 +14,7 @@ from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.processes.ending import down
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 SPEC = """\
 service: {name}
 components:

@@ -15,7 +15,7 @@ from tests.real.fleet import Fleet, eventually, processes_of
 from tests.real.seat import dsmt
 from tests.real.test_bad_machines import Small, fleet_on, small_disk
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 def of(home: Home, *titles: str) -> list[int]:

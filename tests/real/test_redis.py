@@ -14,7 +14,7 @@ from tests.real.applied import applied, rows
 from tests.real.fleet import fleet
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 REDIS = """\
 service: store

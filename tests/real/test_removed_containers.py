@@ -19,7 +19,7 @@ from tests.real.fleet import Fleet, fleet, gone
 from tests.real.homes import run
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = "service: {name}\ncomponents: {{app: {{run: sleep 1000, update: {{healthy_after: 1s}}}}}}\n"
 
 

@@ -12,7 +12,7 @@ from dsmt.system.procfs import is_alive
 from tests.real.homes import run
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = "service: kept\ncomponents: {app: {run: sleep 1000, data: true, update: {healthy_after: 1s}}}\n"
 
 

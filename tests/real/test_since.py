@@ -11,7 +11,7 @@ from dsmt.operations.local.home.home import Home
 from tests.real.fleet import end
 from tests.real.seat import dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = "service: slow\ncomponents:\n  app: {instances: 1, run: sleep 1000}\n"
 
 

@@ -13,7 +13,7 @@ from tests.real.telling import exported, said_ms, stored_ms
 from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
-pytestmark = [*on_machines("cut"), pytest.mark.timeout(300)]
+pytestmark = [*on_machines("cut"), pytest.mark.timeout(400)]
 SPEC = """\
 service: web
 components:

@@ -12,7 +12,7 @@ from dsmt.operations.read.rows.node_rows import processes
 from tests.real.fleet import Fleet, eventually, redis_spec
 from tests.real.redis_realm import redis_processes, run, running, settled
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 async def stopped_for(made: Fleet, pid: int, seconds: float, meanwhile) -> None:

@@ -13,7 +13,7 @@ from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
 pytestmark = [
     *on_machines("kept"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(cgroups() is None, reason="this kernel has no control groups of version 2 in which systemd could be"),
 ]
 SPEC = """\

@@ -21,7 +21,7 @@ from tests.real.applied import applied, rows
 from tests.real.fleet import Fleet, eventually, fleet, processes_of
 from tests.real.seat import Said, dsmt
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 
 WAITRESS = "waitress==3.0.2"

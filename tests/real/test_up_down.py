@@ -32,7 +32,7 @@ from tests.real.fleet import attached, end, eventually, gone, processes_of, redi
 from tests.real.homes import at, ended, everybody, foreground, run, whole
 from tests.real.seat import dsmt, start
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 MOMENTS = [

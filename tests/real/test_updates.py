@@ -14,7 +14,7 @@ from dsmt.ports.bus import Draft
 from tests.loops import in_real_time
 from tests.real.fleet import Fleet, eventually, fleet
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 SLOW = """\
 service: slow

@@ -14,7 +14,7 @@ from tests.real.fleet import fleet
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 

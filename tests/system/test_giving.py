@@ -49,7 +49,7 @@ def run_as(user: str, code: str, directory: Path) -> str:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
         **becoming(account),
     )

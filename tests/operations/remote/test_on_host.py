@@ -48,7 +48,7 @@ def test_it_is_run_by_any_python_alone_and_says_what_is_there_in_one_line(tmp_pa
     script = tmp_path / "on_host.py"
     script.write_text(Path(on_host.__file__).read_text())
     argv = [sys.executable, "-I", "-S", str(script), "state", json.dumps(parameters(tmp_path))]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True, cwd=tmp_path)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=True, cwd=tmp_path)
     told = json.loads(done.stdout)
     assert (told["installed"], told["nodes"], told["ours"], told["more"]) == (False, [], True, False)
     assert done.stdout.count("\n") == 1
