@@ -36,7 +36,7 @@ AuthorizedKeysFile /run/lab/authorized_keys
 Subsystem sftp internal-sftp
 LogLevel ERROR
 """
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SYSTEMD = "/usr/lib/systemd/systemd"
 UNITS = "/usr/lib/systemd/system"
 """Of a machine that systemd keeps nothing is begun but its sshd, and what a test has systemd begin."""
