@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from dsmt.agents.instance.handover import FOLLOW_S, HEARD_S
 from dsmt.agents.rules.container import RECORD
 from dsmt.agents.rules.record import load_record
 from dsmt.errors import FailedError
@@ -223,6 +224,40 @@ async def test_a_new_copy_that_is_ready_for_a_moment_only_leaves_the_old_one_ser
     await site.realm.until(lambda: site.state() == "running" and site.statuses()[-1]["generation"] == 3)
     assert site.machine.alive == [old]
     assert site.endpoint() == {**site.endpoint(), "ports": {"http": int(old.launch.env["PORT"])}, "ready": True}
+    agent.kill()
+
+
+@in_virtual_time
+async def test_the_old_copy_is_stopped_when_readers_had_a_second_to_follow_since_a_broker_knows_of_the_new_one() -> None:
+    site = Site(Realm())
+    agent = site.start()
+    old = await served(site, CHECKED + PARKS)
+    site.assign(site.spec(DOZES + PARKS, version=2), version=2)
+    await site.realm.until(lambda: site.state() == "running" and len(site.machine.alive) == 2)
+    site.realm.up.clear()
+    await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+    await asyncio.sleep(20)
+    assert old.ended is None, "nobody knows of the new one yet"
+    site.realm.up.set()
+    await asyncio.sleep(FOLLOW_S - 0.1)
+    assert old.ended is None
+    await site.realm.until(lambda: len(site.machine.alive) == 1, 0.2)
+    assert old.ended is not None
+    agent.kill()
+
+
+@in_virtual_time
+async def test_where_no_broker_takes_in_where_the_new_copy_is_reached_the_old_one_is_stopped_after_a_minute() -> None:
+    site = Site(Realm())
+    agent = site.start()
+    old = await served(site, CHECKED + PARKS)
+    site.assign(site.spec(DOZES + PARKS, version=2), version=2)
+    await site.realm.until(lambda: site.state() == "running" and len(site.machine.alive) == 2)
+    site.realm.up.clear()
+    await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+    await asyncio.sleep(HEARD_S)
+    assert old.ended is None
+    await site.realm.until(lambda: old.ended is not None, FOLLOW_S + 0.1)
     agent.kill()
 
 

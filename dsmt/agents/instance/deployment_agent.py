@@ -360,7 +360,9 @@ class DeploymentAgent:
         return True
 
     async def _follow(self) -> None:
-        """Let readers follow; they have if what runs is still ready then."""
+        """Let readers follow once they can know of it; they have if what runs is still ready then."""
+        if not await self._while_due(self._handover.heard(), lambda: next_act(self._deciding.situation()) is Do.FOLLOW):
+            return
         await asyncio.sleep(FOLLOW_S)
         run = self._present.run
         if run is not None:

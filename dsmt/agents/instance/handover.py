@@ -1,8 +1,8 @@
 """Hand-over: an update that starts the new copy beside the old one (`update.order: start_first`).
 
 Rule 1: the old copy is let go only when it is ready and the new one is installed; it stays served, at its ports, until
-    the new one is ready. Then the endpoint changes in one fact, readers have `FOLLOW_S` to follow it, and the old one
-    is stopped.
+    the new one is ready. Then the endpoint changes in one fact, readers have `FOLLOW_S` from its acknowledgement to follow
+    it, and the old one is stopped. Where no broker acknowledges it within `HEARD_S` nobody is waited for.
 Rule 2: whatever becomes of the new copy leaves the old one served, also when it was ready for a moment and readers were sent
     to it already; when its revision is wanted again, it is taken back.
 Rule 3: who hands over is on disk, and whom the new one is: an agent that was killed meanwhile is followed by one that takes
@@ -11,6 +11,8 @@ Rule 3: who hands over is on disk, and whom the new one is: an agent that was ki
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 from dsmt.agents.instance.memory import Memory
@@ -20,6 +22,7 @@ from dsmt.agents.instance.stopping import Stopper
 from dsmt.agents.rules import after
 
 FOLLOW_S: Final = 1.0
+HEARD_S: Final = 60.0
 
 
 class HandOver:
@@ -50,6 +53,12 @@ class HandOver:
         self._present.old = None
         self._memory.save(**after.before_ended(self._memory.record))
         self._serving.let_go("the copy before has ended")
+
+    async def heard(self) -> None:
+        """Wait until readers can know where they are sent now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARD_S):
+                await self._serving.heard()
 
     def serve_again(self) -> None:
         """The new copy, which may have been served already, is not ready any more: the old one is, unless it is ended."""

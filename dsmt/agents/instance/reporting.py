@@ -52,6 +52,7 @@ class Reporter:
         self._node = node
         self._last: Emission | None = None
         self._facts: dict[str, tuple[Draft, int]] = {}
+        self._said: dict[str, Emission] = {}
         self._progress_due_ms = 0
 
     @property
@@ -107,7 +108,7 @@ class Reporter:
         causes = self.trigger if self._last is None else (self._last,)
         draft = Draft(topic, to_data(record), subject=str(self._slot), cause=causes, own_times=own_times)
         self._facts[topic] = (draft, self._bus.now_ms())
-        self._emit(draft)
+        self._said[kind] = self._emit(draft)
 
     def progress(self, step: str, done: int, total: int | None) -> None:
         """Say how far an installation is, at most once a second, and at its end."""
@@ -167,11 +168,11 @@ class Reporter:
 
     async def settled(self) -> None:
         """Wait until the last status is acknowledged, or refused for good."""
-        if self._last is not None:
-            try:
-                await self._last.acknowledged()
-            except DsmtError:
-                return
+        await _answered(self._last)
+
+    async def heard(self, kind: str) -> None:
+        """The same, of the fact of a kind that this agent has said."""
+        await _answered(self._said.get(kind))
 
     def _say_status(self, status: Status, cause: tuple[Cause, ...]) -> Emission:
         self._told(status)
@@ -182,6 +183,12 @@ class Reporter:
     def _emit(self, draft: Draft) -> Emission:
         self.said.set()
         return self._bus.emit(draft)
+
+
+async def _answered(said: Emission | None) -> None:
+    if said is not None:
+        with contextlib.suppress(DsmtError):
+            await said.acknowledged()
 
 
 def _renewed_after_ms(topic: str) -> int:

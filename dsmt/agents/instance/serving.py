@@ -92,6 +92,10 @@ class Serving:
         """The present one, which is withdrawn, was served meanwhile: from now on it is the copy before again."""
         self._happens(Input.GO_BACK, before=(ports, generation))
 
+    async def heard(self) -> None:
+        """Wait until a broker has where it is reached now."""
+        await self._reporter.heard("endpoint")
+
     def _happens(
         self, what: Input, word: Word = "unready", *, before: tuple[dict[str, int], int] = ({}, 0), **health: Any
     ) -> None:
