@@ -18,6 +18,8 @@ from dsmt.operations.local.home.home import Home, check_part
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.up import machine
 from dsmt.programs.configuration import IDENTITY
+from dsmt.programs.recorded import own_identity
+from dsmt.system.records import record_path, write_record
 
 
 def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[..., Path]) -> None:
@@ -48,6 +50,12 @@ def _directory(home: Home, kind: str, name: str) -> str:
     return str(directory)
 
 
+def _note(directory: str, program: str) -> None:
+    """Have `up` start this program no second time, and `down` end it. It runs also where a full disk takes no record."""
+    with suppress(OSError):
+        write_record(record_path(directory, program), own_identity())
+
+
 @command("run")
 @click.argument("name", default="b1")
 def broker_run(ctx: CliContext, name: str) -> int:
@@ -57,10 +65,11 @@ def broker_run(ctx: CliContext, name: str) -> int:
     directory = _directory(ctx.home(), "brokers", name)
     machine.check_alone(directory, "broker")
     machine.check_broker(ctx.home(), name)
-    if ctx.home().realm().nats is None:
-        return broker.main(directory)
-    machine.check_alone(directory, "nats_server")
-    return nats_gate.serve(directory)
+    on_nats = ctx.home().realm().nats is not None
+    if on_nats:
+        machine.check_alone(directory, "nats_server")
+    _note(directory, "broker")
+    return nats_gate.serve(directory) if on_nats else broker.main(directory)
 
 
 @command("run")
@@ -73,6 +82,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
     _made(ctx, ctx.home(), "controllers", name, ensure_controller)
     directory = _directory(ctx.home(), "controllers", name)
     machine.check_alone(directory, "controller")
+    _note(directory, "controller")
     return controller.main(directory)
 
 

@@ -1,10 +1,11 @@
-"""`up` in the foreground: it goes on as long as what it has begun, and no longer."""
+"""What runs in the foreground: `up` goes on as long as what it has begun; a program by hand is one that `up` knows."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -13,7 +14,7 @@ from dsmt.operations.local.processes.parts import Parts
 from dsmt.system.procfs import send_signal
 from tests.real.fleet import eventually
 from tests.real.homes import at, ended, everybody, foreground, run, whole
-from tests.real.seat import dsmt
+from tests.real.seat import dsmt, start
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -68,5 +69,28 @@ def test_an_up_outlives_an_upgrade_and_the_keeper_and_ends_with_all_that_would_s
             assert json.loads(said)["error"]["code"] == "up.ended"
         finally:
             await ended(up, signal.SIGKILL) if up.returncode is None else None
+
+    run(tmp_path, scenario)
+
+
+def test_what_runs_by_hand_is_started_no_second_time_by_up_and_is_ended_by_down(tmp_path):
+    """As what systemd keeps does: its units run the same commands."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "init")
+        kinds = ("broker", "controller")
+        by_hand = [await start(home.root, kind, "run", f"{kind[0]}1") for kind in kinds]
+        try:
+            found = [at(home, f"{kind}s", f"{kind[0]}1", kind) for kind in kinds]
+            await eventually("they run", lambda: all(look() for look in found))
+            await dsmt(home.root, "up", "--detach", "--nodes", "1", "--controllers", "1")
+            shown = [(await dsmt(home.root, f"{kind}s", "--json")).json for kind in kinds]
+            assert [[one["pid"] for one in rows] for rows in shown] == [[one.pid] for one in by_hand]
+            await dsmt(home.root, "down")
+            assert [await asyncio.wait_for(one.wait(), 30) for one in by_hand] == [0, 0]
+        finally:
+            for one in by_hand:
+                with suppress(ProcessLookupError):
+                    one.kill()
 
     run(tmp_path, scenario)

@@ -10,10 +10,11 @@ from dsmt.system.systemd import is_kept, unit_of
 
 
 def check_left(home: Home, then: str) -> None:
-    """Raise `RefusedError` where systemd keeps a node of a home; `then` is what may be done when it does no more."""
+    """Raise `RefusedError` where systemd keeps any part of a home; `then` is what may be done when it does no more."""
     roles = ("broker", "controller", "node")
     units = {f"dsmt-{role}@{name}.service": f"dsmt-{role}@{name}" for role in roles for name in home.names(f"{role}s")}
-    if any(unit_of(one.pid) in units for one in Parts(home).restarters()):
+    parts = Parts(home)
+    if any(unit_of(one.pid) in units for one in [*parts.restarters(), *parts.controllers(), *parts.brokers()]):
         kept = [name for unit, name in units.items() if is_kept(unit)]
         if kept:
             said = f"systemd keeps what runs in {home.root}, and begins anew what is ended there: {some(kept)}"
