@@ -19,6 +19,7 @@ from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up import upgrading
 from dsmt.operations.words.telling import silent
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.configuration import ATTACHED
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
 from tests.real.fleet import eventually
@@ -274,5 +275,28 @@ def test_on_a_full_disk_nothing_is_ended(tmp_path):
             small.free()
             await dsmt(home.root, "upgrade", within=small.within)
             await dsmt(home.root, "down", within=small.within)
+
+    run(tmp_path, scenario)
+
+
+def test_of_a_node_whose_spawner_hangs_and_which_no_keeper_keeps_all_is_begun_anew(tmp_path):
+    """As of one that systemd keeps. Who had hung is followed by one that the node's manager begins."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "init")
+        running = [await start(home.root, *one, "run") for one in (["broker"], ["controller"], ["node"])]
+        own = [at(home, "nodes", "n1", one) for one in ("spawner", "container_manager", "node_monitor")]
+        try:
+            await eventually("the node runs", lambda: all(look() for look in (*own, at(home, "nodes", "n1", ATTACHED))))
+            before = [look() for look in own]
+            running[2].send_signal(signal.SIGSTOP)
+            assert (await dsmt(home.root, "upgrade", "--json")).json["nodes"] == ["n1"]
+            assert [is_alive(one) for one in before] == [False] * 3
+            assert all(look() for look in own)
+            await dsmt(home.root, "down")
+        finally:
+            for one in running:
+                with suppress(ProcessLookupError):
+                    one.kill()
 
     run(tmp_path, scenario)
