@@ -223,6 +223,7 @@ class Installation:
             if unit.exists():
                 unit.unlink()
                 systemctl("daemon-reload")
+                systemctl("reset-failed", f"{unit.stem}*")  # else who ended badly is told for good: the host is degraded
         self._discard(self.home)
         self._forget_prefix(self._made(), all_of_it=True)
         return {"nodes": nodes}

@@ -327,6 +327,18 @@ def test_systemd_reads_a_unit_that_was_written_though_who_wrote_it_was_cut_off(
         assert f"b{again}/bin/dsmt node run" in (tmp_path / "units/dsmt-node@.service").read_text()
 
 
+def test_no_unit_that_failed_as_it_was_ended_is_left_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a NATS server's, which was taken out of the cluster and begins no more."""
+    ran: list[str] = []
+    monkeypatch.setattr(on_host, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(on_host, "run", lambda argv, **_: ran.append(" ".join(argv[1:])))
+    one = kept_by_systemd(tmp_path, again=False)
+    one.start()
+    ran.clear()
+    one.remove()
+    assert ran[:3] == ["disable --now --quiet dsmt-node@n1", "daemon-reload", "reset-failed dsmt-node@*"]
+
+
 def test_a_disk_that_is_full_leaves_the_unit_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_host, "UNITS", tmp_path / "units")
     monkeypatch.setattr(on_host, "run", lambda *_, **__: None)
