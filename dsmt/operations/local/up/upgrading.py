@@ -35,7 +35,7 @@ from dsmt.operations.local.home.steadiness import broken, check_programs, follow
 from dsmt.operations.local.members.settling import SETTLED
 from dsmt.operations.local.processes.ending import end, end_program
 from dsmt.operations.local.processes.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
-from dsmt.operations.local.processes.parts import NODE_PROGRAMS, Parts
+from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
@@ -179,18 +179,20 @@ def _check_room(home: Home) -> None:
 async def _replace_node(home: Home, node: str) -> None:
     """Rule 2."""
     directory = home.part("nodes", node)
-    spawner, manager, monitor = (process_of(directory, program) for program in NODE_PROGRAMS)
+    spawner = process_of(directory, "spawner")
     try:
         await SpawnedProcesses(str(directory)).request(Request("anew", python=sys.executable))
-    except (TransportError, FailedError):  # it is dead, or of an earlier dsmt
+    except (TransportError, FailedError):  # it is dead, or hangs, or is of an earlier dsmt
         if is_kept(home):
             await end_program(directory, "spawner", GRACE_S)
             await ask_keeper(home, "start", "spawner", directory)
-        elif spawner is not None and is_alive(spawner):  # it hangs: the manager, or who keeps the node, begins another one
+        elif spawner is not None and is_alive(spawner):  # the node's manager, or who keeps the node, begins another one
             await _end_one(spawner)
             await _followed(lambda: process_of(directory, "spawner") not in {None, spawner})
         else:  # who restarts it has done so, or nobody does
-            manager = monitor = None
+            await _replace_programs(directory, None, None)
+            return
+    manager, monitor = (process_of(directory, program) for program in ("container_manager", "node_monitor"))
     await _replace_programs(directory, manager, monitor)
 
 
