@@ -227,15 +227,21 @@ async def test_a_new_copy_that_is_ready_for_a_moment_only_leaves_the_old_one_ser
     agent.kill()
 
 
-@in_virtual_time
-async def test_the_old_copy_is_stopped_when_readers_had_a_second_to_follow_since_a_broker_knows_of_the_new_one() -> None:
-    site = Site(Realm())
-    agent = site.start()
+async def said_to_nobody(site):
+    """The copy before, when the new one is ready beside it and no broker is there to be told."""
     old = await served(site, CHECKED + PARKS)
     site.assign(site.spec(DOZES + PARKS, version=2), version=2)
     await site.realm.until(lambda: site.state() == "running" and len(site.machine.alive) == 2)
     site.realm.up.clear()
     await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+    return old
+
+
+@in_virtual_time
+async def test_the_old_copy_is_stopped_when_readers_had_a_second_to_follow_since_a_broker_knows_of_the_new_one() -> None:
+    site = Site(Realm())
+    agent = site.start()
+    old = await said_to_nobody(site)
     await asyncio.sleep(20)
     assert old.ended is None, "nobody knows of the new one yet"
     site.realm.up.set()
@@ -250,11 +256,7 @@ async def test_the_old_copy_is_stopped_when_readers_had_a_second_to_follow_since
 async def test_where_no_broker_takes_in_where_the_new_copy_is_reached_the_old_one_is_stopped_after_a_minute() -> None:
     site = Site(Realm())
     agent = site.start()
-    old = await served(site, CHECKED + PARKS)
-    site.assign(site.spec(DOZES + PARKS, version=2), version=2)
-    await site.realm.until(lambda: site.state() == "running" and len(site.machine.alive) == 2)
-    site.realm.up.clear()
-    await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+    old = await said_to_nobody(site)
     await asyncio.sleep(HEARD_S)
     assert old.ended is None
     await site.realm.until(lambda: old.ended is not None, FOLLOW_S + 0.1)
