@@ -157,8 +157,7 @@ def test_who_takes_a_connection_and_says_nothing_keeps_nobody_waiting_when_the_n
                 network.close()
                 return time.monotonic() - began
 
-    took = [asyncio.run(asyncio.wait_for(play(), 30)) for _ in range(3)]
-    assert min(took) < LINGER_MS / 2000  # a busy machine gives no core for as long now and then, and not each time
+    assert asyncio.run(asyncio.wait_for(play(), 30)) < LINGER_MS / 2000
 
 
 def test_what_was_sent_just_before_a_network_is_closed_arrives() -> None:

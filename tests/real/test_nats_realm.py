@@ -107,7 +107,7 @@ async def test_a_revoked_operator_is_out_and_what_needs_a_store_is_refused(made:
         await connection.bus.publish(Draft("user/test/eve", {}))
         async with attached_as(issue(root, "root", key=root), realm) as by_root:
             await by_root.bus.publish(Draft(topic_of(eve.key.key_id, "root"), {"by": "root", "reason": "stolen"}))
-        await eventually("that it is out", lambda: not connection.bus.attached)
+        await eventually("that it is out", lambda: not connection.bus.attached, 5.0)
     with pytest.raises(RefusedError, match="does not let operator/eve"):
         async with connect(eve, realm):
             pass
