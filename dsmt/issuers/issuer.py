@@ -21,7 +21,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, TokenFact
+from dsmt.event.kinds.joining import JoinRefused, JoinRequest, RenewalRequest, Renewed, TokenFact
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.order import newer
@@ -182,7 +182,7 @@ class Issuer:
     async def _renew(self, request: SignedEvent) -> None:
         """Give a node its next certificate, if it has one whose time for that has come."""
         source, now_s = request.event.source, self._bus.now_ms() // 1000
-        held = self._trust.certificate(request.key_id, source)
+        held = self._shown(request)
         if held is None or not is_due(held.certificate, now_s) or self._trust.is_revoked(request.key_id, source):
             return
         name, old = source.partition("/")[2], held.certificate
@@ -191,6 +191,13 @@ class Issuer:
             return
         said = Renewed(certificate=made.raw)
         await self._bus.publish(Draft(f"node/{name}/certificate", to_data(said), subject=source, cause=(request.id,)))
+
+    def _shown(self, request: SignedEvent) -> SignedCertificate | None:
+        """The certificate that a node asks with: of a machine that was put back from an older copy it is not its newest."""
+        ends_s = from_data(RenewalRequest, request.event.data).expires_ms // 1000
+        known = (one for one in self._trust.in_memory(request.key_id) if one.certificate.subject == request.event.source)
+        shown = next((one for one in known if one.certificate.not_after == ends_s), None)
+        return shown or self._trust.certificate(request.key_id, request.event.source)
 
     async def _end(self, certificates: Iterable[Certificate]) -> None:
         """Revoke what this issuer has certified in vain (rule 2)."""

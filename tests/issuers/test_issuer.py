@@ -200,6 +200,25 @@ async def test_a_node_is_given_the_next_certificate_for_its_key_from_half_of_its
 
 
 @scenario
+async def test_a_machine_that_was_put_back_from_an_older_copy_is_given_the_next_certificate_too(j: Joining) -> None:
+    """Issuers know a later one of its key, which it does not have: they gave it none until its own had ended."""
+    await j.begin(issuers=2)
+    now = int(time.time())
+    old = root_issued("node/n1", j.realm.root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=190)
+    copied = await j.realm.client("node/n1", identity=old)
+    later = await renewed(copied, old, j.realm.trust().realm, look_s=0.2)
+    await j.realm.stop(copied)
+    node = await j.realm.client("node/n1", identity=later)
+    node.emit(Draft("node/n1/renewal", to_data(kinds.RenewalRequest(expires_ms=later.certificate.not_after * 1000))))
+    trusts = [issuer._trust for issuer, *_ in j.issuers]
+    await until(lambda: all(one.certificate(old.key.key_id, "node/n1") == later.chain[0] for one in trusts))
+    await j.realm.stop(node)
+    restored = await j.realm.client("node/n1", identity=old)
+    following = await asyncio.wait_for(renewed(restored, old, j.realm.trust().realm, look_s=0.2), 20)
+    assert following.certificate.not_after > old.certificate.not_after
+
+
+@scenario
 async def test_who_makes_a_token_is_told_who_is_let_in_with_it_and_where_no_other_machine_can_be(j: Joining) -> None:
     await j.begin()
     own = j.connection()
@@ -247,7 +266,7 @@ def test_who_is_revoked_after_it_has_asked_is_given_no_other_certificate() -> No
         published.append(draft)
 
     bus: Any = SimpleNamespace(now_ms=lambda: now * 1000, publish=publish)
-    event = SimpleNamespace(source=node.name)
+    event = SimpleNamespace(source=node.name, data=to_data(kinds.RenewalRequest(expires_ms=1)))
     asked: Any = SimpleNamespace(event=event, key_id=node.key.key_id, id=EventId(node.name, 1, 1))
     asyncio.run(Issuer(bus, issuer, trust.without(node.key.key_id))._renew(asked))
     assert published == []

@@ -87,7 +87,12 @@ def test_who_has_reached_the_machine_is_answered_in_json_as_the_command_line_doe
     for typed, changed in (("c", True), ("c", False)):
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"labels": {"zone": typed}})))
         assert settling.main([str(home.root)]) == 0
-        assert json.loads(capsys.readouterr().out) == {"changed": changed}
+        assert json.loads(capsys.readouterr().out) == {"changed": changed, "ends_s": None}, "its identity is damaged"
+    identity = TestRealm(memory_network(), tmp_path).identity("node/m5")
+    (home.part("nodes", "m5") / "identity").write_bytes(dump(identity))
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
+    assert settling.main([str(home.root)]) == 0
+    assert json.loads(capsys.readouterr().out)["ends_s"] == identity.certificate.not_after
     given_a_broker(home, tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
     assert settling.main([str(home.root)]) == RefusedError.exit

@@ -104,10 +104,18 @@ def test_of_a_machine_its_other_living_nodes_are_told() -> None:
     assert adding._on_machine_of(sight, "one") == ("two",)
 
 
-@pytest.mark.parametrize(("nodes", "done"), [(["n1"], ["state", "settle", "start"]), ([], ["state", "start"])])
+@pytest.mark.parametrize(
+    ("nodes", "ends_s", "done"),
+    [
+        (["n1"], 1001, ["state", "settle", "start"]),
+        (["n1"], 999, ["state", "settle", "join", "start"]),
+        ([], 0, ["state", "join", "start"]),
+    ],
+)
 def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
-    nodes: list[str], done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: list[str], ends_s: int, done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One whose own certificate has ended joins with the key that it has, whatever others know of that."""
     ran: list[str] = []
 
     @asynccontextmanager
@@ -118,10 +126,14 @@ def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
         ran.append(verb)
         assert verb in VERBS
         assert told["labels"] == {"zone": "b"}
-        return {"ours": True, "more": False, "nodes": nodes, "installed": True, "hostname": "one", "kept": True}
+        state = {"ours": True, "more": False, "nodes": nodes, "installed": True, "hostname": "one", "kept": True}
+        return {**state, "ends_s": ends_s}
 
     async def nothing(*_: Any, **__: Any) -> Any:
         return Wheels(files={}) if "what" in __ else (None, None)
+
+    async def join(*_: Any) -> None:
+        ran.append("join")
 
     async def give(*_: Any) -> Any:
         return SimpleNamespace(certified=[], broker=None)
@@ -129,10 +141,11 @@ def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
     monkeypatch.setattr(adding, "reached", reached)
     for name in ("collected", "_out", "_alive"):
         monkeypatch.setattr(adding, name, nothing)
-    monkeypatch.setattr(adding.Adding, "_join", nothing)
+    monkeypatch.setattr(adding.Adding, "_join", join)
     monkeypatch.setattr(adding, "_on_machine_of", lambda *_: ())
     realm = RealmConfig(name="test", roots=(bytes(32),), brokers=(("10.0.0.1:1", bytes(32)),))
-    connection, operator, roles = SimpleNamespace(realm=realm), None, SimpleNamespace(all=(), give=give)
+    bus = SimpleNamespace(now_ms=lambda: 1_000_000)
+    connection, operator, roles = SimpleNamespace(realm=realm, bus=bus), None, SimpleNamespace(all=(), give=give)
     work = adding.Adding(
         connection, operator, Home(tmp_path), labels={"zone": "b"}, roles=roles, user=True, tell=lambda *_: None
     )  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from dsmt.operations.local.home.addresses import is_here, own_address
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.members.answering import answer
 from dsmt.operations.local.members.brokers import of_home
-from dsmt.programs.configuration import NodeFile
+from dsmt.programs.configuration import IDENTITY, NodeFile, read_identity
 from dsmt.system.records import process_of
 
 SETTLED: Final = "settled"
@@ -52,6 +52,15 @@ def settle(home: Home, told: Settling) -> bool:
             raise RefusedError("broker.moved", said, next=advice)
     changed = [settle_node(home.part("nodes", node), told) for node in home.names("nodes")]
     return any(before != now for before, now in changed)
+
+
+def ends_s(home: Home) -> int | None:
+    """When the first certificate of the nodes of a home ends, in seconds; None where there is none that can be read."""
+    ends = []
+    for node in home.names("nodes"):
+        with suppress(InputError, OSError):  # who starts it says so
+            ends.append(read_identity(home.part("nodes", node) / IDENTITY).certificate.not_after)
+    return min(ends, default=None)
 
 
 def settle_node(directory: Path, told: Settling) -> tuple[NodeFile, NodeFile]:
@@ -100,7 +109,7 @@ def _address(held: NodeFile) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Settle what is in a home, by what standard input tells."""
-    return answer(argv[0], Settling, lambda home, told: {"changed": settle(home, told)})
+    return answer(argv[0], Settling, lambda home, told: {"changed": settle(home, told), "ends_s": ends_s(home)})
 
 
 if __name__ == "__main__":
