@@ -12,6 +12,7 @@ import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others.others import TOGETHER_S, Others
+from dsmt.bus.broker.others.room import LOOK_S
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home.addresses import free_port
@@ -261,6 +262,31 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     takes()
     await until(lambda: b2.whole)
     assert held(b2) == held(b1)
+
+
+@scenario
+async def test_of_brokers_that_are_all_full_each_is_read_until_one_has_room(r: TestRealm) -> None:
+    """Each sent who reads to the others: nobody could look which disk was full."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    one, other = await r.client("operator/a", brokers=at(b1)), await r.client("operator/b", brokers=at(b2))
+    await one.publish(Draft("config/x", {"n": 0}))
+    await until(lambda: held(b2) == held(b1))
+
+    def full(_batch: object) -> None:
+        raise StoreFullError("store.full", "the disk is full", next="make room")
+
+    append = b1._store.append
+    b1._store.append = b2._store.append = full
+    for client in (one, other):
+        client.emit(Draft("user/x", {"n": 1}))
+    await until(lambda: all(each._recorder.ingest.full is not None and not each.whole for each in (b1, b2)))
+    reader = await r.raw("operator/r", reads=True)  # at b2
+    with pytest.raises(TimeoutError):
+        await reader.next(f.Refused, 3 * LOOK_S)
+    assert (b1._others.refusal, b2._others.refusal) == (None, None)
+    b1._store.append = append
+    refused, _ = await reader.next(f.Refused)
+    assert (refused.code, f"{at(b1)[0].address}" in refused.next) == ("store.full", True)
 
 
 @scenario

@@ -4,7 +4,7 @@ Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what 
     operator has removed, or whose key was revoked, is none: it is not read, and what it holds is no second copy. Who is none
     itself, and knows another one, sends all away to it: nobody would have what is said here. So does who is
     believed by nobody, for its certificate has ended, while another one whose own has not reads it (J3); and who cannot
-    store anything, for its disk is full, while it is linked to another one: what is here is from before.
+    store anything, for its disk is full, while it is linked to another one that can (`room`): what is here is from before.
 Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
     not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1). Where the
@@ -42,6 +42,7 @@ from dsmt.bus.broker.others.former import Former
 from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.isolation import Isolation
 from dsmt.bus.broker.others.readings import Readings
+from dsmt.bus.broker.others.room import Room
 from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.recorder import Recorder
@@ -115,6 +116,7 @@ class Others:
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.readings.readers, clock, self._log)
+        self._room = Room(lambda: recorder.ingest.full is not None, lambda: self.readings.readers)
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
@@ -164,6 +166,7 @@ class Others:
             group.create_task(self.copying.run())
             group.create_task(self._former.run())
             group.create_task(self.filling.run())
+            group.create_task(self._room.run())
 
     # --- who they are --------------------------------------------------------------------------------------------
 
@@ -261,7 +264,7 @@ class Others:
         elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies(self._fan_out.copying))):
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
-        elif self._recorder.ingest.full is not None and self.readings.readers and not self.copying.leaf:
+        elif self._recorder.ingest.full is not None and self._room.elsewhere and not self.copying.leaf:
             said = f"the store of {own} is full, and others have what comes"
             code, mend = "store.full", "free space on its disk; "
         else:

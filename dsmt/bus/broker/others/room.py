@@ -1,0 +1,45 @@
+"""Room: whether another broker that is linked takes what comes, while the store of this one is full (rule D6).
+
+Rule 1: they are asked as long as it is full: one that is full itself says that it is not whole (A4).
+Rule 2: until one says that it is, who only reads stays here: of several that are full each would send it to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from dsmt.event.kinds.realm import BROKERS
+from dsmt.ports.bus import BusReader, Complete, Interest
+
+LOOK_S: Final = 0.25
+ANSWER_S: Final = 2.0
+
+
+class Room:
+    """Of one broker: `full` tells whether its store is, `readers` are those of the others that are linked."""
+
+    def __init__(self, full: Callable[[], bool], readers: Callable[[], Sequence[BusReader]]) -> None:
+        self._full, self._readers = full, readers
+        self.elsewhere = False
+        """Whether this one is full, and another one that is linked is not."""
+
+    async def run(self) -> None:
+        """Look at it until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.elsewhere = self._full() and any(await asyncio.gather(*map(_is_whole, self._readers())))
+
+
+async def _is_whole(bus: BusReader) -> bool:
+    """Whether a broker says that all is there; one that does not answer says nothing."""
+    asked = Interest((f"{BROKERS}+",), signals=False, follow=False)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_S), bus.subscribe(asked) as batches:
+            async for batch in batches:
+                for one in batch:
+                    if isinstance(one, Complete):
+                        return one.whole
+    return False
