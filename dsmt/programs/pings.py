@@ -32,17 +32,13 @@ class Pings:
         """Somebody asks."""
         self._until[who] = now + self._silent_s, False
 
-    def gone(self, who: ProcessIdentity) -> None:
-        """Somebody has ended."""
-        self._until.pop(who, None)
-
     def hung(self, now: float) -> list[ProcessIdentity]:
-        """Who hangs now; each is told once (rule 2)."""
+        """Who hangs now (rule 2), or has ended since it was heard, which no signal reaches; each is told once."""
         found = []
         for who, (until, again) in list(self._until.items()):
             if until <= now < until + LATE_S and again:
                 found.append(who)
-                self.gone(who)
+                del self._until[who]
             elif until <= now:
                 self._until[who] = now + self._again_s, True
         return found

@@ -172,7 +172,6 @@ class Spawner:
         for kept in self._kept:
             if kept.identity == identity:
                 kept.identity = None
-                self._pings.gone(identity)
                 kept.keeping.ended(self._clock.boottime())
                 then = "as asked" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
                 say(f"{kept.program} (pid {identity.pid}) ended; {then}")
