@@ -190,7 +190,7 @@ class Spawner:
 
     def _begin_anew(self, python: str) -> dict[str, Any]:
         """The spawner that this Python has installed goes on in our place (rule 8)."""
-        if self._stopping or "spawner" in self._programs or not os.access(python, os.X_OK):
+        if self._stopping or not os.access(python, os.X_OK):
             raise InputError("spawner.request", f"{python!r} is no program that can go on here, or nothing is to")
         self.anew = python
         return {}
