@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -173,6 +174,30 @@ def test_no_node_is_begun_anew_where_a_broker_does_not_stay(tmp_path: Path, monk
     with pytest.raises(FailedError, match="again and again"):
         asyncio.run(upgrading._replace_all(Home(tmp_path), lambda _: None))
     assert done[-2:] == ["start_keeper", "_check_broker"]
+
+
+def test_nothing_is_ended_of_what_something_else_keeps_where_a_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, done = Home(tmp_path), list[str]()
+    node = home.part("nodes", "n1")
+    own = identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(node), "spawner"), own)
+    monkeypatch.setattr(Home, "names", lambda _home, kind: ["n1"] if kind == "nodes" else [])
+    monkeypatch.setattr(Home, "realm", lambda _home: RealmConfig(name="r", roots=(bytes(32),), brokers=()))
+
+    def full(path: str, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    async def begun(_home: Home, name: str) -> None:
+        done.append(name)
+
+    monkeypatch.setattr(upgrading, "write_atomically", full)
+    monkeypatch.setattr(upgrading, "_replace_node", begun)
+    with pytest.raises(OSError, match="No space left"):
+        asyncio.run(upgrading.upgrade(home, lambda _: None))
+    assert not done
 
 
 @pytest.mark.parametrize(
