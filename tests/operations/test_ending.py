@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.processes import ending
+from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.ports.processes import ProcessIdentity
+from dsmt.programs.kept import KeeperFile
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import record_path, write_record
 
@@ -83,6 +85,17 @@ def test_what_does_not_die_is_not_removed(home: Home, stuck: ProcessIdentity) ->
     write_record(record_path(str(container), "deployment_agent"), stuck)
     with pytest.raises(FailedError, match=f"do not die: {stuck.pid}"):
         asyncio.run(ending.end_node(home, "n1"))
+
+
+def test_what_is_ended_is_none_of_those_that_a_keeper_begins_which_follows_one_that_was_killed(home: Home) -> None:
+    write_kept(home)
+    asyncio.run(ending.release(home, "broker", "b2"))
+    assert KeeperFile.read(keeper_directory(home)).kept == (
+        ("broker", str(home.part("brokers", "b1"))),
+        ("controller", str(home.part("controllers", "c1"))),
+    )
+    asyncio.run(ending.end_node(home, "n1"))
+    assert KeeperFile.read(keeper_directory(home)).nodes == ()
 
 
 def test_a_lock_that_is_none_keeps_nobody_from_being_ended(home: Home) -> None:
