@@ -12,6 +12,7 @@ import pytest
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import running
 from dsmt.programs.configuration import ATTACHED
+from dsmt.programs.recorded import Recorded
 from dsmt.programs.running import Attached
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import identity_of, is_alive
@@ -67,6 +68,18 @@ async def test_who_has_no_record_is_taken_over_by_the_next_spawner_and_not_start
         place.unlink()
     assert await node.up() == (following, manager, monitor)
     assert "(pid" not in node.log("spawner"), "nobody has ended"
+
+
+def test_nothing_is_put_back_through_a_link_that_a_program_has_put_in_the_place_of_its_container(tmp_path: Path) -> None:
+    elsewhere, container, node = tmp_path / "elsewhere", tmp_path / "container", tmp_path / "node"
+    elsewhere.mkdir()
+    node.mkdir()
+    container.symlink_to(elsewhere)
+    own = identity_of(os.getpid())
+    assert own is not None
+    Recorded().tick(1.0, [("deployment_agent", str(container), own), ("node_monitor", str(node), own)])
+    assert not list(elsewhere.iterdir())
+    assert process_of(node, "node_monitor") == own
 
 
 def test_who_is_attached_writes_that_as_soon_as_the_disk_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
