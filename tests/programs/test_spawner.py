@@ -17,7 +17,7 @@ from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit, Processes
 from dsmt.system.processes import SOCKET, Request, SpawnedProcesses
 from dsmt.system.procfs import identity_of, open_pidfd, stat_of
-from dsmt.system.records import read_record, record_path
+from dsmt.system.records import process_of, read_record, record_path
 from tests.loops import in_real_time
 from tests.waiting import until
 
@@ -170,6 +170,23 @@ def test_a_start_that_is_asked_twice_is_one_start_though_a_full_disk_took_no_rec
         await first.wait()
 
     asyncio.run(main())
+
+
+@in_real_time
+async def test_what_was_kept_and_released_is_kept_again_when_that_is_asked_for(node):
+    """A broker that was removed, and is added again by its name."""
+    node.table["broker"] = "spawned:idle"
+    node.start()
+    await node.answers()
+    directory = str(Path(node.directory) / "b1")
+    asked = [Request(op, "broker", directory) for op in ("keep", "release", "keep")]
+    brokers = []
+    for request in asked:
+        await SpawnedProcesses(node.directory).request(request)
+        wanted = request.op == "keep"
+        await until(lambda wanted=wanted: (process_of(directory, "broker") is not None) == wanted)
+        brokers.append(process_of(directory, "broker"))
+    assert brokers[0] != brokers[2]
 
 
 @in_real_time
