@@ -94,6 +94,25 @@ async def test_what_the_service_that_was_made_anew_has_and_leaves_stays_though_t
 
 
 @in_virtual_time
+async def test_what_the_service_that_was_made_anew_leaves_while_the_rest_is_being_deleted_stays() -> None:
+    at = Managed()
+    at.start()
+    at.site.assign(at.site.spec(epoch=2), epoch=2)
+    await at.site.until("running")
+    former = {f"/n1/data/web/a/{number}/rows" for number in range(100)}
+    fill(at, HERE, *former)
+    say(at, epoch=1)
+    await at.realm.until(lambda: not former <= at.node.files.content.keys())
+    at.site.assign(at.site.spec_of(), version=2, epoch=2, desired="gone")
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+    assert former & at.node.files.content.keys()
+    await at.realm.until(lambda: not former & at.node.files.content.keys())
+    await asyncio.sleep(1)
+    assert left(at) == {HERE}
+    at.end()
+
+
+@in_virtual_time
 async def test_what_is_adopted_by_the_service_that_was_made_anew_stays() -> None:
     at = await Managed.running()
     fill(at)
