@@ -285,14 +285,16 @@ async def test_of_an_agent_that_ended_while_no_manager_lived_nobody_says_how_lon
     at.end()
 
 
-@pytest.mark.parametrize(("store", "anew"), [("s", 0), ("another", 1)])
+@pytest.mark.parametrize(("store", "whole", "anew"), [("s", True, 0), ("another", True, 1), ("s", False, 2)])
 @in_virtual_time
-async def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_have_it(store: str, anew: int) -> None:
+async def test_what_a_manager_has_said_it_says_again_to_a_store_that_may_not_have_it(
+    store: str, whole: bool, anew: int
+) -> None:
     at = await Managed.running()
     layers = ("container", "agent")
     said = [len(at.told(layer)) for layer in layers]
     for _ in range(2):  # the second time it is known there
-        at.realm.tell(Complete(Cursor(store, 1, 0), whole=True))
+        at.realm.tell(Complete(Cursor(store, 1, 0), whole=whole))
         await asyncio.sleep(5)
     assert [len(at.told(layer)) for layer in layers] == [one + anew for one in said]
     at.end()
