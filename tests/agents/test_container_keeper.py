@@ -13,6 +13,7 @@ from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, EXIT_STOPPED, FILES, IDENTITY, OUTCOME, PROCESS, RECORD, TOLD, AgentOutcome
 from dsmt.agents.rules.container import SLOT as FACT
+from dsmt.agents.rules.supervision import GROWTH_FROM_S
 from dsmt.errors import FailedError
 from dsmt.event.reason import failed
 from dsmt.event.slots import SlotKey
@@ -39,6 +40,22 @@ async def test_an_agent_that_dies_as_soon_as_it_lives_is_not_started_again_at_on
         await at.realm.until(lambda count=count: len(agents) > count)
         pauses.append(round(loop.time() - died, 1))
     assert min(pauses) > 0
+    at.end()
+
+
+@in_virtual_time
+async def test_an_agent_that_has_lived_well_is_followed_at_once_however_often_one_has_died() -> None:
+    at = Managed()
+    at.start()
+    at.site.place()
+    loop, agents = asyncio.get_running_loop(), at.node.agents.started
+    await at.realm.until(lambda: bool(agents))
+    for count in range(1, 8):
+        await asyncio.sleep(60)
+        died = loop.time()
+        agents[-1].process.kill()
+        await at.realm.until(lambda count=count: len(agents) > count)
+        assert loop.time() - died < GROWTH_FROM_S / 2
     at.end()
 
 
