@@ -225,7 +225,7 @@ def test_who_dies_while_a_container_is_made_anew_is_followed_by_one_that_makes_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What says so goes last."""
-    write, told = MemoryFiles.write, list[bytes | None]()
+    write, remove, told, gone = MemoryFiles.write, MemoryFiles.remove, list[bytes | None](), list[str]()
 
     async def main() -> None:
         at = await Managed.running()
@@ -236,11 +236,19 @@ def test_who_dies_while_a_container_is_made_anew_is_followed_by_one_that_makes_i
                 told.append(files.read(OUTCOME))
             write(where, path, content, mode=mode)
 
+        def removed(where: MemoryFiles, path: str) -> None:
+            gone.append(path)
+            remove(where, path)
+
         files.write(OUTCOME, AgentOutcome.RECREATE.encode())
+        files.write("written by its program", b"")
         monkeypatch.setattr(MemoryFiles, "write", noted)
+        monkeypatch.setattr(MemoryFiles, "remove", removed)
         agents[-1].process.kill()
         await at.realm.until(lambda: len(agents) == 2)
         assert told == [AgentOutcome.RECREATE.encode()]
+        assert "written by its program" in gone
+        assert gone.index(OUTCOME) == len(gone) - 1
         at.end()
 
     run(main())
