@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from dsmt.ports.driver import Launch
 from dsmt.simulator.engine.host import HostProcess
 from dsmt.simulator.engine.run import run
-from dsmt.simulator.faults import Faults
+from dsmt.simulator.faults import Faults, Kind
 from dsmt.simulator.fleet import Fleet, Scale
+from dsmt.simulator.kinds import STORM
 from dsmt.simulator.members import AGAIN_S, SimBroker, SimController, SimNode
+from dsmt.simulator.programs import SimInstance
 from dsmt.simulator.world import World
 
 NODES = 20
@@ -280,3 +283,33 @@ def test_one_seed_strikes_the_same_in_the_same_order() -> None:
         return names
 
     assert struck(5) == struck(5) != struck(6)
+
+
+def state(faults: Faults) -> list[object]:
+    """All that a kind of fault may change: each machine, what runs there, and what was said to the operator."""
+    hosts = [(host, host.on, host.cut, host.filtered, host.clock.offset_s) for host in faults.world.hosts.values()]
+    processes = [(host.name, one.name, one.sim.state) for host, *_ in hosts for one in host.processes.values()]
+    programs = [(host.name, pid) for host, *_ in hosts for pid in host.programs]
+    spawners = [node.processes.gone for node in faults.fleet.nodes.values()]
+    return [*hosts, processes, programs, spawners, list(faults.fleet.will.asked)]
+
+
+@pytest.mark.parametrize("kind", STORM, ids=lambda kind: kind.__name__)
+def test_each_kind_of_fault_does_something_and_says_so(kind: Kind) -> None:
+    async def scene(faults: Faults) -> None:
+        fleet, ended = faults.fleet, list[str]()
+        faults.world.reset = lambda host: ended.append(host.name)  # type: ignore[method-assign]
+        for node in fleet.nodes.values():
+            node.host.start("agent:web/app/0", _agent)
+            launch = Launch(("sleep", "600"), "/", {"DSMT_INSTANCE": "web/app/0"}, stdout="/out", stderr="/err")
+            SimInstance(node.host, "/node/containers/web/app/0", launch, node.habits)
+        fleet.apply("web", instances=2)
+        fleet.will.holds("web/app/1", held=True)
+        fleet.will.used("n3", "draining", 0.0)
+        before = state(faults)
+        faults.inflict(kind)
+        assert (state(faults), ended) != (before, [])
+        assert len(faults.log) == 1
+        faults.mend()
+
+    play(scene)
