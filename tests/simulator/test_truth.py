@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.instance import Status
+from dsmt.event.records import to_data
+from dsmt.event.status import Layer, State
+from dsmt.simulator.engine.host import Life
 from dsmt.simulator.invariants import ViewWatch
-from dsmt.simulator.truth import kept, moved_as_asked, placed_on_excluded
+from dsmt.simulator.truth import kept, moved_as_asked, never_ready, placed_on_excluded, true_words
 from dsmt.simulator.will import Will
 
 SLOT = "web/app/0"
@@ -71,6 +75,51 @@ def test_what_was_on_a_node_before_it_was_excluded_may_stay_there(
         world=world, will=will, named_in_turn=lambda: [(SLOT, fact, fact.event.data["node"]) for fact in facts]
     )
     assert placed_on_excluded(fleet) == told
+
+
+@pytest.mark.parametrize(
+    ("node", "pid", "told"),
+    [
+        ("n1", 7, []),
+        ("n1", 8, ["truth: pid 8 on n1 was never web/app/0 (a#1-1)"]),
+        ("n1", 9, ["truth: pid 9 on n1 was never web/app/0 (a#1-1)"]),
+        ("n2", 7, ["truth: pid 7 on n2 was never web/app/0 (a#1-1)"]),
+        ("n1", None, ["truth: web/app/0 is said to run on n1, without a pid (a#1-1)"]),
+    ],
+    ids=["it does", "another slot's", "nobody's", "on another node", "without a pid"],
+)
+def test_a_program_that_is_said_to_run_was_started_there_for_its_slot(node: str, pid: int | None, told: list[str]) -> None:
+    status = Status(
+        state=State.RUNNING, layer=Layer.APPLICATION, node=node, generation=1, attempt=0, since_ms=0, emit_rate_s=30, pid=pid
+    )
+    word = said(1, "dsmt.status", **to_data(status))
+    word.event.topic, word.event.subject = f"service/web/status/app/0/{node}/application", SLOT
+    lives = [Life(7, SLOT, "1", 0.0), Life(8, "web/app/1", "1", 0.0)]
+    fleet: Any = SimpleNamespace(
+        nodes={"n1": SimpleNamespace(name="n1", host=SimpleNamespace(lives=lives))}, rows=lambda: [(1, word)]
+    )
+    assert true_words(fleet) == told
+
+
+@pytest.mark.parametrize(
+    ("code", "ended", "told"),
+    [
+        ("rollout.rolled_back", 9.0, []),
+        ("rollout.rolled_back", 0.1, ["O2: web/app/0 went back to revision 1 on n1, which never ran (a#1-2)"]),
+        ("rollout.applied", 0.1, []),
+    ],
+)
+def test_what_is_gone_back_to_has_run_for_long_enough(code: str, ended: float, told: list[str]) -> None:
+    spec = said(1, "dsmt.service.spec", spec={"components": {"app": {"env": {"REVISION": "1"}}}})
+    fact = said(2, "dsmt.slot", spec=str(spec.id), reason={"code": code})
+    lives = [Life(7, SLOT, "1", 0.0, ended), Life(8, "other/app/0", "1", 0.0)]
+    fleet: Any = SimpleNamespace(
+        nodes={"n1": SimpleNamespace(host=SimpleNamespace(lives=lives))},
+        rows=lambda: [(1, spec)],
+        named_in_turn=lambda: [(SLOT, fact, "n1")],
+        world=SimpleNamespace(loop=SimpleNamespace(time=lambda: 100.0)),
+    )
+    assert never_ready(fleet) == told
 
 
 def test_a_node_that_is_in_use_again_is_excluded_no_more() -> None:
