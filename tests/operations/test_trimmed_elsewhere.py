@@ -130,6 +130,20 @@ def test_a_broker_that_ends_while_it_reads_knows_where_that_began(store: SqliteS
     assert said == ["again"]
 
 
+def test_what_a_broker_had_trimmed_is_told_though_it_has_lost_its_store_meanwhile(store: SqliteStore) -> None:
+    """The rows of its next store begin anew: who waits for those of the former one waits until it has as many again."""
+    said: list[str] = []
+    reading = Trimmed(store, lambda: said.append("told"))
+    reading.told(b"k", "on", [told(7000, "signal")])
+    store.append([append(n) for n in range(1, 4)])
+    reading.told(b"k", "on", [told(5, "evidence")])
+    reading.reached(b"k", "on", 4)
+    assert not said
+    reading.reached(b"k", "on", 5)
+    assert said == ["told"]
+    assert [store.trimmed_between(budget, 1, 3) for budget in ("signal", "evidence")] == [1, 1]
+
+
 def test_there_are_so_many_parts_at_most_and_none_is_put_together_with_records_of_rows(store: SqliteStore) -> None:
     for n in range(1, PARTS + 3):
         store.trimmed_elsewhere("signal", 2 * n, 2 * n)

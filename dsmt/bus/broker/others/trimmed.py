@@ -1,7 +1,8 @@
 """Trimmed: what another broker had trimmed before it was read here, and between which rows here that is missing (rule B6).
 
 Rule 1: who is read says so before the first row behind which something is missing. It may be missing from the next row that
-    is stored here on, up to the last one that stands when that broker was read beyond what it had trimmed.
+    is stored here on, up to the last one that stands when that broker was read beyond what it had trimmed, by its newest
+    word: it may have another store by then.
 Rule 2: that it is being read so is kept before anything of it is stored: a broker may end meanwhile, and reads on.
 """
 
@@ -43,7 +44,7 @@ class Trimmed:
                 budgets = tuple(each for each in CLASSES if not isinstance(said, list) or each in said)
                 key = _key(public, how)
                 begun = self._begun(key) or _Part(self._store.head + 1, 0, ())
-                self._keep(key, _Part(begun.first, max(begun.upto, upto), tuple({*begun.budgets, *budgets})))
+                self._keep(key, _Part(begun.first, upto, tuple({*begun.budgets, *budgets})))
 
     def reached(self, public: bytes, how: Literal["on", "again"], row: int) -> None:
         """Everything up to a row of one that is read is stored here."""
