@@ -123,6 +123,17 @@ async def test_who_is_kept_out_with_a_certificate_that_has_ended_knows_that_thou
 
 
 @on_nats
+async def test_who_is_attached_with_a_certificate_that_ends_is_out_then(k: Kept) -> None:
+    now, key = int(time.time()), k.identities["operator/alice"].key
+    ends = root_issued("operator/alice", k.made.root, key=key, now_s=now - 594, serial=b"e" * 16, lifetime_s=600)
+    alice = await k.bus(ends)
+    await until(lambda: not alice.attached)
+    assert time.time() >= ends.certificate.not_after - 1
+    await until(lambda: alice.refusal)
+    assert alice.refusal.code == "trust.expired"
+
+
+@on_nats
 async def test_who_was_revoked_while_the_gate_was_away_is_out_when_it_is_back(k: Kept) -> None:
     root, alice = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/alice"])
     await k.gates.close(0)
