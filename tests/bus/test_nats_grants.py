@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from dsmt.bus.nats import guard
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import head, last_of_each, last_on
+from dsmt.bus.nats.streams import Stored, head, last_of_each, last_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
@@ -302,3 +303,30 @@ def test_what_never_comes_to_stand_is_looked_at_for_a_while_and_no_longer(monkey
 
     asyncio.run(within())
     assert looks == ["x"] * (guard.LOOKS + 1)
+
+
+def test_what_a_key_that_has_ended_has_said_is_looked_for_again_where_a_stream_did_not_answer(monkeypatch) -> None:
+    monkeypatch.setattr(guard, "RETRY_S", 0.0)
+    looks: list[str] = []
+
+    async def facts(_link: object, stream: str, _subjects: object, **_: object) -> AsyncIterator[Stored]:
+        looks.append(stream)
+        if len(looks) == 1:
+            raise TransportError("nats.stream", "it chooses its leader")
+        for stored in ():
+            yield stored
+
+    async def within() -> None:
+        bus: Any = SimpleNamespace(source="broker/s0", held=lambda: asyncio.sleep(0), on_attached=lambda _: None)
+        made = guard.NatsGuard(bus, Subjects("test"), cast(Any, None))
+        made._hearing.run = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr(guard, "all_of", facts)
+        running = asyncio.create_task(made.run())
+        made.ended(1)
+        try:
+            await until(lambda: len(looks) == 2)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(within())
