@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from dsmt.bus.client import client as clients
+from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.attach_backoff import WAIT_S, AttachBackoff
@@ -21,6 +22,7 @@ from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import About
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import node_certificate
@@ -37,6 +39,20 @@ def states(got, name):
     said = got.of(f"broker/b1/session/{name}")
     numbers = sorted({d["attachment"] for d in said})
     return [(d["state"], d["how"], numbers.index(d["attachment"]) + 1) for d in said]
+
+
+@scenario
+async def test_of_two_that_were_let_in_before_either_attached_the_one_with_the_greater_number_stays(r: TestRealm):
+    await r.broker()
+    node, about = r.identity("node/n1"), About(1, "raw", "")
+    both = [await r.raw(node.name, identity=node, attach=False) for _ in range(2)]
+    welcomes = [await greet(one.link, node, r.trust(), about, incarnation=0, attachment=1) for one in both]
+    assert welcomes[0].attachment < welcomes[1].attachment
+    sign_attachment(both[1].link, node, welcomes[1])
+    await both[1].next(f.Revocations)
+    sign_attachment(both[0].link, node, welcomes[0])
+    refused, _ = await both[0].next(f.Refused)
+    assert refused.code == "trust.superseded"
 
 
 @scenario
