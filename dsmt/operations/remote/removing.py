@@ -9,12 +9,11 @@ from functools import partial
 from dsmt.errors import InputError, NotFoundError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.home.home import Home, is_up
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.members import brokers
 from dsmt.operations.local.members.servers import check_left, emptied
 from dsmt.operations.local.processes.ending import end_node
-from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.holding import Left, data_on, left_on
 from dsmt.operations.read.rows.node_rows import find_node
@@ -68,8 +67,6 @@ async def remove_own(connection: Connection, home: Home, node: str, *, reason: s
         await _check_free(connection, node, sure=sure)
         await end_node(home, node)
         brokers.clear(home.part("nodes", node))
-        if is_up(home):
-            write_kept(home)
         try:
             return await _forget_ended(connection, home, node, reason=reason, waits=waits)
         except NotFoundError:
