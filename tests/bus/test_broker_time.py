@@ -277,6 +277,8 @@ def test_a_clock_that_an_operator_accepted_is_kept_at_once(monkeypatch: pytest.M
     (word,) = kept
     assert BrokerTime("boot", START_MS, 100.0, kept=word).now_ms(100.0) == START_MS + DAY_MS
 
+    keeper.keep()
+
     def full(*_: object) -> None:
         raise StoreFullError("store.full", "the disk has filled since the word was stored")
 
@@ -285,4 +287,27 @@ def test_a_clock_that_an_operator_accepted_is_kept_at_once(monkeypatch: pytest.M
     assert keeper.obey([]), "it is obeyed"
     meta.put = lambda _, what: kept.append(what)
     keeper.keep()
-    assert len(kept) == 2, "and kept with the next tick"
+    assert len(kept) == 3, "and kept with the next tick, though it was kept just before"
+
+
+@pytest.mark.parametrize(
+    ("stored_ms", "begins_ms"),
+    [
+        (None, START_MS),
+        (START_MS - DAY_MS, START_MS - DAY_MS),
+        (START_MS - 1, START_MS - 1),
+        (START_MS + 1, START_MS + DAY_MS),
+    ],
+    ids=["nothing", "of long before", "of just before", "of after"],
+)
+def test_a_clock_at_which_its_certificate_has_ended_is_taken_unless_something_is_stored_of_before(
+    stored_ms: int | None, begins_ms: int
+) -> None:
+    """A store that is empty tells nothing of the time: there the clock is right, and the certificate has ended."""
+    rows = [] if stored_ms is None else [SimpleNamespace(arrived_ms=stored_ms)]
+    log: Any = SimpleNamespace(head=len(rows), rows=lambda *_: rows)
+    meta: Any = SimpleNamespace(get=lambda _: None)
+    wall_ms = START_MS if stored_ms is None else START_MS + DAY_MS
+    clock, certified_ms = stopped_at(wall_ms=wall_ms), (START_MS - 2 * DAY_MS, float(START_MS))
+    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=lambda _: None, certified_ms=certified_ms)
+    assert keeper.now_ms() == begins_ms
