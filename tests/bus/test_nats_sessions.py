@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
+from tests.waiting import until
 
 NOW_MS = 1_800_000_000_000
 
@@ -303,6 +306,31 @@ def test_a_connection_has_ended_when_two_lists_of_its_server_running_do_not_have
     presence._missing("S1", {1})
     assert {at.number for at in gate.sessions.at} == {1}
     assert gate.said.all[-1] == ("node/n2", "closed", "timeout")
+
+
+def test_whose_certificate_could_not_be_read_as_it_came_is_known_with_the_next_list() -> None:
+    """Else nobody would pay for what it costs, and of two processes of its name none would be the newer one."""
+    gate, root = Gate(), SecretKey(os.urandom(32))
+    own = root_issued("node/n1", root, key=SecretKey(os.urandom(32)), now_s=NOW_MS // 1000, serial=os.urandom(16))
+    gate.open("node/n1", 1, 1.0)
+    (session,) = gate.sessions.at.values()
+    session.public, session.payer = own.key.public, ""
+    bus: Any = SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: 2.0)
+    trust = TrustStore(Realm(name="test", roots=(root.public,)))
+    accounts: Any = SimpleNamespace(over=lambda *_: "")
+    presence = NatsPresence(bus, trust, bus, bus, accounts=accounts)
+    presence._sessions = gate.sessions
+    trust.add_all([signed.raw for signed in own.chain])
+    listed = {"server": {"id": "S1", "name": "b1"}, "data": {"connections": [{"cid": 1}]}}
+
+    async def within() -> None:
+        following = asyncio.create_task(presence._follow(bus))
+        await presence._told.put(SimpleNamespace(subject="", data=json.dumps(listed)))  # type: ignore[arg-type]
+        await until(lambda: session.payer)
+        following.cancel()
+
+    asyncio.run(within())
+    assert (session.certificate, session.payer) == (own.certificate, "node/n1")
 
 
 def test_what_was_sent_over_a_connection_goes_to_its_account_when_it_ends() -> None:
