@@ -264,6 +264,17 @@ async def test_where_no_broker_takes_in_where_the_new_copy_is_reached_the_old_on
 
 
 @in_virtual_time
+async def test_a_copy_that_ends_by_itself_while_its_successor_starts_is_served_no_more() -> None:
+    site = Site(Realm())
+    agent = site.start()
+    old = await two_copies(site)
+    assert (site.endpoint()["ready"], site.endpoint()["generation"]) == (True, 1)
+    old.end(Exit(1, None))
+    await site.realm.until(lambda: not site.endpoint()["ready"], 1.0)
+    agent.kill()
+
+
+@in_virtual_time
 async def test_what_a_copy_that_ends_while_its_successor_starts_has_left_behind_is_ended() -> None:
     site = Site(Realm())
     agent = site.start()
