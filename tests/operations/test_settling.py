@@ -52,6 +52,7 @@ def test_another_label_is_taken_and_one_that_is_not_typed_stays(tmp_path: Path) 
     home = added(tmp_path, "127.0.0.1", zone="b", disk="ssd")
     assert settle(home, Settling(labels={"zone": "c"}))
     assert told(home) == ("127.0.0.1", {"zone": "c", "disk": "ssd"})
+    assert not (home.part("nodes", "m5") / settling.SETTLED).exists(), "it does not run, and begins with that"
 
 
 @pytest.mark.parametrize(("way", "now"), [("10.9.9.20", "10.9.9.20"), ("127.0.0.1", "192.0.2.6")])
