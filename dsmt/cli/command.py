@@ -89,7 +89,16 @@ class Command(click.Command):
             return super().parse_args(ctx, _with_wait(args) if waits else args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click's parser names no command: its help is what comes next
+            if isinstance(error, click.NoSuchOption) and re.fullmatch(r"-[0-9]", error.option_name):
+                self._count_below_none(ctx, args)
             raise
+
+    def _count_below_none(self, ctx: click.Context, args: list[str]) -> None:
+        """Where a count is wanted, fail by what was typed for it, though click takes `-1` for an option."""
+        typed = next((one for one in args if re.match(r"-[0-9]", one)), None)
+        for param in self.params:
+            if typed is not None and isinstance(param, click.Argument) and isinstance(param.type, Count):
+                param.type.convert(typed, param, ctx)
 
 
 def _with_wait(args: list[str]) -> list[str]:
