@@ -12,6 +12,7 @@ import msgspec
 from dsmt.cli.printing import fitted, one_line, page, table
 from dsmt.event.phrases import counted, some
 from dsmt.operations.read.ahead.planning import ApplyPlan, Difference
+from dsmt.operations.read.ahead.trial import Unplaced
 from dsmt.operations.read.rows.revisions import was_refused
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
@@ -48,7 +49,7 @@ def _screen(plan: ApplyPlan, source: str) -> str:
     lines = [f"{plan.service}  {base}{source}"]
     warnings = [f"  warning  {warning}" for warning in plan.warnings]
     if not _changes_any(plan):
-        return page([*lines, "", "nothing differs.", *warnings])
+        return page([*lines, "", "nothing differs.", *_unplaced(plan.unplaced), *warnings])
     lines += _changes(plan.changes)
     if plan.steps:
         header = ("STEP", "INSTANCE", "WHAT", "NODE", "BECAUSE")
@@ -57,12 +58,23 @@ def _screen(plan: ApplyPlan, source: str) -> str:
             for n, one in enumerate(plan.steps, 1)
         ]
         lines += ["", *(f"  {line}" for line in table(header, laid).splitlines())]
-    for one in plan.unplaced:
-        why = f": {one.reason.message}" if one.reason is not None else ""
-        lines += ["", f"  {one.instance} will not run{why}"]
+    lines += _unplaced(plan.unplaced)
     told = [f"never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"] * bool(plan.base_revision)
     lines += ["", *(f"  {said}" for said in (*told, *plan.promises))]
     return page([*lines, *warnings])
+
+
+def _unplaced(found: Sequence[Unplaced]) -> list[str]:
+    """Instances that have no place, those of one reason in one line, and what you can do about it."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        why = one.reason
+        told = ("", "") if why is None else (f": {why.message}", why.next if why.who == "you" else "")
+        by_reason.setdefault(told, []).append(one.instance)
+    lines = []
+    for (message, advice), names in by_reason.items():
+        lines += ["", f"  {some(names)} will not run{message}", *([f"    you: {advice}"] * bool(advice))]
+    return lines
 
 
 def difference(found: Difference) -> str:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from dsmt.cli.plan_screen import difference as difference_screen
+from dsmt.cli.plan_screen import screens
 from dsmt.controllers.service import AHEAD
 from dsmt.errors import RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
@@ -130,6 +131,20 @@ def test_what_is_on_a_dead_node_is_not_counted_as_ready_and_its_move_that_is_far
     assert [(step.instance, step.action) for step in found.steps if step.action != "update"] == [("web/app/3", "new")]
     assert found.min_ready == 2
     assert found.estimate_s < 60
+
+
+def test_of_a_node_set_that_there_is_not_it_is_told_once_what_to_correct_and_no_command_leads_nowhere() -> None:
+    realm = Realm("n1")
+    declared = web(3, component="nodes: zone-c")
+    advice = "there is no node or node set zone-c: correct `nodes`; dsmt nodeset list; dsmt nodes"
+    for differs in (True, False):
+        found = plan(sight(realm), spec(declared), by="alice", warnings=[])
+        assert [one.reason and one.reason.next for one in found.unplaced] == [advice] * 3
+        told = screens([found], ["web.yaml"])
+        assert told.count(" will not run: node set zone-c selects no node now\n    you: " + advice) == 1
+        assert ("nothing differs" in told) != differs
+        realm.apply(declared)
+        realm.settle()
 
 
 def test_what_has_no_place_is_told_with_its_reason() -> None:

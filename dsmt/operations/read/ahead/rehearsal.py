@@ -32,6 +32,7 @@ from dsmt.operations.read.ahead.trial import (
     wanted_in,
 )
 from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.advice import foreseen
 from dsmt.operations.read.rows.revisions import following
 from dsmt.spec.changes import Change, run_key
 from dsmt.spec.plain import to_plain
@@ -59,6 +60,7 @@ class Rehearsal:
     ) -> None:
         self.steps: list[PlannedStep] = []
         self.took_ms = 0
+        self._sight = sight
         self._spec, self._view, self._live, self._changes, self._by = spec, view, live, changes, by
         self._trial = Trial(view, sight.now_ms, sight.broker, spec.service)
         entry = view.services.get(spec.service)
@@ -190,7 +192,9 @@ class Rehearsal:
                 continue
             key = SlotKey(self._spec.service, component, index)
             if told.node is None:
-                found.append(Unplaced(instance=str(key), reason=told.reason))
+                wanted = self._spec.components.get(component)
+                why = told.reason if wanted is None else foreseen(self._sight, wanted, told.reason)
+                found.append(Unplaced(instance=str(key), reason=why))
             elif (why := self._away(key, told)) is not None:
                 found.append(Unplaced(instance=str(key), reason=why))
         return found

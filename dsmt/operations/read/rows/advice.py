@@ -9,6 +9,7 @@ from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.controller_rows import is_undecided
 from dsmt.spec import nodeset
+from dsmt.spec.records import ComponentSpec
 from dsmt.view import SlotEntry, SlotKey
 
 
@@ -45,12 +46,20 @@ def shut_home(sight: Sight, key: SlotKey) -> str | None:
     return home.node if sight.fleet.state(home.node) == "alive" else None
 
 
+def foreseen(sight: Sight, spec: ComponentSpec, why: Reason | None) -> Reason | None:
+    """A reason of an instance that is only planned, by its component's spec, with what is to be done here."""
+    return why if why is None or why.code != "place.empty_set" else _of_nodes(sight, spec, why, "dsmt nodes")
+
+
 def _of_set(sight: Sight, key: SlotKey, why: Reason) -> Reason:
-    """Where it advises to look at a node set that is an expression, or that there is not, what is there."""
     known = sight.governing.of(key)
-    if known is None or known.component.nodes in sight.view.nodesets:
+    return why if known is None else _of_nodes(sight, known.component, why, f"dsmt why-not {key}")
+
+
+def _of_nodes(sight: Sight, spec: ComponentSpec, why: Reason, look: str) -> Reason:
+    """Where it advises to look at a node set that is an expression, or that there is not, what is there."""
+    if spec.nodes in sight.view.nodesets:
         return why
-    spec = known.component
     unknown = nodeset.unknown_names(nodeset.parse(spec.nodes), universe=sight.fleet.members, named=sight.view.nodesets)
     mend = f"there is no node or node set {' or '.join(unknown)}: correct `nodes`; " if unknown else ""
-    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; dsmt why-not {key}")
+    return msgspec.structs.replace(why, next=f"{mend}dsmt nodeset list; {look}")
