@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ from dsmt.version import __version__
 AT_ONCE: Final = 20
 ALIVE_S: Final = 60.0
 TOKEN_S: Final = 900.0
+CLOSING_S: Final = 3.0
+"""How long a token of a host that did not join is tried to be ended; then it ends by its time."""
 
 
 class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +195,13 @@ class Adding:
         token = await tokens.create(
             self._connection, self._operator, name=node, ttl_s=TOKEN_S, broker=self._broker, reason=why
         )
-        await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
+        try:
+            await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
+        except BaseException:  # an interrupt, too: nobody else is to join with it; one that was used stays as it is
+            with suppress(DsmtError, TimeoutError):
+                async with asyncio.timeout(CLOSING_S):
+                    await tokens.revoke(self._connection, token.token, reason=f"{why} has failed")
+            raise
 
 
 async def _out(connection: Connection, node: str) -> tuple[Why | None, str | None]:
