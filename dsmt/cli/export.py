@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -20,6 +20,7 @@ from dsmt.operations.offline.history import export as write_history
 from dsmt.operations.read.realm.patience import patience
 from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.times import beginning
+from dsmt.system.files import replacing
 
 READ_S = 3600.0
 
@@ -43,30 +44,26 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...], since: str | Non
     topics = tuple(map(some_topic, topics))
     if not path.name or file == "-":
         raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write: dsmt export h.dsmt")
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")  # two at once share none
 
-    async def read(connection: Reading) -> Exported:
+    async def read(connection: Reading, written: BinaryIO) -> Exported:
         async with patience("the whole history", READ_S):
-            with beside.open("wb") as written:
-                where = str(path.parent)  # a full /tmp would be told of FILE
-                begin = None if since is None else beginning(since, connection.bus.now_ms())
-                exported = await write_history(
-                    connection.bus, connection.trust, written.write, topics, since=begin, beside=where
-                )
+            where = str(path.parent)  # a full /tmp would be told of FILE
+            begin = None if since is None else beginning(since, connection.bus.now_ms())
+            exported = await write_history(
+                connection.bus, connection.trust, written.write, topics, since=begin, beside=where
+            )
         exporting.keep(home, connection.trust)
         return exported
 
     try:
         exporting.check_replaces(path, _is_history, code="file.unwritable", what="history")
-        done = ctx.ask(read)
-        beside.replace(path)
+        with replacing(str(path)) as written:
+            done = ctx.ask(lambda connection: read(connection, written))
         size = path.stat().st_size
     except OSError as error:
         raise InputError(
             "file.unwritable", f"{file} cannot be written: {error.strerror}", next="name another file"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
     if ctx.json:
         document({"file": file, "bytes": size, **done._asdict()})
         return

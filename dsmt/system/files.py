@@ -14,7 +14,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from dsmt.errors import InputError
 from dsmt.event.reason import failed
@@ -220,6 +220,38 @@ def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: 
         _sync_directory(os.path.dirname(place))
 
 
+@contextlib.contextmanager
+def replacing(place: str, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file that takes the place of what is there when all of it was written, as `write_atomically` does; the umask counts.
+
+    Raises OSError, and leaves nothing behind then, nor where something else was raised.
+    """
+    beside, made = "", -1
+    try:
+        made = os.open(os.path.dirname(place) or ".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode)
+    except OSError:  # for that file system; or for what the one with a name will tell
+        beside, made = _beside(place, mode)
+    try:
+        with open(made, "wb") as file:
+            yield file
+            file.flush()
+            beside = beside or _named(made, place)
+        os.replace(beside, place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _named(made: int, place: str) -> str:
+    """The name beside a place that a file without one is given."""
+    while True:
+        beside = _name_beside(place)
+        with contextlib.suppress(FileExistsError):
+            os.link(f"/proc/self/fd/{made}", beside, src_dir_fd=made)  # which alone has it follow that link
+            return beside
+
+
 def _written_nameless(place: str, content: bytes, mode: int, *, durable: bool) -> str:
     """A file that is given its name beside a place when it is whole: who is killed before that leaves nothing.
 
@@ -229,11 +261,7 @@ def _written_nameless(place: str, content: bytes, mode: int, *, durable: bool) -
         made = os.open(os.path.dirname(place) or ".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode)
         try:
             _fill(made, content, mode, durable=durable)
-            while True:
-                beside = _name_beside(place)
-                with contextlib.suppress(FileExistsError):
-                    os.link(f"/proc/self/fd/{made}", beside, src_dir_fd=made)  # which alone has it follow that link
-                    return beside
+            return _named(made, place)
         finally:
             os.close(made)
     return ""

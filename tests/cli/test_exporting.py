@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,6 @@ def test_the_verify_that_an_export_names_can_be_typed(
     file = tmp_path / "my history.dsmt"
 
     def ask(_ctx: CliContext, _work: object) -> Exported:
-        file.with_name(f"{file.name}.{os.getpid()}.new").write_bytes(YESTERDAY)
         return Exported(1, 1, "broker/b1", "s")
 
     monkeypatch.setattr(CliContext, "ask", ask)
