@@ -155,3 +155,20 @@ def test_who_is_killed_over_a_home_again_and_again_leaves_the_note_of_no_key(
     keys = {given.key, Home(tmp_path / "bob").operator().key.key_id.hex()}
     assert {one.key for one in known(home, "operator/bob")} == keys
     assert act > 10
+
+
+def test_who_is_killed_over_a_home_and_again_as_its_half_is_removed_leaves_the_note_of_no_key(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = type("KilledError", (BaseException,), {})
+    with monkeypatch.context() as at:
+        at.setattr(Path, "rename", Mock(side_effect=killed))
+        with pytest.raises(killed):
+            operators.add(home, "bob", tmp_path / "bob", now())
+    with monkeypatch.context() as at:
+        at.setattr(operators, "_place", Mock(side_effect=killed))  # the certificate has gone, the note has not
+        with pytest.raises(killed):
+            operators.add(home, "bob", tmp_path / "bob", now())
+    assert list(tmp_path.rglob("operators/bob.*"))
+    done = operators.add(home, "bob", tmp_path / "bob", now())
+    assert [one.key for one in known(home, "operator/bob")] == [done.key]

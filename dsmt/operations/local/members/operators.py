@@ -81,6 +81,9 @@ def _drop(home: Home, name: str, half: Home) -> None:
     with suppress(OSError, DsmtError):
         keys.append(SecretKey((half.root / SEED).read_bytes()))
     with suppress(OSError):
+        if len(keys) == 1:  # who is killed before the note has gone finds the key once more
+            write_secret(half.root / SEED, keys[0].seed)
+    with suppress(OSError):
         half.operator_file.unlink(missing_ok=True)
     for key in keys:
         _place(home, name, key).unlink(missing_ok=True)
