@@ -120,7 +120,7 @@ _WHAT: Final = (
     Key("file", "from", TEXT, None, "a path relative to this file, read by `apply`", named="source"),
     Key("file", "mode", Single("octal"), "0644", "quoted octal"),
     Key("file", "template", FLAG, False, "fill in placeholders"),
-    Key("component", "user", Single("user"), None, "name, or uid[:gid], that the program, its commands and its exec checks run as; any but the node's own needs root there; files that another user has left in `{data}` stay that one's", note="the manager's own"),
+    Key("component", "user", Single("user"), None, "name, or uid[:gid], that the program, its commands and its exec checks run as; any but the node's own needs root there; files that another user has left in `{data}` stay that one's. A program that changes its user itself, as nginx does for its workers, can read its directory only as this one", note="the manager's own"),
     Key("component", "logs", Nested("logs"), {}, "rotation on the node"),
     Key("logs", "size", SIZE, "10MiB", "a log file is rotated at this size"),
     Key("logs", "keep", _whole(0, 1000), 5, "rotated files kept"),
