@@ -376,6 +376,14 @@ def test_who_was_attached_to_a_broker_whose_certificate_has_ended_goes_to_one_th
     assert alerts(seen, Found(used=used, left={"broker/b1"})) == []
 
 
+def test_of_a_broker_whose_certificate_has_ended_it_is_not_told_too_that_it_says_nothing() -> None:
+    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
+    found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": False}) for name in ("b1", "b2")]
+    seen = sight(Realm("n1"))
+    used = certified(seen.now_ms // 1000, broker_b1=-60, broker_b2=-60)
+    assert [one.code for one in alerts(seen, Found(brokers=found, used=used))] == ["broker.expired"] * 2
+
+
 def test_of_a_controller_whose_certificate_has_ended_it_is_told_also_where_there_is_no_service_yet() -> None:
     realm = Realm("n1")
     realm.controller("c1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,9 +12,11 @@ import pytest
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.rows.certificates import in_use
+from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows
 from dsmt.operations.read.rows.outside import Outside, twice
-from dsmt.operations.read.screens.summaries import status
+from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.why.answers import of_target
 from dsmt.operations.read.why.explaining import why
 from dsmt.operations.remote.adding import _out
@@ -26,7 +29,7 @@ from dsmt.view import View
 from tests.controllers.build import Realm, key, web
 from tests.operations.scripted import ScriptedBus, came, complete
 from tests.operations.sights import sight
-from tests.operations.test_alerts import stats
+from tests.operations.test_alerts import certified, stats
 
 KEY = "ab" * 16
 ROOT = SecretKey(bytes(32))
@@ -282,6 +285,28 @@ def test_what_a_broker_says_that_is_not_heard_makes_nobody_two() -> None:
     assert twice(seen, "node/n2") is not None
     seen.passing.stats["b2"] = realm.now_ms - 10_000, stats()
     assert twice(seen, "node/n2") is None
+
+
+def test_what_a_broker_said_whose_certificate_has_ended_makes_nobody_two_and_parts_no_brokers() -> None:
+    realm = Realm("n1", "n2", brokers=("b1", "b2", "b3"))
+    realm.controller("c1")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    for source in ("node/n2", "controller/c1"):
+        realm.session(source, "open", broker="b2", attachment=2)
+    for to, by in permutations(("b1", "b2", "b3"), 2):
+        realm.session(f"broker/{to}", "open", broker=by)
+    for to, by in (("b1", "b2"), ("b2", "b1")):
+        realm.session(f"broker/{to}", "closed", how="timeout", broker=by)
+    seen = sight(realm.after(20))
+
+    def told(ends_s: int) -> set[str]:
+        used = certified(seen.now_ms // 1000, broker_b2=ends_s)
+        found = Found(nodes=node_rows(seen, used), controllers=controller_rows(seen), used=used, services=services(seen))
+        return {one.code for one in alerts(seen, found)} & {"node.twice", "controller.twice", "broker.apart"}
+
+    assert told(3600) == {"node.twice", "controller.twice", "broker.apart"}
+    assert told(-60) == set()
 
 
 def test_nor_does_it_where_a_node_is_explained_or_added_again_which_would_end_its_key() -> None:

@@ -59,9 +59,12 @@ def withholding(sight: Sight) -> dict[str, list[str]]:
     return {name: by for name, by in found.items() if by}
 
 
-def apart(sight: Sight) -> dict[str, list[str]]:
-    """The brokers that do not reach others which live, for longer than it takes to attach anew; by name (F1)."""
-    lost = sight.fleet.lost_brokers.keys() | sight.passing.removed
+def apart(sight: Sight, unbelieved: Collection[str] = ()) -> dict[str, list[str]]:
+    """The brokers that do not reach others which live, for longer than it takes to attach anew; by name (F1).
+
+    Those that are `unbelieved` link with nobody, for their certificates have ended: they are told by that.
+    """
+    lost = sight.fleet.lost_brokers.keys() | sight.passing.removed | set(unbelieved)
     found = {
         name: [other for other, since_ms in others.items() if sight.now_ms >= since_ms + REATTACH_GRACE_MS]
         for name, others in sight.view.sessions.apart(lost).items()

@@ -57,6 +57,11 @@ def ended_brokers(used: Mapping[str, Certificate], now_s: int) -> dict[str, Cert
     return ended_in("broker", used, now_s)
 
 
+def unbelieved(used: Mapping[str, Certificate], now_ms: int) -> set[str]:
+    """The names of those brokers, without their role: what they said last of sessions may be long over."""
+    return {name.removeprefix("broker/") for name in ended_brokers(used, now_ms // 1000)}
+
+
 def ended_in(role: str, used: Mapping[str, Certificate], now_s: int) -> dict[str, Certificate]:
     """Of those in use, those of a role that have ended."""
     return {name: one for name, one in used.items() if one.role == role and one.not_after < now_s}

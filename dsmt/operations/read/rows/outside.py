@@ -19,6 +19,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.phrases import another_certificate, another_key, some, whose
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.certificates import unbelieved
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
 from dsmt.view import NodeEntry, SlotEntry, SlotKey
@@ -89,7 +90,7 @@ def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str | None, i
         )
         return "kept out", key, since_ms, said
     own = used.get(f"node/{entry.name}")
-    both = twice(sight, f"node/{entry.name}")
+    both = twice(sight, f"node/{entry.name}", used)
     if both is not None:
         since_ms, said = both
         key = None if own is None else own.key_id.hex()
@@ -101,11 +102,15 @@ def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str | None, i
     return None
 
 
-def twice(sight: Sight, source: str) -> tuple[int, str] | None:
-    """Since when (realm ms) two processes are attached under one name, each to a broker of its own, and in words."""
+def twice(sight: Sight, source: str, used: Used = NO_CERTIFICATES) -> tuple[int, str] | None:
+    """Since when (realm ms) two processes are attached under one name, each to a broker of its own, and in words.
+
+    By no word of a broker whose certificate has ended: it cannot say that who was attached there has gone elsewhere.
+    """
     told, sessions = sight.passing, sight.view.sessions
     words = sessions.of[source].words if source in sessions.of else {}
     mute = {one for one in words if told.stats and not told.hears(one, sight.now_ms)}  # its disk is full, perhaps
+    mute |= unbelieved(used, sight.now_ms)
     found = sessions.twice(source, mute.union(sight.fleet.lost_brokers), sight.now_ms)
     if found is None:
         return None

@@ -14,7 +14,7 @@ from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.passing import KEEPER_MS
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.broker_rows import Broker, apart, withholding
-from dsmt.operations.read.rows.certificates import ended_brokers
+from dsmt.operations.read.rows.certificates import ended_brokers, unbelieved
 from dsmt.operations.read.rows.controller_rows import Controller, is_undecided, nobody_decides
 from dsmt.operations.read.rows.holding import is_to_leave
 from dsmt.operations.read.rows.instances import instances
@@ -258,7 +258,7 @@ def _of_controllers(sight: Sight, found: Found) -> list[Alert]:
         none = _yours("controllers", "controllers.none", said, "dsmt controllers")
         return [*expired, none]
     names = [f"controller/{one.controller}" for one in found.controllers]
-    copied = [_copied(name, both[1]) for name in names if (both := twice(sight, name)) is not None]
+    copied = [_copied(name, both[1]) for name in names if (both := twice(sight, name, found.used)) is not None]
     return expired + copied + _silent(sight, found.controllers, {one.target for one in expired})
 
 
@@ -281,8 +281,8 @@ def _copied(name: str, said: str) -> Alert:
     return _yours(name, "controller.twice", said, f"end the copy, then {another_certificate(name)}")
 
 
-def _apart(sight: Sight) -> list[Alert]:
-    """Brokers that live, and do not reach others that do."""
+def _apart(sight: Sight, ended: set[str]) -> list[Alert]:
+    """Brokers that live and are believed, and do not reach others that do."""
     return [
         _yours(
             f"broker/{name}",
@@ -290,14 +290,17 @@ def _apart(sight: Sight) -> list[Alert]:
             f"it does not reach {some(others)}; what they say comes to each other by another broker",
             "look after the network between their machines; dsmt brokers tells their addresses",
         )
-        for name, others in apart(sight).items()
+        for name, others in apart(sight, ended).items()
     ]
 
 
 def _of_brokers(sight: Sight, found: Found) -> list[Alert]:
-    """Brokers that are not believed, alive, or as they should be."""
-    silent = [_of_silent_broker(sight, one, found.revoked) for one in found.brokers if not one.alive]
-    return _of_ended_brokers(sight, found) + silent + _apart(sight) + _of_stats(sight)
+    """Brokers that are not believed, alive, or as they should be; of one whose certificate has ended no more than that."""
+    ended = unbelieved(found.used, sight.now_ms)
+    ended -= {name.removeprefix("broker/") for name in found.revoked}
+    away = [one for one in found.brokers if not one.alive and (one.broker not in ended or one.fault is not None)]
+    silent = [_of_silent_broker(sight, one, found.revoked) for one in away]
+    return _of_ended_brokers(sight, found) + silent + _apart(sight, ended) + _of_stats(sight)
 
 
 def _of_stats(sight: Sight) -> list[Alert]:
