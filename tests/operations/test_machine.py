@@ -252,6 +252,13 @@ def test_a_broker_gets_no_address_that_is_none(home: Home, address: str) -> None
     assert not home.root.exists()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "*", "[::]", "[0:0::0]"])
+def test_a_broker_gets_no_address_at_which_only_its_own_machine_would_reach_it(home: Home, host: str) -> None:
+    with pytest.raises(InputError, match="stands for all addresses of this machine"):
+        init(home, name="test", listen=f"{host}:4000")
+    assert not home.root.exists()
+
+
 @pytest.mark.parametrize("wanted", [Wanted(name="other"), Wanted(listen="127.0.0.1:9")], ids=["name", "port"])
 def test_a_realm_that_is_there_is_not_started_as_another(home: Home, wanted: Wanted) -> None:
     init(home, name="test")

@@ -27,6 +27,9 @@ let a server that is to listen there bind as servers do, with SO_REUSEADDR. They
 HELD: Final = 64
 
 
+_EVERYWHERE: Final = r"[*]|0+(\.0+){0,3}|[0:]*::[0:]*"
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody holds or was given a moment ago. Raises `FailedError` when none is found."""
     entropy, family = SystemEntropy(), family_of(host)
@@ -84,7 +87,7 @@ def free_everywhere(host: str) -> str:
 
 
 def check_address(listen: str) -> None:
-    """Raise `InputError` for what is no HOST:PORT."""
+    """Raise `InputError` for what is no HOST:PORT, and for one that stands for all addresses: others are told it."""
     host, _, port = listen.rpartition(":")
     if ":" in host.strip("[]") and not re.fullmatch(r"\[[^]]+\]", host):
         said = f"{listen!r} is not an address to listen at: one of IPv6 is in brackets"
@@ -92,6 +95,9 @@ def check_address(listen: str) -> None:
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
         said = f"{listen!r} is not an address to listen at: a port is a number from 1 to 65535"
         raise InputError("home.address", said, next="write HOST:PORT")
+    if re.fullmatch(_EVERYWHERE, host.strip("[]")):
+        said = f"{listen!r} stands for all addresses of this machine, and is one at which no other machine reaches it"
+        raise InputError("home.address", said, next="write the one at which others reach it, as in 10.0.0.7:4000")
 
 
 NEW_REALM: Final = "choose another one, for a new realm in another home"
