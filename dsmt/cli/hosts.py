@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,7 +34,6 @@ class HostLines:
         self._width = max(map(len, hosts))
         self._silent, self._live = silent, sys.stderr.isatty() and not silent
         self._drawn = 0
-        self._began = time.monotonic()
 
     def tell(self, host: str, step: str) -> None:
         """Something is done there."""

@@ -94,7 +94,7 @@ class NatsGate:
         full: Callable[[], str] = str,
         low: Callable[[], bool] = bool,
     ) -> None:
-        self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
+        self._identity, self._trust, self._realm, self._keys = identity, trust, realm, keys
         self._made, self._anew, self._subjects = made, anew, Subjects(trust.realm.name)
         self.bus = NatsBus(
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known

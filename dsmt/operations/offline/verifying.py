@@ -22,7 +22,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode, open_envelope
 from dsmt.operations.offline.followed import Followed, Gap
 from dsmt.operations.offline.items import items
-from dsmt.operations.words.telling import Tell, silent
+from dsmt.operations.words.telling import Tell
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
@@ -142,7 +142,7 @@ def is_recording(raw: bytes) -> bool:
     return raw[:1] == b"\xd2"
 
 
-def verify_stream(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Verified:
+def verify_stream(raw: bytes, trust: TrustStore, tell: Tell) -> Verified:
     """Check a recorded stream."""
     followed, faults = Followed(), Faults()
     try:

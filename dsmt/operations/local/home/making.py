@@ -97,7 +97,7 @@ def _bear(directory: Path, realm: str, root: SecretKey) -> None:
     write_secret(directory / BIRTH, birth_record(realm, "broker/b1", store.identity, root))
 
 
-def ensure_operator(home: Home, *, now_s: int | None = None) -> None:
+def ensure_operator(home: Home, *, now_s: int | None) -> None:
     """See to it that the home has an operator; a new one needs the root key."""
     if not home.operator_file.exists():
         write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}", now_s=now_s)))

@@ -133,7 +133,7 @@ def _amiss(home: Home) -> dict[str, str]:
     return found
 
 
-async def _up(home: Home, wanted: Wanted, *, without: Collection[str] = ()) -> StartedRealm:
+async def _up(home: Home, wanted: Wanted, *, without: Collection[str]) -> StartedRealm:
     made = not home.exists
     if not made and home.is_joined:
         return await start_all(home)

@@ -82,7 +82,7 @@ def node_rows(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
     return [node_row(sight, entry, used) for entry in known if sight.fleet.state(entry.name) != "left"]
 
 
-def node_row(sight: Sight, entry: NodeEntry, used: Used = NO_CERTIFICATES) -> Node:
+def node_row(sight: Sight, entry: NodeEntry, used: Used) -> Node:
     """One node."""
     out = outside(sight, entry, used)
     told = None if entry.attributes is None else entry.attributes.record
