@@ -36,10 +36,11 @@ from dsmt.programs.pings import Pings
 from dsmt.programs.recorded import Recorded, own_identity, say
 from dsmt.programs.recorded import record as write_down
 from dsmt.programs.wards import Wards
+from dsmt.programs.watches import Watches
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load
 from dsmt.system.processes import SOCKET, Request, lock_of_former
-from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
+from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, send_signal
 from dsmt.system.records import make_lock, record_path, take_lock
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
@@ -95,9 +96,10 @@ class Spawner:
         self._clock = LinuxClock()
         self._kept = [KeptProgram(one, where or directory, Keeping(now=self._clock.boottime())) for one, where in kept]
         self._selector = selectors.DefaultSelector()
-        self._stopping, self._descriptors = False, {lock}
+        self._stopping, self._lock = False, lock
         self._wakeups = socket.socketpair()
-        self._wards = Wards(nodes, self._selector, self._descriptors, self._clock.boottime, begin=self._begin_node)
+        self._watches = Watches(self._selector)
+        self._wards = Wards(nodes, self._watches, self._clock.boottime, begin=self._begin_node)
         self._pings, self._again, self._recorded = Pings(), Again(say), Recorded()
         self._catch_signals()
         self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
@@ -146,11 +148,8 @@ class Spawner:
         now = self._clock.boottime()
         try:
             identity = self._recorded.find(kept.directory, kept.program)
-            descriptor = None if identity is None else open_pidfd(identity)
-            if identity is not None and descriptor is not None:
+            if identity is not None and self._watches.begin(identity, partial(self._adopted_ended, identity)) is not None:
                 kept.identity = identity
-                self._descriptors.add(descriptor)
-                self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._adopted_ended(identity, descriptor))
                 self._do(kept, kept.keeping.started(now, began=identity.started / TICKS))
                 return
             kept.identity = self._fork(kept.program, kept.directory, "")
@@ -159,12 +158,10 @@ class Spawner:
             kept.keeping.start_failed(now)
             say(f"{kept.program} cannot be started: {why(error)}; next try in {kept.keeping.delay:.1f} s")
 
-    def _adopted_ended(self, identity: ProcessIdentity, descriptor: int) -> None:
+    def _adopted_ended(self, identity: ProcessIdentity, watch: int) -> None:
         """A kept program that is no child of ours has ended; nobody can say how."""
         self._reap()  # first: where that fails it is tried again
-        self._selector.unregister(descriptor)
-        self._descriptors.discard(descriptor)
-        os.close(descriptor)
+        self._watches.end(watch)
         self._kept_ended(identity)
 
     def _kept_ended(self, identity: ProcessIdentity) -> None:
@@ -336,8 +333,8 @@ class Spawner:
         self._socket.close()
         for wakeup in self._wakeups:
             wakeup.close()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
+        self._watches.close()
+        os.close(self._lock)
 
 
 def main(

@@ -10,8 +10,6 @@ Rule 4: this looks again until two looks find nobody, since a look can miss who 
 
 from __future__ import annotations
 
-import os
-import selectors
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,9 +18,10 @@ from typing import Final, NamedTuple
 
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, owners_in, roots_in
+from dsmt.programs.watches import Watches
 from dsmt.system.marks import UNMARKED, bearers
 from dsmt.system.process_tree import Tree
-from dsmt.system.procfs import is_alive, open_pidfd, send_signal
+from dsmt.system.procfs import is_alive, send_signal
 from dsmt.system.records import process_of
 
 GRACE_S: Final = 0.3
@@ -49,22 +48,17 @@ class Remains(NamedTuple):
 
 
 class Wards:
-    """The `nodes` of one keeper. `descriptors` holds what is open, so that forks close it; `now` is the boot-time clock.
-
-    `begin` starts the spawner of a directory.
-    """
+    """The `nodes` of one keeper. `now` is the boot-time clock, `begin` starts the spawner of a directory."""
 
     def __init__(
         self,
         nodes: Iterable[str],
-        selector: selectors.BaseSelector,
-        descriptors: set[int],
+        watches: Watches,
         now: Callable[[], float],
         *,
         begin: Callable[[str], object],
     ) -> None:
-        self._selector = selector
-        self._descriptors = descriptors
+        self._watches = watches
         self._wards: dict[str, Ward] = {}
         self._now = now
         self._begin = begin
@@ -122,11 +116,9 @@ class Wards:
         self._begin(ward.directory)
 
     def _watch(self, ward: Ward, identity: ProcessIdentity) -> None:
-        descriptor = None if identity in ward.watched else open_pidfd(identity)
-        if descriptor is not None:
-            ward.watched[identity] = descriptor
-            self._descriptors.add(descriptor)
-            self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._ended(ward, identity))
+        watch = None if identity in ward.watched else self._watches.begin(identity, lambda _: self._ended(ward, identity))
+        if watch is not None:
+            ward.watched[identity] = watch
 
     def _ended(self, ward: Ward, identity: ProcessIdentity) -> None:
         """Somebody has died: look when another has had the time to start it again (rule 1)."""
@@ -134,10 +126,7 @@ class Wards:
         ward.due, ward.empty_looks = self._now() + GRACE_S, 0
 
     def _unwatch(self, ward: Ward, identity: ProcessIdentity) -> None:
-        descriptor = ward.watched.pop(identity)
-        self._selector.unregister(descriptor)
-        self._descriptors.discard(descriptor)
-        os.close(descriptor)
+        self._watches.end(ward.watched.pop(identity))
 
 
 def remains_of(directory: str) -> Remains:

@@ -18,6 +18,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import containers, spawner, wards
 from dsmt.programs.anew import NOTHING, Family
 from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
+from dsmt.programs.watches import Watches
 from dsmt.system.procfs import identity_of
 
 
@@ -29,7 +30,7 @@ def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytes
     monkeypatch.setattr(wards, "remains_of", lambda _: Remains(lives=False, forked=looks.pop(0)))
     monkeypatch.setattr(wards, "send_signal", lambda who, number: killed.append((who, number)))
     with selectors.DefaultSelector() as selector:
-        at = Wards(["/node"], selector, set(), lambda: now[0], begin=lambda _: pytest.fail("nothing of it lives"))
+        at = Wards(["/node"], Watches(selector), lambda: now[0], begin=lambda _: pytest.fail("nothing of it lives"))
         at.tick()
         assert (len(looks), at.due) == (4, 100.0 + GRACE_S), "another spawner may come first"
         while at.due is not None:
@@ -46,7 +47,7 @@ def test_a_node_that_nobody_keeps_and_of_which_something_lives_is_begun_again_ea
     monkeypatch.setattr(wards, "process_of", lambda *_: None)
     monkeypatch.setattr(wards, "remains_of", lambda _: Remains(lives=True, forked=set()))
     with selectors.DefaultSelector() as selector:
-        at = Wards(["/node"], selector, set(), lambda: now[0], begin=lambda _: begun.append(now[0]))
+        at = Wards(["/node"], Watches(selector), lambda: now[0], begin=lambda _: begun.append(now[0]))
         while len(begun) < 3:
             assert at.due is not None
             now[0] = at.due
