@@ -25,6 +25,7 @@ from dsmt.agents.instance.held_here import HoldHere
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.log_answers import LogAnswers
 from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import EMIT_RATE_S, SETTLE_S, Reporter
 from dsmt.agents.instance.resuming import Resuming
@@ -38,6 +39,7 @@ from dsmt.agents.rules.commands import Ask
 from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, POKE, AgentConfig, AgentOutcome
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.reconcile import Duty
+from dsmt.agents.rules.supervision import UNKNOWN_POLICY, Supervision
 from dsmt.agents.shared.patient import PatientWriter
 from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.event.envelope import EventId, SignedEvent
@@ -60,15 +62,10 @@ class DeploymentAgent:
         self._reporter = Reporter(deps.bus, self._slot, config.node, before, self._memory.note_status)
         self._reporter.trigger = tuple(EventId.parse(one) for one in self._memory.record.trigger)
         self._present = Present(begins=deps.clock.boottime())
-        context = Context(config, deps, self._memory, self._reporter, self._present, self._hold)
-        installer = Installer(
-            files=deps.files,
-            artifacts=deps.artifacts,
-            drivers=deps.drivers,
-            logs=deps.logs,
-            clock=deps.clock,
-            reporter=self._reporter,
-        )
+        self._output = Output(deps.logs, self._memory, self._present)
+        self._supervision = supervision = Supervision(UNKNOWN_POLICY, self._memory.record.history)
+        context = Context(config, deps, self._memory, self._reporter, self._present, self._hold, supervision, self._output)
+        installer = Installer(deps, self._reporter)
         stopper = Stopper(context, installer)
         serving = Serving(config.address, deps.bus, self._memory, self._reporter)
         self._writer = PatientWriter(deps.files)
@@ -86,7 +83,7 @@ class DeploymentAgent:
         )
         self._resuming = Resuming(context, serving, self._handover, self._failing, self._runner)
         self._steps = Steps(context, installer, self._failing, self._runner, self._facts)
-        self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
+        self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
         self._trimming: asyncio.Task[None] | None = None
         self._store = ""
@@ -131,7 +128,7 @@ class DeploymentAgent:
         await asyncio.sleep(self._deps.entropy.uniform(0.0, SETTLE_S))
         while True:
             self._reporter.beat()
-            self._failing.output.mark(self._deps.bus.now_ms())
+            self._output.mark(self._deps.bus.now_ms())
             if self._trimming is None or self._trimming.done():
                 self._trimming = self._present.tasks.start(self._trim())
             with contextlib.suppress(TimeoutError):
@@ -143,7 +140,7 @@ class DeploymentAgent:
     async def _trim(self) -> None:
         """Hold the output to its bounds, as often as what is written asks for, until nothing is."""
         while (run := self._present.run or self._present.old) is not None and run.plan is not None:
-            rest_s = self._failing.output.trim(run.plan.component.logs, self._deps.clock.boottime())
+            rest_s = self._output.trim(run.plan.component.logs, self._deps.clock.boottime())
             if rest_s is None:
                 return
             await asyncio.sleep(rest_s)
@@ -311,7 +308,7 @@ class DeploymentAgent:
         """
         if self._facts.cause is not None:
             self._reporter.trigger = (self._facts.cause,)
-        facts, supervision = self._facts, self._failing.supervision
+        facts, supervision = self._facts, self._supervision
         supervision.cause_changed()
         changes = after.obeyed(
             self._memory.record,

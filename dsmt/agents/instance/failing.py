@@ -7,12 +7,11 @@ from typing import Any
 
 from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.handover import HandOver
-from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after, endings
 from dsmt.agents.rules.launching import RunPlan
-from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict, leaves
+from dsmt.agents.rules.supervision import JITTER, Again, Finished, Verdict, leaves
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Good
@@ -25,12 +24,12 @@ class Failing:
     """The failures of one instance, and what of its runs was good."""
 
     def __init__(self, context: Context, serving: Serving, handover: HandOver) -> None:
-        self.supervision = Supervision(UNKNOWN_POLICY, context.memory.record.history)
-        self.output = Output(context.deps.logs, context.memory, context.present)
         self._deps = context.deps
         self._memory = context.memory
         self._reporter = context.reporter
         self._present = context.present
+        self._supervision = context.supervision
+        self._output = context.output
         self._serving = serving
         self._handover = handover
         self._last_words = ""
@@ -42,8 +41,8 @@ class Failing:
 
     def forget(self) -> None:
         """The cause of what has failed may have changed: it is tried now."""
-        self.supervision.cause_changed()
-        self._memory.save(**after.forgotten(self.supervision.history))
+        self._supervision.cause_changed()
+        self._memory.save(**after.forgotten(self._supervision.history))
 
     def stay(self, plan: RunPlan) -> None:
         """What has ended by itself stays so in a new generation, which asks for nothing new of it."""
@@ -69,7 +68,7 @@ class Failing:
         now = self._deps.clock.boottime()
         if self._present.run is not None:
             self.note_good(self._present.run)
-        verdict = self.supervision.failed(now, jitter=self.jitter())
+        verdict = self._supervision.failed(now, jitter=self.jitter())
         self.note(verdict, now, counts=counts)
         why = self._reporter.why_failed(error)
         self.tell(why, verdict, endings.last_exit(UNSEEN, 0.0, why, self._deps.bus.now_ms()))
@@ -80,7 +79,7 @@ class Failing:
         why = self._reporter.why("node.rebooted", time=f"boot {self._deps.boot[:8]}")
         told = endings.last_exit(UNSEEN, 0.0, why, now_ms)
         self._absent()
-        verdict = Again("restart", 0.0, 0, self.supervision.tries)
+        verdict = Again("restart", 0.0, 0, self._supervision.tries)
         self.note(verdict, self._deps.clock.boottime(), counts=False)
         self._memory.note(process=None, generation=record.generation)
         self.tell(why, verdict, told)
@@ -95,7 +94,7 @@ class Failing:
             return
         self.note_end(plan, ended, ready=record.ready)
         why = self.why(ended, ran, started=record.started, turned=False, watched=False)
-        verdict = self.supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
+        verdict = self._supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
         self.note(verdict, now)
         self._memory.note(process=None)
         self.tell(why, verdict, self.last(ended, ran, why))
@@ -121,12 +120,12 @@ class Failing:
     def why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
         """Why a program has ended; `turned` says that the next one writes already."""
         code, fields = endings.ending(ended, ran_s, started=started, watched=watched)
-        self._last_words = self.output.all_last_words(turned=turned) if self._present.old is not None else ""
-        return self._reporter.why(code, last_output=self.output.last_words(turned=turned), **fields)
+        self._last_words = self._output.all_last_words(turned=turned) if self._present.old is not None else ""
+        return self._reporter.why(code, last_output=self._output.last_words(turned=turned), **fields)
 
     def note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:
         """Have the record say what supervision has decided; what is tried again counts as a restart."""
-        history = self.supervision.history
+        history = self._supervision.history
         self._memory.note(**after.failed(self._memory.record, verdict, history, now, counts=counts))
 
     def tell(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
@@ -139,7 +138,7 @@ class Failing:
         if background:
             why = endings.foreground(why)
         elif self._present.old is not None:
-            why = endings.beside(why, self._last_words or self.output.all_last_words(turned=False))
+            why = endings.beside(why, self._last_words or self._output.all_last_words(turned=False))
         else:
             why = endings.has_an_end(why)
         self._last_words = ""
@@ -178,8 +177,8 @@ class Failing:
             "revision": record.revision,
             "pid": pid,
             "restarts": record.restarts,
-            "restarts_recent": self.supervision.recent(self._deps.clock.boottime()),
-            "failures": self.supervision.history.failures,
+            "restarts_recent": self._supervision.recent(self._deps.clock.boottime()),
+            "failures": self._supervision.history.failures,
             "next_try_ms": next_try_ms,
             "parked": parked,
             "last_exit": last,
@@ -214,7 +213,7 @@ class Failing:
 
         It is said before anything is that may speak against it, for who hears that and not this refuses what was good.
         """
-        since, plan = self.supervision.healthy_since, run.plan
+        since, plan = self._supervision.healthy_since, run.plan
         if since is None or plan is None:
             return inf
         began = since if plan.component.health is not None else run.began

@@ -9,20 +9,17 @@ Rule 3: an installation has a directory of its own, named by its key: what runs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.endings import words
 from dsmt.agents.rules.launching import RunPlan, Site, mounts_of, working_directory
 from dsmt.agents.shared.launching import prepared
+from dsmt.agents.shared.surroundings import InstanceSurroundings
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.reason import REASONS, failed, reason
-from dsmt.ports.artifacts import Artifacts
-from dsmt.ports.clock import Clock
-from dsmt.ports.driver import KILL_S, Driver, Launch
-from dsmt.ports.files import Files
-from dsmt.ports.logs import Logs
+from dsmt.ports.driver import KILL_S, Launch
 from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
@@ -34,21 +31,12 @@ _STEP_LOGS_KEPT: Final = 1
 class Installer:
     """The steps before and after a program runs."""
 
-    def __init__(
-        self,
-        *,
-        files: Files,
-        artifacts: Artifacts,
-        drivers: Mapping[str, Driver],
-        logs: Logs,
-        clock: Clock,
-        reporter: Reporter,
-    ) -> None:
-        self._files = files
-        self._artifacts = artifacts
-        self._drivers = drivers
-        self._logs = logs
-        self._clock = clock
+    def __init__(self, deps: InstanceSurroundings, reporter: Reporter) -> None:
+        self._files = deps.files
+        self._artifacts = deps.artifacts
+        self._drivers = deps.drivers
+        self._logs = deps.logs
+        self._clock = deps.clock
         self._reporter = reporter
 
     async def install(self, plan: RunPlan, site: Site) -> None:

@@ -28,6 +28,7 @@ class Resuming:
         self._memory = context.memory
         self._reporter = context.reporter
         self._present = context.present
+        self._supervision = context.supervision
         self._serving = serving
         self._handover = handover
         self._failing = failing
@@ -39,7 +40,7 @@ class Resuming:
         handle, outgoing = record.process, record.outgoing
         same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
         if plan is not None and handle is not None:
-            self._failing.supervision.policy = plan.component.restart
+            self._supervision.policy = plan.component.restart
         before = instance = None
         if not self._memory.rebooted:
             before = None if outgoing is None else await self._found(outgoing.process, outgoing.driver)
@@ -148,4 +149,4 @@ class Resuming:
     def _life(self, health: HealthMonitor) -> Life:
         """The life of what runs already."""
         running = State.READY if health.is_ready else State.RUNNING
-        return Life(self._failing.supervision, running if health.started else State.STARTED)
+        return Life(self._supervision, running if health.started else State.STARTED)

@@ -70,7 +70,8 @@ class Runner:
         self._handover = handover
         self._stopper = stopper
         self._failing = failing
-        self._supervision = failing.supervision
+        self._supervision = context.supervision
+        self._output = context.output
         self._checking = Checking(context.deps, context.config.address)
 
     # -- starting
@@ -97,7 +98,7 @@ class Runner:
         """Start the program; meanwhile it is there, as starting."""
         component, clock = plan.component, self._deps.clock
         driver = driver_of(self._deps.drivers, component.driver)
-        launch = self._failing.output.turn(component.logs, plan.revision, launch)
+        launch = self._output.turn(component.logs, plan.revision, launch)
         now = clock.boottime()
         run = Run(life.Life(self._supervision), plan.wanted, now, monitor_of(plan, now), None, plan, site, launch)
         self._present.run = run
@@ -106,7 +107,7 @@ class Runner:
         except BaseException:
             run.life.not_started()
             self._present.run = None
-            self._failing.output.not_begun()
+            self._output.not_begun()
             raise
         finally:
             run.begun.set()

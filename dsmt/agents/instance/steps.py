@@ -92,7 +92,7 @@ class Steps:
     @contextlib.contextmanager
     def _supervised(self, plan: RunPlan, *, counts: bool = False) -> Iterator[None]:
         """A block whose failure is told and supervised, by what is wanted; also one that nobody foresaw."""
-        self._failing.supervision.policy = plan.component.restart
+        self._context.supervision.policy = plan.component.restart
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's
