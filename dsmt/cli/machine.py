@@ -22,7 +22,7 @@ from dsmt.operations.local.processes.asking import unreached, while_they_stay
 from dsmt.operations.local.processes.keeping import check_goes_on
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up import coming_up, machine, upgrading
-from dsmt.operations.local.up.machine import StartedRealm
+from dsmt.operations.local.up.machine import Run, StartedRealm
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.system.procfs import is_alive
 from dsmt.together import end_all
@@ -78,15 +78,15 @@ def up(
 
 async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     """Start it and go; who fails after the start says that what was started goes on."""
-    found: list[tuple[bool, str]] = []
+    runs: list[Run] = []
 
-    def asked(was_up: bool, run: str) -> None:
-        found.append((was_up, run))
+    def begins(run: Run) -> None:
+        runs.append(run)
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
 
     try:
-        if not await _start(ctx, home, wanted, asked):
-            await _end_begun(home, *found[0])
+        if not await _start(ctx, home, wanted, begins):
+            await _end_begun(home, runs[0])
     except (FailedError, RefusedError) as error:
         if ctx.asked is None or not is_up(home):
             raise
@@ -95,57 +95,57 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 
 async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
-    found: list[tuple[bool, str]] = []  # whether it was up already, and its run, once this command is at work and no other
+    runs: list[Run] = []  # one, once this command is at work and no other
 
-    def begins(was_up: bool, run: str) -> None:
-        found.append((was_up, run))
-        if was_up and not ctx.json:
+    def begins(run: Run) -> None:
+        runs.append(run)
+        if run.was_up and not ctx.json:
             print("this realm is up already: Ctrl-C here stops all of it, as dsmt down does; --detach leaves it running")
 
     working = asyncio.ensure_future(_start(ctx, home, wanted, begins))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
-    waiting, watching = asyncio.ensure_future(interrupted.wait()), asyncio.ensure_future(_watched(home, found))
+    waiting, watching = asyncio.ensure_future(interrupted.wait()), asyncio.ensure_future(_watched(home, runs))
     await asyncio.wait({working, waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
     if working.done() and working.exception() is None and working.result():
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
     over = watching.exception() if watching.done() else None
     await end_all(waiting, watching, working)
     if interrupted.is_set():
-        if not found:  # it has waited for another one, whose work goes on
+        if not runs:  # it has waited for another one, whose work goes on
             raise KeyboardInterrupt
-        await _down(ctx, home, found[0][1])
+        await _down(ctx, home, runs[0].name)
         return
     if over is not None:
         raise over
-    await _end_by_itself(home, found, working)
+    await _end_by_itself(home, runs, working)
 
 
-async def _end_by_itself(home: Home, found: Sequence[tuple[bool, str]], working: asyncio.Future[bool]) -> None:
+async def _end_by_itself(home: Home, runs: Sequence[Run], working: asyncio.Future[bool]) -> None:
     """Nothing is to be kept, or it did not come up: what was begun is not left behind. Raises why it did not."""
     if working.exception() is None:
-        await _end_begun(home, *found[0])
-    elif home.exists and found and not found[0][0]:
-        await ending.down(home, run=found[0][1])
+        await _end_begun(home, runs[0])
+    elif home.exists and runs and not runs[0].was_up:
+        await ending.down(home, run=runs[0].name)
     working.result()
 
 
-async def _end_begun(home: Home, was_up: bool, run: str) -> None:
+async def _end_begun(home: Home, run: Run) -> None:
     """Nothing that is here is let in: end what was begun for it, but nothing that ran before, as a service may still do."""
-    if not was_up and not any(map(is_alive, Parts(home).instances())):
-        await ending.down(home, run=run)
+    if not run.was_up and not any(map(is_alive, Parts(home).instances())):
+        await ending.down(home, run=run.name)
 
 
-async def _watched(home: Home, found: Sequence[tuple[bool, str]]) -> None:
+async def _watched(home: Home, runs: Sequence[Run]) -> None:
     """Watch the run of the realm that was found, once one is. Raises `FailedError` when it has ended."""
     while True:
-        for _, run in found:
-            check_goes_on(home, run)
+        for run in runs:
+            check_goes_on(home, run.name)
         await asyncio.sleep(LOOK_S)
 
 
-async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool, str], None]) -> bool:
+async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[Run], None]) -> bool:
     """Start it, and tell what runs. Whether anything that is here is let in: else nothing is to be kept."""
     out: dict[str, str] = {}
     with ctx.lasting() as waits, ctx.progress() as tell:

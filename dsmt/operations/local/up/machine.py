@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -69,17 +70,19 @@ def abandoned(home: Home) -> list[ProcessIdentity]:
     return [] if home.exists else Parts(home).holders()
 
 
-def _ignored(_was_up: bool, _run: str) -> None:
-    pass
+class Run(NamedTuple):
+    """The run of a realm that `up` begins, or goes on with: whether it was up already, and its name."""
+
+    was_up: bool
+    name: str
 
 
 async def up(
-    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[bool, str], object] = _ignored
+    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[Run], object] = lambda _: None
 ) -> StartedRealm:
     """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C16).
 
-    `waits` hears whom it waits for, and `begins`, before anything is done and when nothing speaks against it, whether the
-    realm is up already, and the name of its run.
+    `waits` hears whom it waits for, and `begins` the run, before anything is done and when nothing speaks against it.
 
     Raises `InputError`, `RefusedError`, `FailedError` when something does not start or the broker's port is taken,
     `TransportError` when it does not answer in time.
@@ -89,7 +92,7 @@ async def up(
         check_name(wanted.name)
     async with alone(home, waits):
         amiss = await _check(home, wanted)
-        begins(is_up(home), begin(home))
+        begins(Run(is_up(home), begin(home)))
         moved = settle_nodes(home) if home.exists else []
         started = await _up(home, wanted, without=amiss)
         if not moved and not amiss:
