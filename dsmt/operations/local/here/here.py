@@ -87,7 +87,7 @@ def look_here(home: Home, target: Target | None = None) -> Machine:
             raise not_ours(home.root, "read")
     realm = home.realm().name
     try:
-        nodes = {name: home.part("nodes", name) for name in home.names("nodes")}
+        nodes = home.parts("nodes")
         found = [one for name, place in nodes.items() for one in _instances(name, place)]
     except PermissionError as error:
         raise not_ours(home.root, "read") from error

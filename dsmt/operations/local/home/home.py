@@ -200,6 +200,10 @@ class Home(msgspec.Struct, frozen=True):
         found = [path.name for path in places_in(self.root / kind) if places_in(path)]
         return sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
+    def parts(self, kind: str) -> dict[str, Path]:
+        """The directories of the programs of a kind that live here, by name, in natural order."""
+        return {name: self.part(kind, name) for name in self.names(kind)}
+
 
 def check_part(kind: str, name: str) -> None:
     """Raise `InputError` for what cannot be the name of a program: it is one of a directory, and a level of topics."""

@@ -156,16 +156,15 @@ def had_address(home: Home, name: str) -> str | None:
 
 def broker_host(home: Home) -> str:
     """Where brokers of a home listen: where the first one does."""
-    made = (home.part("brokers", name) for name in home.names("brokers"))
-    first = next((one for one in made if (one / IDENTITY).exists()), None)
+    first = next((one for one in home.parts("brokers").values() if (one / IDENTITY).exists()), None)
     return "127.0.0.1" if first is None else host_of(BrokerFile.read(first).address)
 
 
 def reach_at(home: Home, realm: RealmConfig) -> None:
     """Have everybody of this home know these brokers at the next start."""
     for kind in ("brokers", "controllers", "nodes"):
-        for name in home.names(kind):
-            set_realm(home.part(kind, name), realm)
+        for directory in home.parts(kind).values():
+            set_realm(directory, realm)
     realm.write(home.root)
 
 

@@ -49,9 +49,8 @@ LOOK_S = 1.0
 def of_home(home: Home, without: Collection[str] = ()) -> dict[str, BrokerAddress]:
     """The brokers that live here, by name, without some, whose files are damaged."""
     found = {}
-    for name in (name for name in home.names("brokers") if name not in without):
-        directory = home.part("brokers", name)
-        if (directory / IDENTITY).exists():
+    for name, directory in home.parts("brokers").items():
+        if name not in without and (directory / IDENTITY).exists():
             told = BrokerFile.read(directory)
             route = "" if told.realm.nats is None else cluster_of(told, GateFile.read(directory))
             found[name] = BrokerAddress(told.address, read_identity(directory / IDENTITY).key.public, route=route)

@@ -75,11 +75,9 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
 def here(home: Home) -> dict[str, Path]:
     """The identities of this home, by name."""
     found = {}
-    for role, directory in _DIRECTORIES.items():
-        for name in home.names(directory):
-            found[f"{role}/{name}"] = home.part(directory, name) / IDENTITY
-    for name in home.names("controllers"):
-        found[f"issuer/{name}"] = home.part("controllers", name) / ISSUER
+    for role, kind in _DIRECTORIES.items():
+        found.update({f"{role}/{name}": directory / IDENTITY for name, directory in home.parts(kind).items()})
+    found.update({f"issuer/{name}": directory / ISSUER for name, directory in home.parts("controllers").items()})
     own = home.operator_file
     if own.exists():
         found[home.operator().name] = own

@@ -153,8 +153,8 @@ async def _how_it_ended(home: Home, node: Identity, realm: RealmConfig) -> str:
         ended = await _ended(node, realm)
         if ended is not None:
             reach_at(home, realm)
-            for name in home.names("nodes"):
-                ask_to_end(home.part("nodes", name), "container_manager")  # one that runs looks where it did
+            for directory in home.parts("nodes").values():
+                ask_to_end(directory, "container_manager")  # one that runs looks where it did
     return ended or ""
 
 

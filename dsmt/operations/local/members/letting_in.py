@@ -49,10 +49,9 @@ def learnt(home: Home) -> RealmConfig:
 
 def _clients(home: Home) -> Iterator[Path]:
     """Where programs of a home keep what they learn."""
-    for node in home.names("nodes"):
-        directory = str(home.part("nodes", node))
+    for directory in map(str, home.parts("nodes").values()):
         yield from map(Path, (bus_of_manager(directory), bus_of_monitor(directory)))
-    yield from (home.part("controllers", name) for name in home.names("controllers"))
+    yield from home.parts("controllers").values()
 
 
 def members(home: Home, nodes: Sequence[str]) -> Iterator[Member]:
@@ -62,8 +61,7 @@ def members(home: Home, nodes: Sequence[str]) -> Iterator[Member]:
         with suppress(InputError):
             identity = read_identity(directory / IDENTITY)
             yield Member(f"node/{node}", identity, DiskFiles(bus_of_manager(str(directory)), durable=False))
-    for name in home.names("controllers"):
-        directory = home.part("controllers", name)
+    for name, directory in home.parts("controllers").items():
         with suppress(InputError):
             yield Member(f"controller/{name}", read_identity(directory / IDENTITY), DiskFiles(str(directory), durable=False))
 

@@ -50,7 +50,7 @@ def settle(home: Home, told: Settling) -> bool:
             said = f"broker {name} listens at {at.address}, and {host} is no address of this machine any more"
             advice = f"give the machine that address; or dsmt node remove {name}, and add it again with its roles"
             raise RefusedError("broker.moved", said, next=advice)
-    changed = [settle_node(home.part("nodes", node), told) for node in home.names("nodes")]
+    changed = [settle_node(directory, told) for directory in home.parts("nodes").values()]
     return any(before != now for before, now in changed)
 
 
@@ -89,9 +89,9 @@ def settle_nodes(home: Home) -> list[str]:
     One whose file is damaged, or somebody else's, is left: who starts it says so.
     """
     said = []
-    for node in home.names("nodes"):
+    for node, directory in home.parts("nodes").items():
         with suppress(InputError, OSError):
-            before, now = settle_node(home.part("nodes", node), Settling())
+            before, now = settle_node(directory, Settling())
             if before.address != now.address:
                 said.append(
                     f"node {node} serves at {now.address} now: {before.address} is no address of this machine any more"

@@ -114,8 +114,8 @@ def _make(home: Home, engine: str, way: Way) -> None:
 def planned(home: Home) -> dict[str, BrokerAddress]:
     """Where what the realm moves to will be, by name: the keys are those that the realm has now."""
     found = {}
-    for name in home.names(SERVERS):
-        address = BrokerFile.read(home.part(SERVERS, name)).address
+    for name, directory in home.parts(SERVERS).items():
+        address = BrokerFile.read(directory).address
         found[name] = BrokerAddress(address, read_identity(home.part("brokers", name) / IDENTITY).key.public)
     return found
 

@@ -136,7 +136,7 @@ class ToNats:
 
     def beside(self, home: Home) -> list[tuple[str, Path]]:
         """The servers, without their gates."""
-        return [("nats_server", home.part(SERVERS, name)) for name in home.names(SERVERS)]
+        return [("nats_server", directory) for directory in home.parts(SERVERS).values()]
 
     def fence(self, home: Home) -> None:
         """Brokers that have ended let nobody in."""

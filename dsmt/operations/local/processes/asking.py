@@ -66,7 +66,7 @@ def _why_unreached(home: Home, error: TransportError, runs: Sequence[str]) -> Tr
         said = f"; {some(runs)} {'runs' if len(runs) == 1 else 'run'} here, and will attach when one does" if runs else ""
         learns = "; dsmt join TOKEN here, where the realm has others by now" if home.is_joined else ""
         return TransportError(error.code, f"{error.message}{said}", next=f"dsmt up on a machine that has a broker{learns}")
-    brokers = {name: home.part("brokers", name) for name in home.names("brokers")}
+    brokers = home.parts("brokers")
     full = [str(directory) for directory in brokers.values() if _is_full(directory)]
     if full:
         said = f"{error.message}: the disk of {' and of '.join(full)} is full"
@@ -102,19 +102,19 @@ async def while_they_stay(home: Home, work: Awaitable[Result]) -> Result:
 
 async def _none_stays(home: Home) -> bool:
     """Whether all brokers of the realm are of this home, and each is damaged, or ends again and again before it listens."""
-    names, at = home.names("brokers"), dict[str, str]()
-    for name in names:
+    brokers, at = home.parts("brokers"), dict[str, str]()
+    for name, directory in brokers.items():
         with suppress(InputError, OSError):
-            at[name] = BrokerFile.read(home.part("brokers", name)).address
+            at[name] = BrokerFile.read(directory).address
     listener = broker_programs(home.realm())[0]
-    if len({address for address, _ in home.realm().brokers} - set(at.values())) > len(names) - len(at):
+    if len({address for address, _ in home.realm().brokers} - set(at.values())) > len(brokers) - len(at):
         return False
 
     async def ends(name: str, address: str) -> bool:
-        directory = home.part("brokers", name)
-        if await stays(lambda: process_of(directory, listener), lambda: listens(address), patience_s=STAYS_S):
+        broker = brokers[name]
+        if await stays(lambda: process_of(broker, listener), lambda: listens(address), patience_s=STAYS_S):
             return False
-        while process_of(directory, listener) is not None:  # noqa: ASYNC110 - no event: its next life, which is as short
+        while process_of(broker, listener) is not None:  # noqa: ASYNC110 - no event: its next life, which is as short
             await asyncio.sleep(LOOK_S)
         return True
 
@@ -148,8 +148,7 @@ def _moved(brokers: Mapping[str, Path]) -> str:
 
 def _held(home: Home) -> str:
     """Which other program has the port of a broker of this home, which does not run; empty where none has."""
-    for name in home.names("brokers"):
-        directory = home.part("brokers", name)
+    for name, directory in home.parts("brokers").items():
         if all(process_of(directory, program) is None for program in ("broker", "nats_server")):
             try:
                 check_free(BrokerFile.read(directory).address, f"broker {name}", then="")

@@ -99,11 +99,11 @@ def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
         KeeperFile(kept=tuple(_servers_of(home, move))).write(keeper_directory(home))
         return
     programs = broker_programs(home.realm()) if home.exists else ("broker",)
-    kept = [(program, str(home.part("brokers", name))) for name in home.names("brokers") for program in programs]
-    kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
+    kept = [(program, str(part)) for part in home.parts("brokers").values() for program in programs]
+    kept += [("controller", str(part)) for part in home.parts("controllers").values()]
     if move is not None:
         kept += [one for one in [*_servers_of(home, move), ("bridge", str(home.migration))] if one not in kept]
-    nodes = tuple(where for name in home.names("nodes") if (where := str(home.part("nodes", name))) != without)
+    nodes = tuple(where for where in map(str, home.parts("nodes").values()) if where != without)
     still = tuple(one for one in kept if one[1] != without)
     KeeperFile(kept=still, nodes=nodes).write(keeper_directory(home))
 
@@ -116,7 +116,7 @@ def broker_programs(realm: RealmConfig) -> tuple[str, ...]:
 def _servers_of(home: Home, move: MigrationFile) -> list[tuple[str, str]]:
     """The NATS servers of a move: those to which the realm moves, or those that it leaves."""
     kind = SERVERS if move.engine == "nats" else "brokers"
-    return [("nats_server", str(home.part(kind, name))) for name in home.names(kind)]
+    return [("nats_server", str(part)) for part in home.parts(kind).values()]
 
 
 async def start_keeper(home: Home) -> None:

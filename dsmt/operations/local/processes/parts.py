@@ -64,7 +64,7 @@ class Parts:
 
     def restarters(self) -> list[ProcessIdentity]:
         """The keeper, and each node's spawner and manager."""
-        nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
+        nodes = self._home.parts("nodes").values()
         found = self._living(keeper_directory(self._home), "spawner")
         return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
 
@@ -80,7 +80,7 @@ class Parts:
 
     def homes_of_spawners(self) -> list[Path]:
         """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""
-        nodes = (self._home.part("nodes", name) for name in self._home.names("nodes"))
+        nodes = self._home.parts("nodes").values()
         found = [keeper_directory(self._home), *(node for node in nodes if has_lock(str(node)))]
         return [directory for directory in found if directory.is_dir()]
 
@@ -133,12 +133,12 @@ class Parts:
         return [
             f"{kind}/{name}"
             for kind, own in programs.items()
-            for name in self._home.names(f"{kind}s")
-            if self._living(self._home.part(f"{kind}s", name), *own)
+            for name, directory in self._home.parts(f"{kind}s").items()
+            if self._living(directory, *own)
         ]
 
     def _program(self, kind: str, program: str) -> list[ProcessIdentity]:
-        directories = [self._home.part(kind, name) for name in self._home.names(kind)]
+        directories = self._home.parts(kind).values()
         return [identity for directory in directories for identity in self._living(directory, program)]
 
     @staticmethod
@@ -150,13 +150,13 @@ class Parts:
         """Clear all containers away, but for what nobody else may have: `LEFT`."""
         for container in self.containers():
             _clear(container)
-        for name in self._home.names("nodes"):
-            for directory in (self._home.part("nodes", name) / "containers").glob("*/*"):
+        for node in self._home.parts("nodes").values():
+            for directory in (node / "containers").glob("*/*"):
                 with suppress(OSError):  # of what is not empty
                     directory.rmdir()
                     directory.parent.rmdir()
 
     def containers(self) -> Iterable[Path]:
         """The directories of all containers."""
-        for name in self._home.names("nodes"):
-            yield from containers_in(self._home.part("nodes", name))
+        for node in self._home.parts("nodes").values():
+            yield from containers_in(node)

@@ -272,8 +272,8 @@ def _damage(home: Home) -> dict[str, InputError]:
     found: dict[str, InputError] = {}
     files: dict[str, type[ControllerFile | NodeFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
     for kind, file in files.items():
-        for name in home.names(kind):
-            directory, who = home.part(kind, name), f"{kind.removesuffix('s')} {name}"
+        for name, directory in home.parts(kind).items():
+            who = f"{kind.removesuffix('s')} {name}"
             try:
                 check_realm(home, directory / file.FILE, file.read(directory).realm)
                 for path in (directory / IDENTITY, directory / ISSUER):

@@ -90,13 +90,13 @@ async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
 
 async def begin_settled(home: Home, *, waits: Tell = silent) -> None:
     """Begin each node anew that runs with another address, or other labels, than it has now (`settling`, rule 4)."""
-    if not any((home.part("nodes", node) / SETTLED).exists() for node in home.names("nodes")):
+    if not any((directory / SETTLED).exists() for directory in home.parts("nodes").values()):
         return
     async with alone(home, waits):
-        for node in home.names("nodes"):
-            marked = home.part("nodes", node) / SETTLED
+        for node, directory in home.parts("nodes").items():
+            marked = directory / SETTLED
             if marked.exists():
-                if process_of(marked.parent, "spawner") is not None:
+                if process_of(directory, "spawner") is not None:
                     await _replace_node(home, node)
                 marked.unlink()
 
@@ -155,7 +155,7 @@ async def _check_controller(home: Home, controller: str) -> None:
 async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
     """Rule 5."""
     realm = home.realm()
-    nodes = tuple(name for name in home.names("nodes") if process_of(home.part("nodes", name), "spawner") is not None)
+    nodes = tuple(node for node, directory in home.parts("nodes").items() if process_of(directory, "spawner") is not None)
     if not nodes:
         said = f"the realm in {home.root} is not kept by dsmt up"
         raise RefusedError("upgrade.down", said, next="dsmt up starts what is installed; systemd restarts what it keeps")
@@ -169,7 +169,7 @@ async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
 
 def _check_room(home: Home) -> None:
     """Raise OSError that names a disk with no room for what a program writes at its start: what runs there stays."""
-    held = [home.part(kind, name) for kind in ("brokers", "controllers", "nodes") for name in home.names(kind)]
+    held = [part for kind in ("brokers", "controllers", "nodes") for part in home.parts(kind).values()]
     for directory in filter(Path.exists, (keeper_directory(home), *held)):
         probe = directory / "room"
         write_atomically(str(probe), bytes(ROOM_BYTES), durable=False)

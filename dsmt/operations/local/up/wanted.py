@@ -117,7 +117,7 @@ def check_running(home: Home, wanted: Wanted) -> None:
     ):
         if number is None:
             continue
-        running = [one for one in home.names(kind) if process_of(home.part(kind, one), program) is not None]
+        running = [one for one, directory in home.parts(kind).items() if process_of(directory, program) is not None]
         more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
         if more:
             said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
