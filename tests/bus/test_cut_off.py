@@ -9,7 +9,7 @@ import pytest
 from dsmt.bus.broker import places
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.copied import Copied
-from dsmt.bus.broker.others import copying, holders
+from dsmt.bus.broker.others import copying, holders, readings
 from dsmt.bus.broker.others import others as knowing
 from dsmt.bus.broker.wholeness import AFTER_S, STOOD_S
 from dsmt.bus.rules.attach_backoff import AttachBackoff
@@ -27,7 +27,12 @@ from tests.waiting import until
 def soon() -> Iterator[None]:
     """What lasts for a minute lasts for a fifth of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS"), (holders, "LASTING_MS")):
+        for module, name in (
+            (copying, "OVERLAP_MS"),
+            (places, "OVERLAP_MS"),
+            (readings, "MOST_MS"),
+            (holders, "LASTING_MS"),
+        ):
             patch.setattr(module, name, 200)
         yield
 

@@ -14,7 +14,6 @@ import pytest
 from dsmt.bus.broker import places
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import copying, holders, readings
-from dsmt.bus.broker.others import others as knowing
 from dsmt.bus.client import homing
 from dsmt.errors import TransportError
 from dsmt.event.kinds.realm import BrokerWord
@@ -182,7 +181,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lasts for a minute lasts for a fifth of a second."""
     for module in (copying, places):
         monkeypatch.setattr(module, "OVERLAP_MS", 200)
-    for module, name in ((knowing, "MOST_MS"), (holders, "LASTING_MS"), (readings, "LAG_MS")):
+    for module, name in ((readings, "MOST_MS"), (holders, "LASTING_MS"), (readings, "LAG_MS")):
         monkeypatch.setattr(module, name, 200)
 
 

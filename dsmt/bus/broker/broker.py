@@ -132,7 +132,7 @@ class Broker:
             head=self._signed_head,
             when_here=self._others.filling.wait,
             pump=self._to_pump.set,
-            settled_ms=self._others.settled_ms,
+            settled_ms=self._others.readings.settled_ms,
         )
 
     @property

@@ -13,7 +13,7 @@ Rule 4: a broker that knows others is whole when it has read one that is whole, 
     So it is when it stood still itself for longer than others wait for it, or was cut off from all of them: what was said
     meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
-    `MOST_MS` where one cannot be (B1, B2).
+    `MOST_MS` where one cannot be (`readings`; B1, B2).
 Rule 6: a leaf is read while it is attached here (`holders`), and reads one other at a time itself (E5).
 Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
 Rule 8: words by which one that is read is a broker no more are obeyed after `TOGETHER_S`, and by that one itself at once:
@@ -48,7 +48,7 @@ from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.broker.withheld import GIVEN_MS, Withholding
+from dsmt.bus.broker.withheld import Withholding
 from dsmt.bus.rules.brokers import known, leaves, words_of
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import has_ended
@@ -69,7 +69,6 @@ from dsmt.trust.store import TrustStore
 TOGETHER_S: Final = 0.5
 AGAIN_MS: Final = 1000
 """After how long what could not be stored is tried again."""
-MOST_MS: Final = 60_000
 
 
 class Others:
@@ -100,7 +99,7 @@ class Others:
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
-        self._said: dict[str, SignedEvent] = {}
+        """The newest word on each broker, by topic."""
         self.readings = Readings(clock, recorder.time.now_ms)
         self.holders = self._made_holders()
         self._withholding = Withholding(
@@ -128,7 +127,7 @@ class Others:
         self._fan_out.had = self.holders.had
         admission.is_copy = lambda session: bool(self.copies([session]))
         self._recorder.sessions.leaves, self._recorder.wholeness.is_linked = self.holders.vouched, self._is_linked
-        self._recorder.ingest.holes.settled_ms = self.settled_ms
+        self._recorder.ingest.holes.settled_ms = self.readings.settled_ms
 
     def _made_holders(self) -> Holders:
         return Holders(
@@ -222,8 +221,8 @@ class Others:
 
     def _recall(self) -> None:
         """Of what keys that have ended said on brokers nothing counts but what stands in its place (J3)."""
-        for topic in [topic for topic, one in self._said.items() if self._trust.disowns(one)]:
-            del self._said[topic], self._words[topic]
+        for topic in [topic for topic, row in self._words.items() if self._trust.disowns(row.read())]:
+            del self._words[topic]
         self._note(row for row in self._store.facts(BROKERS, f"{BROKERS}~", 2**31) if not self._trust.disowns(row.read()))
 
     def _note(self, rows: Iterable[Row]) -> bool:
@@ -231,23 +230,27 @@ class Others:
         for row in rows:
             if row.fact and row.topic.startswith(BROKERS):
                 with suppress(UnusableEventError):
-                    word, held = row.read(), self._said.get(row.topic)
-                    if held is None or newer(word.event, held.event):  # an older one may come later, as history
-                        self._said[row.topic], self._words[row.topic], found = word, row, True
+                    word, held = row.read(), self._words.get(row.topic)
+                    if held is None or newer(word.event, held.read().event):  # an older one may come later, as history
+                        self._words[row.topic], found = row, True
         return found
+
+    def _said(self) -> list[SignedEvent]:
+        return [row.read() for row in self._words.values()]
 
     def _removes_linked(self) -> bool:
         """Whether a broker was removed that is linked and read."""
         linked = {reader.broker for reader in self.readings.readers}
-        return any(word.removed and f"broker/{name}" in linked for name, word in words_of(self._said.values()).items())
+        return any(word.removed and f"broker/{name}" in linked for name, word in words_of(self._said()).items())
 
     def _know(self) -> None:
         own = BrokerAddress("", self._own.key.public)
-        every = known([own, *self._seeds], self._said.values(), self._trust)
+        said = self._said()
+        every = known([own, *self._seeds], said, self._trust)
         self.copying.know(every)
-        self.holders.leaves = leaves(self._said.values())
+        self.holders.leaves = leaves(said)
         self.left = not self.readings.alone and all(one.public != own.public for one in every)
-        gone = (address_of(word) for word in words_of(self._said.values()).values() if word.removed and not word.route)
+        gone = (address_of(word) for word in words_of(said).values() if word.removed and not word.route)
         self._former.know(one for one in gone if not self.left and self._is_former(one, every))
 
     def _is_former(self, one: BrokerAddress, every: Iterable[BrokerAddress]) -> bool:
@@ -308,17 +311,12 @@ class Others:
 
     def copies(self, sessions: Iterable[Session]) -> list[Session]:
         """Those of some sessions that are of other brokers of the realm."""
-        known = {one.public for one in self.readings.known}
+        known = self.readings.others
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def _stored_by(self, broker: str) -> int | None:
         """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
         return next((one.stored for one in self.copies(self._fan_out.copying) if one.name == broker), None)
-
-    def settled_ms(self) -> int | None:
-        """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
-        held_ms, now_ms = self.readings.held_ms, self._recorder.time.now_ms()
-        return None if held_ms is None else max(min(held_ms, now_ms) - GIVEN_MS, now_ms - MOST_MS)
 
     # --- what they have ------------------------------------------------------------------------------------------
 

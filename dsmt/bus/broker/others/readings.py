@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.bus.broker.others.other import Other
+from dsmt.bus.broker.withheld import GIVEN_MS
 from dsmt.ports.bus import BusReader
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 
 LAG_MS: Final = 30_000
+MOST_MS: Final = 60_000
+"""For so long what was missed may come from others that cannot be read."""
 
 
 class Readings:
@@ -45,6 +48,11 @@ class Readings:
     def held_ms(self) -> int | None:
         """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
         return min((other.until_ms for other in self.others.values()), default=None)
+
+    def settled_ms(self) -> int | None:
+        """What was missed before (realm ms) comes from no other any more (rule 5 of `others`); None where none is known."""
+        held_ms, now_ms = self.held_ms, self._now_ms()
+        return None if held_ms is None else max(min(held_ms, now_ms) - GIVEN_MS, now_ms - MOST_MS)
 
     @property
     def readers(self) -> list[BusReader]:
