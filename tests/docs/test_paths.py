@@ -21,3 +21,20 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
         if not any(place.exists() for place in places) and code not in MODULES:
             missing.append(code or link)
     assert missing == []
+
+
+NAMED_IN = re.compile(r"`([\w./-]+\.py)`|\(((?:`\w+`[^)`]*)+)\)")
+"""A file, or names in parentheses behind it."""
+
+
+def test_every_name_that_the_architecture_says_is_of_a_file_is_there() -> None:
+    missing = []
+    for row in (ROOT / "docs" / "architecture.md").read_text().splitlines():
+        path = code = ""
+        for file, names in NAMED_IN.findall(row):
+            if file:
+                places = sorted(ROOT.glob(file if "/" in file else f"dsmt/**/{file}"))
+                path, code = file, "".join(place.read_text() for place in places)
+            told = re.findall(r"`(\w+)`", names) if path else []
+            missing += [f"{path}: {name}" for name in told if not re.search(rf"\b{name}\b", code)]
+    assert missing == []
