@@ -47,7 +47,7 @@ async def filler_of(directory: Path) -> AsyncIterator[NatsFiller]:
         raise RefusedError("bridge.none", f"{directory} holds no servers that are to be filled")
     servers = replace(NatsRealm.of((at for at, _ in told.brokers), nats), way=way_of(keys.system))
     filler = await NatsFiller.connect(
-        servers, told.name, key=SecretKey(keys.bridge), sayer=f"broker/{first.name}", wall_ms=LinuxClock().wall_ms
+        servers, told.name, key=SecretKey(keys.bridge), publisher=f"broker/{first.name}", wall_ms=LinuxClock().wall_ms
     )
     try:
         yield filler

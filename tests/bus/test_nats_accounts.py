@@ -247,8 +247,8 @@ async def test_of_certificates_that_somebody_else_has_brought_those_stay_that_th
     gate.says(gate.agent, MANY)
     for name, own in (("node/n2", True), ("node/n3", False)):
         one = gate.identity(name)
-        for sayer in (name, AGENT) if own else (AGENT,):
-            gate.stands(gate.subjects.certificate(sayer, name, one.key.key_id), canonical([o.raw for o in one.chain]))
+        for publisher in (name, AGENT) if own else (AGENT,):
+            gate.stands(gate.subjects.certificate(publisher, name, one.key.key_id), canonical([o.raw for o in one.chain]))
     four = gate.identity("node/n4")
     gate.stands(gate.subjects.certificate("node/n4", "node/n4", four.key.key_id), b"an answer")
     gate.stands(gate.subjects.certificate(AGENT, "node/n4", four.key.key_id), canonical([o.raw for o in four.chain]))
@@ -271,7 +271,7 @@ async def test_what_stands_under_a_name_that_nobody_has_goes_however_little_it_i
     for names in (("node/x1",), ("node/x1", "node/x2"), ("node/x1", "node/x2")):
         assert not await gate.accounts._count_held()
         assert {one["filter"] for one in gate.purged} == {one for name in names for one in gate.subjects.said_by(name)}
-        gate.facts = [one for one in gate.facts if gate.subjects.speaker(one.subject) not in names]
+        gate.facts = [one for one in gate.facts if gate.subjects.publisher(one.subject) not in names]
     assert gate.removed == []
     assert len(gate.facts) == 66
 

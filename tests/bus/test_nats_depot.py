@@ -25,12 +25,12 @@ class Stream:
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
 
-    def put(self, sayer: str, content: bytes, *, lacks: int | None = None) -> None:
+    def put(self, publisher: str, content: bytes, *, lacks: int | None = None) -> None:
         pieces = [content[at : at + depot.PIECE] for at in range(0, len(content), depot.PIECE)]
         for number, piece in enumerate(pieces):
             if number != lacks:
-                self.held[SUBJECTS.piece(sayer, DIGEST, str(number))] = piece
-        self.held[SUBJECTS.piece(sayer, DIGEST, "count")] = str(len(pieces)).encode()
+                self.held[SUBJECTS.piece(publisher, DIGEST, str(number))] = piece
+        self.held[SUBJECTS.piece(publisher, DIGEST, "count")] = str(len(pieces)).encode()
 
     async def held_on(self, _link: object, _stream: str, filters: list[str]) -> list[Any]:
         counts = [one for one in self.held if one.endswith(".count")] if filters == [SUBJECTS.counts(DIGEST)] else filters
@@ -77,8 +77,8 @@ def test_of_two_who_have_put_a_blob_the_one_is_read_that_has_put_it_right(stream
     ("content", "lacks", "says"), [(b"worse" * 50_000, None, "has another sha256"), (CONTENT, 1, "has no piece 1")]
 )
 def test_where_nobody_has_put_it_whole_that_is_said(stream: Stream, content: bytes, lacks: int | None, says: str) -> None:
-    for sayer in ("operator/eve", "operator/mallory"):
-        stream.put(sayer, content, lacks=lacks)
+    for publisher in ("operator/eve", "operator/mallory"):
+        stream.put(publisher, content, lacks=lacks)
     with pytest.raises(FailedError, match=says) as caught:
         stream.got()
     assert caught.value.code == "depot.mismatch"

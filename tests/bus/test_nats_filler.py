@@ -26,7 +26,7 @@ def now_ms() -> int:
 
 async def filler_of(e: NatsEngine, wall_ms=now_ms) -> NatsFiller:
     key = SecretKey(os.urandom(32))
-    return await NatsFiller.connect(e._realm, e._made.name, key=key, sayer="broker/b1", wall_ms=wall_ms)
+    return await NatsFiller.connect(e._realm, e._made.name, key=key, publisher="broker/b1", wall_ms=wall_ms)
 
 
 def written(e: NatsEngine, name: str = "operator/alice"):

@@ -69,7 +69,7 @@ def test_that_no_certificates_are_stored_is_tried_again_by_who_attaches(monkeypa
     """The disk of a server may be full: who has just been born has none there yet."""
     key = SecretKey(os.urandom(32))
     trust = TrustStore(Realm(name="r", roots=(key.public,)))
-    sayer = root_issued("operator/alice", key, key=key, now_s=0, serial=bytes(16))
+    publisher = root_issued("operator/alice", key, key=key, now_s=0, serial=bytes(16))
 
     class Link:
         async def publish(self, *_: object) -> None:
@@ -81,7 +81,7 @@ def test_that_no_certificates_are_stored_is_tried_again_by_who_attaches(monkeypa
     monkeypatch.setattr("dsmt.bus.nats.opener.held_on", nothing)
     link: Any = Link()
     with pytest.raises(TransportError, match="insufficient storage"):
-        asyncio.run(NatsOpener(trust, SUBJECTS, lambda: 0.0).introduce(link, sayer))
+        asyncio.run(NatsOpener(trust, SUBJECTS, lambda: 0.0).introduce(link, publisher))
 
 
 @pytest.mark.parametrize("numbers", [(GREATEST_COUNT + 1, 1, 1), (1, GREATEST_COUNT + 1, 1), (1, 1, GREATEST_COUNT + 1)])

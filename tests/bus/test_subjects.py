@@ -38,13 +38,13 @@ def test_a_token_holds_nothing_that_nats_reads(text: str) -> None:
     assert not set(made) & set(".*> \t\r\n\0")
 
 
-@given(author=TOPIC, sayer=TOPIC, topic=TOPIC)
-def test_a_subject_says_who_said_what_where_and_for_whom(author: str, sayer: str, topic: str) -> None:
+@given(author=TOPIC, publisher=TOPIC, topic=TOPIC)
+def test_a_subject_says_who_said_what_where_and_for_whom(author: str, publisher: str, topic: str) -> None:
     assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=True)) == ("f", author, author, topic, "")
     assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=False)) == ("s", author, author, topic, "")
-    assert SUBJECTS.said(SUBJECTS.offered(sayer, author, topic)) == ("o", sayer, author, topic, "")
-    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=False)) == ("i", author, author, topic, sayer)
-    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=True)) == ("n", author, author, topic, sayer)
+    assert SUBJECTS.said(SUBJECTS.offered(publisher, author, topic)) == ("o", publisher, author, topic, "")
+    assert SUBJECTS.said(SUBJECTS.copy(author, publisher, topic, fact=False)) == ("i", author, author, topic, publisher)
+    assert SUBJECTS.said(SUBJECTS.copy(author, publisher, topic, fact=True)) == ("n", author, author, topic, publisher)
 
 
 @pytest.mark.parametrize("subject", ["", "d", "d.a%2Eb.f", "d.a%2Eb.f.x", "d.other.f.x.y", "d.a%2Eb.q.x.y", "d.a%2Eb.o.x.y"])
@@ -101,9 +101,9 @@ def test_what_is_asked_through_a_gate_is_where_gates_hear_it() -> None:
 
 def test_the_pieces_of_a_blob_are_those_of_one_who_has_put_it_or_of_all() -> None:
     digest = bytes(range(32))
-    pieces = [SUBJECTS.piece(sayer, digest, "0") for sayer in ("operator/alice", "operator/bob")]
+    pieces = [SUBJECTS.piece(publisher, digest, "0") for publisher in ("operator/alice", "operator/bob")]
     other = SUBJECTS.piece("operator/alice", bytes(32), "0")
     assert [takes(SUBJECTS.blob(digest, "operator/alice"), one) for one in (*pieces, other)] == [True, False, False]
     assert [takes(SUBJECTS.blob(digest), one) for one in (*pieces, other)] == [True, True, False]
-    assert [SUBJECTS.putter(one) for one in pieces] == ["operator/alice", "operator/bob"]
+    assert [SUBJECTS.publisher(one) for one in pieces] == ["operator/alice", "operator/bob"]
     assert {SUBJECTS.digest(one) for one in pieces} == {digest}

@@ -137,10 +137,10 @@ class NatsAccounts:
         few = more < max(LEAST_FACTS, facts // CHANGED) and larger < max(LEAST_LIVE_BYTES, size // CHANGED)
         if few and known == revocations:
             return False
-        speaker, every = self._subjects.speaker, self._subjects.retained()
+        publisher, every = self._subjects.publisher, self._subjects.retained()
         held, marked = list[tuple[str, int]](), set[str]()
         async for one in all_of(link, self._subjects.facts, every, sizes=True):
-            name = speaker(one.subject)
+            name = publisher(one.subject)
             held.append((name, one.size))
             if self._subjects.is_mark(one.subject):
                 marked.add(name)
@@ -193,7 +193,7 @@ class NatsAccounts:
     async def _counts(self, link: NatsLink, stored: Stored) -> list[_Held]:
         """What of a message counts. Raises `UnusableEventError` for one that is to go, `TransportError`."""
         said, ended = self._opener.said(stored), False
-        payer = paid_by(said.sayer)
+        payer = paid_by(said.publisher)
         if said.kind == "c":
             brought = self._opener.check_certificates(stored)
             if paid_by(said.author) == payer:
@@ -210,7 +210,7 @@ class NatsAccounts:
         else:
             if said.kind == "o" and await self._is_there(link, event):
                 raise UnusableEventError("stale", f"{event.source} itself has said {event.topic}")
-        return [_Held(stored.sequence, said.sayer, stored.size, ended)] if said.kind in "fn" else []
+        return [_Held(stored.sequence, said.publisher, stored.size, ended)] if said.kind in "fn" else []
 
     async def _brought(self, link: NatsLink, subject: str) -> frozenset[bytes]:
         """The certificates that stand on a subject."""

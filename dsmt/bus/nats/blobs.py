@@ -74,7 +74,7 @@ class NatsBlobs:
 
     async def _check(self, link: NatsLink, subject: str) -> None:
         try:
-            sayer, digest = self._subjects.putter(subject), self._subjects.digest(subject)
+            publisher, digest = self._subjects.publisher(subject), self._subjects.digest(subject)
         except ValueError:
             await self._purge(link, subject)
             return
@@ -86,12 +86,12 @@ class NatsBlobs:
         for stored in found:
             if self._right.get(subject) == stored.sequence:
                 continue
-            copy = depot.copy_of(sayer, stored.raw)
+            copy = depot.copy_of(publisher, stored.raw)
             if copy is not None and await depot.is_whole(depot.over(link), self._subjects, copy, digest):
                 self._right[subject] = stored.sequence
             else:
-                await self._purge(link, self._subjects.blob(digest, sayer))
-                self._log.warning("what was put is not the blob, and is held no more", blob=digest.hex(), name=sayer)
+                await self._purge(link, self._subjects.blob(digest, publisher))
+                self._log.warning("what was put is not the blob, and is held no more", blob=digest.hex(), name=publisher)
 
     async def _purge(self, link: NatsLink, subject: str) -> None:
         await purge(link, self._subjects.blobs, {"filter": subject})

@@ -55,12 +55,12 @@ def over(link: NatsLink) -> Asks:
 class Copy(NamedTuple):
     """What somebody has put of a blob: by whom, what its pieces' names begin with, and how many they are."""
 
-    sayer: str
+    publisher: str
     way: str
     pieces: int
 
 
-async def put(ask: Asks, subjects: Subjects, sayer: str, chunks: AsyncIterator[bytes], digest: bytes) -> None:
+async def put(ask: Asks, subjects: Subjects, publisher: str, chunks: AsyncIterator[bytes], digest: bytes) -> None:
     """Put a blob there, unless it is. Raises `FailedError`, `TransportError`, `RefusedError`."""
     if await _is_there(ask, subjects, digest):
         return
@@ -70,19 +70,21 @@ async def put(ask: Asks, subjects: Subjects, sayer: str, chunks: AsyncIterator[b
         seen.update(chunk)
         waiting += chunk
         while len(waiting) >= PIECE:
-            pieces.append(Publication(subjects.piece(sayer, digest, f"{way}{count}"), bytes(waiting[:PIECE]), {}))
+            pieces.append(Publication(subjects.piece(publisher, digest, f"{way}{count}"), bytes(waiting[:PIECE]), {}))
             del waiting[:PIECE]
             count += 1
             if len(pieces) == AT_ONCE:
                 await _publish(ask, subjects, pieces)
     if waiting:
-        pieces.append(Publication(subjects.piece(sayer, digest, f"{way}{count}"), bytes(waiting), {}))
+        pieces.append(Publication(subjects.piece(publisher, digest, f"{way}{count}"), bytes(waiting), {}))
         count += 1
     await _publish(ask, subjects, pieces)
     if seen.digest() != digest:
         raise FailedError("depot.mismatch", f"blob {digest.hex()}: it has another sha256", next="put it again")
     try:
-        await _publish(ask, subjects, [Publication(subjects.piece(sayer, digest, "count"), f"{way}{count}".encode(), {})])
+        await _publish(
+            ask, subjects, [Publication(subjects.piece(publisher, digest, "count"), f"{way}{count}".encode(), {})]
+        )
     except FailedError:  # the same source has put it meanwhile, perhaps
         if not await _is_there(ask, subjects, digest):
             raise
@@ -133,7 +135,9 @@ async def get(ask: Asks, subjects: Subjects, digest: bytes) -> AsyncIterator[byt
         seen.update(piece)
         yield piece
     if seen.digest() != digest:
-        raise FailedError("depot.mismatch", f"blob {digest.hex()} of {chosen.sayer} has another sha256", next="apply again")
+        raise FailedError(
+            "depot.mismatch", f"blob {digest.hex()} of {chosen.publisher} has another sha256", next="apply again"
+        )
 
 
 async def digests(link: NatsLink, subjects: Subjects) -> list[bytes]:
@@ -148,13 +152,13 @@ async def digests(link: NatsLink, subjects: Subjects) -> list[bytes]:
 async def _held(ask: Asks, subjects: Subjects, digest: bytes) -> list[Copy]:
     """Who has put it, and in how many pieces."""
     found = await ask(lambda link: held_on(link, subjects.blobs, [subjects.counts(digest)]))
-    return [copy for one in found if (copy := copy_of(subjects.putter(one.subject), one.raw)) is not None]
+    return [copy for one in found if (copy := copy_of(subjects.publisher(one.subject), one.raw)) is not None]
 
 
-def copy_of(sayer: str, counted: bytes) -> Copy | None:
+def copy_of(publisher: str, counted: bytes) -> Copy | None:
     """What somebody has put, by what it says of that last; None for what says no such thing."""
     found = _COUNT.fullmatch(counted)
-    return None if found is None else Copy(sayer, (found[1] or b"").decode(), int(found[2]))
+    return None if found is None else Copy(publisher, (found[1] or b"").decode(), int(found[2]))
 
 
 async def is_whole(ask: Asks, subjects: Subjects, copy: Copy, digest: bytes) -> bool:
@@ -170,10 +174,10 @@ async def is_whole(ask: Asks, subjects: Subjects, copy: Copy, digest: bytes) -> 
 
 async def _pieces(ask: Asks, subjects: Subjects, copy: Copy, digest: bytes) -> AsyncIterator[bytes]:
     async def piece(number: int) -> bytes:
-        subject = subjects.piece(copy.sayer, digest, f"{copy.way}{number}")
+        subject = subjects.piece(copy.publisher, digest, f"{copy.way}{number}")
         found = await ask(lambda link: held_on(link, subjects.blobs, [subject]))
         if not found:
-            said = f"blob {digest.hex()} of {copy.sayer} has no piece {number}"
+            said = f"blob {digest.hex()} of {copy.publisher} has no piece {number}"
             raise FailedError("depot.mismatch", said, next="apply again")
         return found[0].raw
 

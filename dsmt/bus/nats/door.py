@@ -131,9 +131,9 @@ class NatsDoor:
         self._validator.admit(signed, match, fact=True, at=_standing(signed.event, look), own=True, now_ms=now_ms)
         return Verdict(expected=look.last)
 
-    def check_offer(self, signed: SignedEvent, *, sayer: str, now_ms: int) -> None:
+    def check_offer(self, signed: SignedEvent, *, publisher: str, now_ms: int) -> None:
         """Whether somebody's fact may be re-offered. Raises `UnusableEventError`."""
-        self._validator.check(signed, session=sayer, now_ms=now_ms)
+        self._validator.check(signed, session=publisher, now_ms=now_ms)
 
     def stored(self, signed: SignedEvent, row: int) -> None:
         """What was judged stands in the stream now."""

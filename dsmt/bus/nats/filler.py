@@ -45,10 +45,10 @@ class Taken(NamedTuple):
 
 
 class NatsFiller:
-    """Fills the streams of one realm over one link. `sayer` is the broker in whose name it brings certificates."""
+    """Fills the streams of one realm over one link. `publisher` is the broker in whose name it brings certificates."""
 
-    def __init__(self, link: NatsLink, realm: str, sayer: str, wall_ms: Callable[[], int]) -> None:
-        self._link, self._sayer, self._wall_ms = link, sayer, wall_ms
+    def __init__(self, link: NatsLink, realm: str, publisher: str, wall_ms: Callable[[], int]) -> None:
+        self._link, self._publisher, self._wall_ms = link, publisher, wall_ms
         self._subjects = Subjects(realm)
         self._places: dict[str, int] = {}
         self._at = 0
@@ -57,13 +57,15 @@ class NatsFiller:
         self._brought: dict[tuple[bytes, str], bytes] = {}
 
     @classmethod
-    async def connect(cls, realm: NatsRealm, name: str, *, key: Key, sayer: str, wall_ms: Callable[[], int]) -> NatsFiller:
+    async def connect(
+        cls, realm: NatsRealm, name: str, *, key: Key, publisher: str, wall_ms: Callable[[], int]
+    ) -> NatsFiller:
         """A filler at the place where the one before it stopped; the streams are made where there are none.
 
         Raises `TransportError`, `RefusedError`.
         """
         link = await any_server(realm.servers, 0, realm, key=key, name="bridge")
-        filler = cls(link, name, sayer, wall_ms)
+        filler = cls(link, name, publisher, wall_ms)
         try:
             await make_streams(link, filler._subjects, replicas=realm.replicas)
             await filler._read_places()
@@ -87,7 +89,7 @@ class NatsFiller:
 
     @property
     def _place(self) -> str:
-        return self._subjects.mark(self._sayer, _PLACE, begins=False)
+        return self._subjects.mark(self._publisher, _PLACE, begins=False)
 
     def place(self, store: str) -> int:
         """The row up to which all of a store was taken."""
@@ -128,7 +130,7 @@ class NatsFiller:
         if not raws or self._brought.get(signer) == shown:
             return []
         self._brought[signer] = shown
-        return [Publication(self._subjects.certificate(self._sayer, signed.event.source, signed.key_id), shown, {})]
+        return [Publication(self._subjects.certificate(self._publisher, signed.event.source, signed.key_id), shown, {})]
 
     async def _entries(self, signed: SignedEvent, raw: bytes) -> list[Publication]:
         """Where an event is to stand (rule 1)."""
@@ -136,7 +138,7 @@ class NatsFiller:
         if is_fact(event):
             now, before = (event.incarnation, event.sequence), await self._before(event.source, event.topic)
             if before is not None and now <= before:
-                return [Publication(self._subjects.offered(self._sayer, event.source, event.topic), raw, {})]
+                return [Publication(self._subjects.offered(self._publisher, event.source, event.topic), raw, {})]
             self._latest[event.source, event.topic] = now
         entries = entries_of(self._subjects, Due(signed, raw), Verdict())
         return [one._replace(headers={k: v for k, v in one.headers.items() if k != MSG_ID}) for one in entries]
@@ -172,7 +174,7 @@ class NatsFiller:
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob into the depot, unless it is there. Raises `FailedError`, `TransportError`."""
-        await depot.put(depot.over(self._link), self._subjects, self._sayer, chunks, digest)
+        await depot.put(depot.over(self._link), self._subjects, self._publisher, chunks, digest)
 
 
 def _batch_of(entries: Sequence[Publication]) -> int:

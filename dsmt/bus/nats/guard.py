@@ -95,7 +95,7 @@ class NatsGuard:
             try:
                 link = await self._bus.held()
                 facts = all_of(link, self._subjects.facts, self._subjects.retained("f"), sizes=True)
-                found = {self._subjects.speaker(one.subject) async for one in facts}
+                found = {self._subjects.publisher(one.subject) async for one in facts}
                 for name in sorted(name for name in found if name.startswith("operator/")):
                     await self._doubt_void(link, name)
             except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps

@@ -31,9 +31,9 @@ class NatsOffers:
     """What one source re-offers. `now_ms` gives realm time."""
 
     def __init__(
-        self, sayer: str, subjects: Subjects, opener: NatsOpener, door: NatsDoor, now_ms: Callable[[], int]
+        self, publisher: str, subjects: Subjects, opener: NatsOpener, door: NatsDoor, now_ms: Callable[[], int]
     ) -> None:
-        self._sayer, self._subjects, self._opener, self._door, self._now_ms = sayer, subjects, opener, door, now_ms
+        self._publisher, self._subjects, self._opener, self._door, self._now_ms = publisher, subjects, opener, door, now_ms
         self._early, self._waiting = Early(), dict[EventId, SignedEvent]()
         self._work = asyncio.Event()
 
@@ -64,7 +64,7 @@ class NatsOffers:
 
     async def _offer(self, link: NatsLink, signed: SignedEvent) -> None:
         try:
-            self._door.check_offer(signed, sayer=self._sayer, now_ms=self._now_ms())
+            self._door.check_offer(signed, publisher=self._publisher, now_ms=self._now_ms())
         except UnusableEventError as error:
             if error.code in CODES:
                 self._early.wait(signed)
@@ -81,8 +81,8 @@ class NatsOffers:
     async def _bring(self, link: NatsLink, signed: SignedEvent) -> None:
         """Publish it, unless it is there."""
         if not await self._is_there(link, signed):
-            await self._opener.vouch(link, self._sayer, signed)
-            subject = self._subjects.offered(self._sayer, signed.event.source, signed.event.topic)
+            await self._opener.vouch(link, self._publisher, signed)
+            subject = self._subjects.offered(self._publisher, signed.event.source, signed.event.topic)
             entry = Publication(subject, signed.raw, {MSG_ID: id_of(signed.raw)})
             told = await link.publish(entry)
             if told.get("duplicate") and not await self._stands(link, signed, told["seq"]):
@@ -98,7 +98,7 @@ class NatsOffers:
     async def _is_there(self, link: NatsLink, signed: SignedEvent) -> bool:
         event = signed.event
         own = self._subjects.event(event.source, event.topic, fact=True)
-        for subject in (own, self._subjects.offered(self._sayer, event.source, event.topic)):
+        for subject in (own, self._subjects.offered(self._publisher, event.source, event.topic)):
             stored = await last_on(link, self._subjects.facts, subject)
             with suppress(UnusableEventError):
                 if stored is not None and not newer(event, (await self._opener.open(link, stored)).event):

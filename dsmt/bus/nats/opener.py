@@ -122,20 +122,20 @@ class NatsOpener:
             raise UnusableEventError("event.subject", f"no certificate of the key on {stored.subject} stands there")
         return frozenset(found)
 
-    async def introduce(self, link: NatsLink, sayer: Identity) -> None:
+    async def introduce(self, link: NatsLink, publisher: Identity) -> None:
         """Put a source's own certificates where readers look for them, unless they are there. Raises `TransportError`."""
         try:
-            await self._put(link, sayer.name, sayer.name, sayer.key.key_id, [one.raw for one in sayer.chain])
+            await self._put(link, publisher.name, publisher.name, publisher.key.key_id, [one.raw for one in publisher.chain])
         except ApiError as error:  # a disk is full, perhaps
-            raise TransportError("nats.stream", f"the certificates of {sayer.name} were not stored: {error}") from error
+            raise TransportError("nats.stream", f"the certificates of {publisher.name} were not stored: {error}") from error
 
-    async def vouch(self, link: NatsLink, sayer: str, signed: SignedEvent) -> None:
+    async def vouch(self, link: NatsLink, publisher: str, signed: SignedEvent) -> None:
         """Put the certificates of who signed a re-offered fact beside it."""
         proof = list(self._trust.proof(signed.key_id, signed.event.source))
-        await self._put(link, sayer, signed.event.source, signed.key_id, proof)
+        await self._put(link, publisher, signed.event.source, signed.key_id, proof)
 
-    async def _put(self, link: NatsLink, sayer: str, source: str, key_id: bytes, raws: list[bytes]) -> None:
-        subject, before = self._subjects.certificate(sayer, source, key_id), list[bytes]()
+    async def _put(self, link: NatsLink, publisher: str, source: str, key_id: bytes, raws: list[bytes]) -> None:
+        subject, before = self._subjects.certificate(publisher, source, key_id), list[bytes]()
         for stored in await held_on(link, self._subjects.facts, [subject]):
             with suppress(UnusableEventError):  # whatever else stands there goes
                 self.check_certificates(stored)

@@ -262,7 +262,7 @@ class NatsPresence:
     # --- who is heard --------------------------------------------------------------------------------------------
 
     async def _heard(self, message: Msg) -> None:
-        self._sessions.heard(self._subjects.speaker(message.subject), self._clock.boottime(), self._bus.now_ms())
+        self._sessions.heard(self._subjects.publisher(message.subject), self._clock.boottime(), self._bus.now_ms())
 
     async def _tick(self, link: NatsLink) -> Never:
         beat = 0.0

@@ -104,8 +104,8 @@ def _may_read(subjects: Subjects, question: Question, subject: str) -> bool:
             return _DIGEST.fullmatch(digest) is not None
         case "c", [_, source, key]:
             return not {source, key} & {"*", ">"}
-        case (("m" | "t"), [sayer, _]):
-            return sayer == own
+        case (("m" | "t"), [publisher, _]):
+            return publisher == own
         case (("i" | "n"), [_, addressee, _, *_]):
             return addressee == own
         case (("f" | "s"), [author, *topic]):

@@ -1,7 +1,7 @@
 """Subjects: what topics and sources are called on NATS, and which stream holds what; pure, and exact both ways.
 
-Rule 1: a subject is `d.<realm>.<kind>.<sayer>...`, in which a source's name is one token: who may publish what is said by
-    the subject alone, and no source can write over another's retained fact.
+Rule 1: a subject is `d.<realm>.<kind>.<publisher>...`, in which a source's name is one token: who may publish what is said
+    by the subject alone, and no source can write over another's retained fact.
 Rule 2: a level of a topic is a token. What NATS gives a meaning to, and whatever is not plain ASCII, is percent-encoded.
 Rule 3: `f` facts, `s` signals, `o` facts that somebody re-offers, `i` and `n` copies for an addressee (of signals, of
     facts), `c` certificates, `m`
@@ -34,7 +34,7 @@ class SubjectParts(NamedTuple):
     """What a subject says of its message: its kind, who sent it; of an event whose word it is, on which topic, for whom."""
 
     kind: str
-    sayer: str
+    publisher: str
     author: str
     topic: str
     addressee: str = ""
@@ -118,50 +118,50 @@ class Subjects:
             raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
         return kind, rest.split(".")
 
-    def speaker(self, subject: str) -> str:
+    def publisher(self, subject: str) -> str:
         """Who has sent something on a subject of this realm: an answer, or anything of its streams."""
-        tokens = subject.split(".")
-        return unquote(tokens[2 if subject.startswith(f"{self._answered}.") else 3])
+        has_no_kind = subject.startswith((f"{self._answered}.", f"{self._depot}."))
+        return unquote(subject.split(".")[2 if has_no_kind else 3])
 
     def retained(self, kinds: str = RETAINED) -> list[str]:
         """What stream F takes from stream H, of these kinds."""
         return [f"{self._prefix}.{kind}.>" for kind in kinds]
 
-    def said_by(self, sayer: str) -> list[str]:
+    def said_by(self, publisher: str) -> list[str]:
         """All words that stand under the name of who has sent them; and what was answered there."""
-        return [f"{self._prefix}.{kind}.{token(sayer)}.>" for kind in SPOKEN]
+        return [f"{self._prefix}.{kind}.{token(publisher)}.>" for kind in SPOKEN]
 
     def event(self, author: str, topic: str, *, fact: bool) -> str:
         """What a source says itself."""
         return f"{self._prefix}.{'f' if fact else 's'}.{token(author)}.{_tokens(topic)}"
 
-    def offered(self, sayer: str, author: str, topic: str) -> str:
+    def offered(self, publisher: str, author: str, topic: str) -> str:
         """A fact of anybody that a source re-offers."""
-        return f"{self._prefix}.o.{token(sayer)}.{token(author)}.{_tokens(topic)}"
+        return f"{self._prefix}.o.{token(publisher)}.{token(author)}.{_tokens(topic)}"
 
-    def copy(self, sayer: str, addressee: str, topic: str, *, fact: bool) -> str:
+    def copy(self, publisher: str, addressee: str, topic: str, *, fact: bool) -> str:
         """A copy for an addressee, of what stands on its topic too."""
-        return f"{self._prefix}.{'n' if fact else 'i'}.{token(sayer)}.{token(addressee)}.{_tokens(topic)}"
+        return f"{self._prefix}.{'n' if fact else 'i'}.{token(publisher)}.{token(addressee)}.{_tokens(topic)}"
 
-    def certificate(self, sayer: str, source: str, key_id: bytes) -> str:
+    def certificate(self, publisher: str, source: str, key_id: bytes) -> str:
         """The certificates of one key of a source, brought by itself or by who re-offers its word."""
-        return f"{self._prefix}.c.{token(sayer)}.{token(source)}.{key_id.hex()}"
+        return f"{self._prefix}.c.{token(publisher)}.{token(source)}.{key_id.hex()}"
 
-    def brought_by(self, sayer: str, subject: str) -> str:
+    def brought_by(self, publisher: str, subject: str) -> str:
         """Where somebody else would bring the certificates that stand on a subject."""
-        return ".".join([self._prefix, "c", token(sayer), *subject.split(".")[4:]])
+        return ".".join([self._prefix, "c", token(publisher), *subject.split(".")[4:]])
 
     def certificates(self, source: str, key_id: bytes = b"") -> str:
         """The same, whoever has brought them; those of all keys where none is named."""
         return f"{self._prefix}.c.*.{token(source)}.{key_id.hex() or '*'}"
 
-    def mark(self, sayer: str, number: str, *, begins: bool) -> str:
+    def mark(self, publisher: str, number: str, *, begins: bool) -> str:
         """A mark of one subscription: where it begins, or a token of its reader."""
-        return f"{self._prefix}.{'m' if begins else 't'}.{token(sayer)}.{number}"
+        return f"{self._prefix}.{'m' if begins else 't'}.{token(publisher)}.{number}"
 
-    def marks(self, sayer: str = "") -> str:
+    def marks(self, publisher: str = "") -> str:
         """All marks at which subscriptions of one source begin, or of all sources."""
-        return f"{self._prefix}.m.{token(sayer)}.>" if sayer else f"{self._prefix}.m.>"
+        return f"{self._prefix}.m.{token(publisher)}.>" if publisher else f"{self._prefix}.m.>"
 
     def is_mark(self, subject: str) -> bool:
         """Whether a subject is one of these."""
@@ -193,9 +193,9 @@ class Subjects:
         own = f"{token(source)}.{_tokens(pattern)}"
         return f"{self._prefix}.f.{own}", f"{self._prefix}.o.*.{own}"
 
-    def piece(self, sayer: str, digest: bytes, name: str) -> str:
+    def piece(self, publisher: str, digest: bytes, name: str) -> str:
         """A piece of a blob; the one called `count` says how many there are."""
-        return f"{self._depot}.{token(sayer)}.{digest.hex()}.{name}"
+        return f"{self._depot}.{token(publisher)}.{digest.hex()}.{name}"
 
     def counts(self, digest: bytes) -> str:
         """Who has put a blob, and in how many pieces."""
@@ -206,18 +206,14 @@ class Subjects:
         """All blobs that were put, by anybody."""
         return f"{self._depot}.*.*.count"
 
-    def blob(self, digest: bytes, sayer: str = "") -> str:
+    def blob(self, digest: bytes, publisher: str = "") -> str:
         """All pieces of a blob, of one who has put it or of all."""
-        return f"{self._depot}.{token(sayer) if sayer else '*'}.{digest.hex()}.>"
+        return f"{self._depot}.{token(publisher) if publisher else '*'}.{digest.hex()}.>"
 
     @staticmethod
     def digest(subject: str) -> bytes:
         """The blob of which a piece is one. Raises `ValueError` for what is none."""
         return bytes.fromhex(subject.split(".")[3])
-
-    def putter(self, subject: str) -> str:
-        """Who has put a piece."""
-        return unquote(subject.split(".")[2])
 
     def taken_by(self, patterns: Iterable[str], *, signals: bool) -> list[str]:
         """The filters of a subscription to these patterns."""
