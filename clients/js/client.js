@@ -4,7 +4,7 @@ import { Unusable, decode } from "./cbor.js";
 import { eventsIn } from "./event.js";
 import { SecretKey } from "./keys.js";
 import { Link } from "./link.js";
-import { Sayer } from "./saying.js";
+import { EventSigner } from "./signer.js";
 import { Trust, readCertificate } from "./trust.js";
 import { PROTOCOL, pack, statement, unpack } from "./wire.js";
 
@@ -95,11 +95,11 @@ export class Client {
     this.incarnation = welcome.incarnation;
     this.#send({ t: "attach", statement: statement(key, { ...welcome, name }) });
     await this.#expect("revocations");
-    this.#sayer = new Sayer(name, key, welcome.incarnation, VERSION, this.nowMs());
+    this.#signer = new EventSigner(name, key, welcome.incarnation, VERSION, this.nowMs());
     this.#watch = setInterval(() => this.#look(), LOOK_MS);
   }
 
-  #sayer;
+  #signer;
   #watch;
 
   /** Realm time in ms. */
@@ -116,7 +116,7 @@ export class Client {
   publish(draft) {
     if (this.#over) throw this.#over;
     if (this.#unanswered.size >= WINDOW) throw new Unusable("bus.window", `${WINDOW} events are not acknowledged yet: wait`);
-    const sequence = this.#sayer.say(draft, this.nowMs());
+    const sequence = this.#signer.say(draft, this.nowMs());
     if (!this.#flushing) {
       this.#flushing = true;
       queueMicrotask(() => this.#flush());
@@ -126,7 +126,7 @@ export class Client {
 
   #flush() {
     this.#flushing = false;
-    for (const part of this.#sayer.sealed()) {
+    for (const part of this.#signer.sealed()) {
       for (const { id } of this.trust.open(part)) this.#unacknowledged.set(id[1], part);
       this.#send({ t: "publish" }, part);
     }
@@ -233,7 +233,7 @@ export class Client {
     }
     if (chain.missing.length > HOLES) chain.missing.shift();
     this.trust.revoke(event);
-    this.#sayer.seen(event.time, this.nowMs());
+    this.#signer.seen(event.time, this.nowMs());
     subscription.tell({ event, row, live });
   }
 

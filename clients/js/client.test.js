@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Client } from "./client.js";
 import { SecretKey } from "./keys.js";
 import { Link } from "./link.js";
-import { Sayer } from "./saying.js";
+import { EventSigner } from "./signer.js";
 import { readCertificate } from "./trust.js";
 import { pack, unpack } from "./wire.js";
 
@@ -71,11 +71,11 @@ function said(incarnation, data) {
 
 /** So many events, each sealed by itself. */
 function saidInARow(incarnation, count, data) {
-  const sayer = new Sayer(NAME, KEY, incarnation, "test", NOW_MS);
-  sayer.sealed();
+  const signer = new EventSigner(NAME, KEY, incarnation, "test", NOW_MS);
+  signer.sealed();
   return Array.from({ length: count }, (_, i) => {
-    sayer.say({ topic: TOPIC, data: data ?? { n: i + 1 } }, NOW_MS);
-    return sayer.sealed()[0];
+    signer.say({ topic: TOPIC, data: data ?? { n: i + 1 } }, NOW_MS);
+    return signer.sealed()[0];
   });
 }
 

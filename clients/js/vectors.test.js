@@ -6,7 +6,7 @@ import { decode, encode } from "./cbor.js";
 import { decodePart, openEnvelope, rootOf, seal } from "./event.js";
 import { covers, matches, mayWrite } from "./grants.js";
 import { SecretKey, keyIdOf, linkKey, verify } from "./keys.js";
-import { Sayer } from "./saying.js";
+import { EventSigner } from "./signer.js";
 import { Trust, readCertificate } from "./trust.js";
 import { PROTOCOL, pack, statement, unpack } from "./wire.js";
 
@@ -110,12 +110,12 @@ test("revocations: by whom a key ends, and by whom not", () => {
 });
 
 test("what no reader would take is not said, and the next event is numbered as if it had not been", () => {
-  const sayer = new Sayer("operator/alice.p1", PROGRAM, 1000, "test", 1000);
-  const say = (data) => sayer.say({ topic: "user/greeting", data }, 1000);
+  const signer = new EventSigner("operator/alice.p1", PROGRAM, 1000, "test", 1000);
+  const say = (data) => signer.say({ topic: "user/greeting", data }, 1000);
   assert.throws(() => say({ text: "x".repeat(70_000) }), { code: "event.too_big" });
   for (const data of [{ n: NaN }, { n: undefined }, [1], null]) assert.throws(() => say(data), { code: "event.form" });
   assert.equal(say({ text: "hello" }), 2);
-  const [started, greeting] = sayer.sealed().flatMap((part) => decodePart(part).events);
+  const [started, greeting] = signer.sealed().flatMap((part) => decodePart(part).events);
   assert.deepEqual([started.id[1], greeting.id[1], greeting.chain[0]], [1, 2, 1]);
 });
 

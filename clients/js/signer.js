@@ -1,4 +1,4 @@
-// Saying: a source's own numbers, chains and clock (docs/reference/protocol.md, "Publishing").
+// The signer: a source's own numbers, chains and clock (docs/reference/protocol.md, "Publishing").
 import { Unusable, encode } from "./cbor.js";
 import { NO_LEAF, checked, leafHash, protectedHeader, seal } from "./event.js";
 import { lookup } from "./grants.js";
@@ -6,7 +6,7 @@ import { lookup } from "./grants.js";
 const COUNTER = 16n;
 
 /** What one source says in one incarnation. */
-export class Sayer {
+export class EventSigner {
   #heads = new Map();
   #clock = 0n;
   #waiting = [];
