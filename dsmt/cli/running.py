@@ -14,7 +14,7 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import warn
 from dsmt.errors import NotFoundError
 from dsmt.operations.local.home.dating import dated
-from dsmt.operations.local.home.home import Home, check_part
+from dsmt.operations.local.home.home import ROLES, Home, check_part
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.up import machine
 from dsmt.programs.configuration import IDENTITY
@@ -29,17 +29,17 @@ def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[...,
         async with alone(home, ctx.tell_waits):
             make(home, name, now_s=(await dated(home.realm().clocks)).now_s)
 
-    check_part(kind.removesuffix("s"), name)
+    check_part(ROLES[kind], name)
     if home.exists and not (home.part(kind, name) / IDENTITY).exists():
         with suppress(NotFoundError):
             asyncio.run(making())
-            role = kind.removesuffix("s")
+            role = ROLES[kind]
             slip = f"if the name is a slip: dsmt {role} remove {name}"
             warn([f"{role} {name} is new, its key was made in {home.root}; {slip}"])
 
 
 def _directory(home: Home, kind: str, name: str) -> str:
-    check_part(kind.removesuffix("s"), name)
+    check_part(ROLES[kind], name)
     if not home.exists:
         home.realm()  # says so
     directory = home.part(kind, name)

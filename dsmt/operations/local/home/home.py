@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -35,6 +36,9 @@ from dsmt.system.records import process_of
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SEED_BYTES, SecretKey
 
+KINDS: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
+"""By role, the kind of its parts in a home: the directory in which these are."""
+ROLES: Final = {kind: role for role, kind in KINDS.items()}
 SERVERS = "migration/brokers"
 """The kind of part that the servers, or brokers, are to which a realm moves."""
 ENGINES = {"dsmt": "dsmt's brokers", "nats": "NATS"}
@@ -125,7 +129,7 @@ class Home(msgspec.Struct, frozen=True):
         Controllers and nodes are made after its file; a broker is made before it, and has its log when it has run.
         """
         left = [f"broker {name}" for name in self.names("brokers") if (self.part("brokers", name) / "broker.log").exists()]
-        left += [f"{kind.removesuffix('s')} {name}" for kind in ("controllers", "nodes") for name in self.names(kind)]
+        left += [f"{ROLES[kind]} {name}" for kind in ("controllers", "nodes") for name in self.names(kind)]
         if left:
             file = self.root / RealmConfig.FILE
             said = f"{file} is missing, and {left[0]} of its realm is here; no other one is made over it"

@@ -15,7 +15,7 @@ import msgspec
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.addresses import host_of
 from dsmt.operations.local.home.addresses import check_address, check_free, free_address, keep_free, own_address
-from dsmt.operations.local.home.home import Home, check_part, write_secret
+from dsmt.operations.local.home.home import ROLES, Home, check_part, write_secret
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import (
     BIRTH,
@@ -162,7 +162,7 @@ def broker_host(home: Home) -> str:
 
 def reach_at(home: Home, realm: RealmConfig) -> None:
     """Have everybody of this home know these brokers at the next start."""
-    for kind in ("brokers", "controllers", "nodes"):
+    for kind in ROLES:
         for directory in home.parts(kind).values():
             set_realm(directory, realm)
     realm.write(home.root)

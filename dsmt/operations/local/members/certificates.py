@@ -20,7 +20,7 @@ import msgspec
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.connection import Connection, attached
 from dsmt.operations.local.home.dating import Dated
-from dsmt.operations.local.home.home import Home, is_up, write_secret
+from dsmt.operations.local.home.home import KINDS, Home, is_up, write_secret
 from dsmt.operations.local.home.making import ensure_broker, had_address, issue
 from dsmt.operations.local.members import operators
 from dsmt.operations.read.rows.certificates import STAND_IN, State, in_use, is_listed, state_of
@@ -35,7 +35,6 @@ from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey, key_id_of
 from dsmt.trust.store import TrustStore
 
-_DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
 _PROGRAMS: Final = {"broker": "broker", "controller": "controller", "node": "container_manager"}
 """By role, the program that uses a certificate; a controller that of its issuer, too."""
 
@@ -75,7 +74,7 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
 def here(home: Home) -> dict[str, Path]:
     """The identities of this home, by name."""
     found = {}
-    for role, kind in _DIRECTORIES.items():
+    for role, kind in KINDS.items():
         found.update({f"{role}/{name}": directory / IDENTITY for name, directory in home.parts(kind).items()})
     found.update({f"issuer/{name}": directory / ISSUER for name, directory in home.parts("controllers").items()})
     own = home.operator_file
@@ -233,7 +232,7 @@ def _rotated(home: Home, made: Identity, before: bytes, now: Dated) -> Rotated:
 def begin_anew(home: Home, names: Iterable[str]) -> bool:
     """End each program that has one of these certificates: who keeps it starts the next one; whether any of them runs."""
     users = (name.replace("issuer/", "controller/").split("/", 1) for name in names)
-    programs = {(home.part(_DIRECTORIES[role], name), _PROGRAMS[role]) for role, name in users if role in _PROGRAMS}
+    programs = {(home.part(KINDS[role], name), _PROGRAMS[role]) for role, name in users if role in _PROGRAMS}
     ended = [ask_to_end(directory, program) for directory, program in programs]
     return any(ended)
 

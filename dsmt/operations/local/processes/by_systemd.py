@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dsmt.errors import RefusedError
 from dsmt.event.phrases import some
-from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.home import KINDS, Home
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.system.systemd import is_kept, unit_of
 
 
 def check_left(home: Home, then: str) -> None:
     """Raise `RefusedError` where systemd keeps any part of a home; `then` is what may be done when it does no more."""
-    roles = ("broker", "controller", "node")
-    units = {f"dsmt-{role}@{name}.service": f"dsmt-{role}@{name}" for role in roles for name in home.names(f"{role}s")}
+    named = [f"dsmt-{role}@{name}" for role, kind in KINDS.items() for name in home.names(kind)]
+    units = {f"{name}.service": name for name in named}
     parts = Parts(home)
     if any(unit_of(one.pid) in units for one in [*parts.restarters(), *parts.controllers(), *parts.brokers()]):
         kept = [name for unit, name in units.items() if is_kept(unit)]

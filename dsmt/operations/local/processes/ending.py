@@ -33,7 +33,7 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.event.kinds.source import TakenDown
 from dsmt.event.records import to_data
 from dsmt.operations.connection import connect
-from dsmt.operations.local.home.home import Home, is_up, keeper_directory
+from dsmt.operations.local.home.home import KINDS, Home, is_up, keeper_directory
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import BEGUN_ANEW, RUN, START_S, ask_keeper, check_run, was_up, write_kept
@@ -198,7 +198,7 @@ async def _end_rest(parts: Parts, seen: set[ProcessIdentity], below: set[Process
 
 async def release(home: Home, program: str, name: str) -> None:
     """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` where it does not end."""
-    directory = home.part("brokers" if program == "nats_server" else f"{program}s", name)
+    directory = home.part(KINDS["broker" if program == "nats_server" else program], name)
     await _released(home, program, directory)
     await end_program(directory, program, GRACE_S)
 

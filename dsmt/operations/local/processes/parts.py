@@ -9,7 +9,7 @@ from typing import Final
 
 from dsmt.agents.rules.container import FILES, LEFT, RECORD
 from dsmt.agents.rules.record import dump_record, remembered
-from dsmt.operations.local.home.home import SERVERS, Home, keeper_directory
+from dsmt.operations.local.home.home import KINDS, ROLES, SERVERS, Home, keeper_directory
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, record_in, records_of_agents, roots_in
 from dsmt.system.files import write_atomically
@@ -75,7 +75,7 @@ class Parts:
 
     def unrecorded(self) -> set[ProcessIdentity]:
         """All of dsmt's own that run here, with a record or without."""
-        kinds = ("brokers", "controllers", "nodes", SERVERS, "migration")
+        kinds = (*ROLES, SERVERS, "migration")
         return placed_below(*(str(self._home.root / kind) for kind in kinds))
 
     def homes_of_spawners(self) -> list[Path]:
@@ -131,9 +131,9 @@ class Parts:
         """The brokers, controllers and nodes that run, as topics name them."""
         programs = {"broker": ("broker", "nats_server"), "controller": ("controller",), "node": NODE_PROGRAMS}
         return [
-            f"{kind}/{name}"
-            for kind, own in programs.items()
-            for name, directory in self._home.parts(f"{kind}s").items()
+            f"{role}/{name}"
+            for role, own in programs.items()
+            for name, directory in self._home.parts(KINDS[role]).items()
             if self._living(directory, *own)
         ]
 

@@ -15,7 +15,7 @@ import msgspec
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, UnusableEventError, unreadable
 from dsmt.operations.local.home.addresses import NEW_REALM, check_free
 from dsmt.operations.local.home.dating import dated
-from dsmt.operations.local.home.home import ENGINES, SERVERS, Home, check_in_place, is_up
+from dsmt.operations.local.home.home import ENGINES, ROLES, SERVERS, Home, check_in_place, is_up
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import (
     check_name,
@@ -273,7 +273,7 @@ def _damage(home: Home) -> dict[str, InputError]:
     files: dict[str, type[ControllerFile | NodeFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
     for kind, file in files.items():
         for name, directory in home.parts(kind).items():
-            who = f"{kind.removesuffix('s')} {name}"
+            who = f"{ROLES[kind]} {name}"
             try:
                 check_realm(home, directory / file.FILE, file.read(directory).realm)
                 for path in (directory / IDENTITY, directory / ISSUER):

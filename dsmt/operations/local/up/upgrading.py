@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 from dsmt.agents.rules.container import CONFIG, OUTCOME, AgentOutcome
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.operations.connection import listens
-from dsmt.operations.local.home.home import Home, check_in_place, keeper_directory
+from dsmt.operations.local.home.home import ROLES, Home, check_in_place, keeper_directory
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.steadiness import broken, check_programs, follows, stays
 from dsmt.operations.local.members.settling import SETTLED
@@ -169,7 +169,7 @@ async def _replace_former(home: Home, tell: Tell) -> StartedRealm:
 
 def _check_room(home: Home) -> None:
     """Raise OSError that names a disk with no room for what a program writes at its start: what runs there stays."""
-    held = [part for kind in ("brokers", "controllers", "nodes") for part in home.parts(kind).values()]
+    held = [part for kind in ROLES for part in home.parts(kind).values()]
     for directory in filter(Path.exists, (keeper_directory(home), *held)):
         probe = directory / "room"
         write_atomically(str(probe), bytes(ROOM_BYTES), durable=False)

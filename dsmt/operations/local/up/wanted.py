@@ -9,7 +9,7 @@ import msgspec
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.connection import listens
-from dsmt.operations.local.home.home import ENGINES, Home
+from dsmt.operations.local.home.home import ENGINES, ROLES, Home
 from dsmt.operations.local.home.making import had_address
 from dsmt.operations.local.processes.keeping import was_up
 from dsmt.system.records import process_of
@@ -122,4 +122,4 @@ def check_running(home: Home, wanted: Wanted) -> None:
         if more:
             said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
             drain = f"dsmt node drain {more[0]}, then " if kind == "nodes" else ""
-            raise RefusedError("up.running", said, next=f"leave --{kind} out; or {drain}dsmt {kind[:-1]} remove {more[0]}")
+            raise RefusedError("up.running", said, next=f"leave --{kind} out; or {drain}dsmt {ROLES[kind]} remove {more[0]}")
