@@ -54,6 +54,8 @@ WORDS: Final[Mapping[Layer, Mapping[State, Shown]]] = {
 """By the layer that decides, the word for each of its states but `failed` (rule 4)."""
 ENDED: Final = frozenset({Shown.WAITING, Shown.STOPPED, Shown.GONE, Shown.DONE, Shown.FAILED})
 """What a node's death does not change."""
+FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
+"""What has failed, whatever comes of that (rule 4)."""
 
 
 class Seen(NamedTuple):

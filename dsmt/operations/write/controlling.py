@@ -9,7 +9,7 @@ Rule 3: a command goes to the agent of the present generation, and is executed o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -31,8 +31,8 @@ from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import SlotEntry, SlotKey
+from dsmt.view.shown import FAILED
 
-_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 Will = Callable[[SlotControl, SlotKey], SlotControl]
 """An operator's will for a slot that follows the one before."""
 
@@ -269,7 +269,7 @@ def nothing_waits(row: InstanceRow | None) -> str:
         return f"it has ended well; dsmt restart {row.instance} runs it again"
     if row.agentless:
         return f"no agent is there to try it; {row.node} tries by itself to begin one; dsmt why {row.instance}"
-    if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
+    if row.state in FAILED or (row.failures and row.state is not Shown.RUNNING):
         return ""
     health = f", {row.health}" if row.health != "none" else ""
     return f"it does not wait for another try: it is {row.state.value}{health}"

@@ -25,12 +25,11 @@ from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.liveness import RETURN_MS
 from dsmt.view.served import served
-from dsmt.view.shown import Seen
+from dsmt.view.shown import FAILED, Seen
 
 _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
 _INSTALLING: Final = ("fetch.", "install.")
-_FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 RETURNED_MS: Final = 10_000
 """By then who lives has attached to a store that began blank, and has said again what it holds."""
@@ -138,7 +137,7 @@ def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
 
 def serves_on(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> bool:
     """Whether a copy is served there beside which a try has failed."""
-    if seen.state not in _FAILED or is_agentless(seen):
+    if seen.state not in FAILED or is_agentless(seen):
         return False
     found = served(sight.fleet, entry)
     return found is not None and found.node == node

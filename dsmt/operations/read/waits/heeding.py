@@ -33,8 +33,8 @@ from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
 from dsmt.view import ServiceEntry, SlotEntry, SlotKey
+from dsmt.view.shown import FAILED
 
-_FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 _FIRST: Final = {"restart": "restarted and ", "move": "moved and "}
 """By action, what comes before an instance is ready, or stopped."""
 
@@ -257,7 +257,7 @@ def _was_tried(sight: Sight, row: InstanceRow, asked: Asked) -> bool:
     """Whether it is ready or, tried once more, has ended well. Raises `FailedError` where it has failed."""
     said = application(sight, row)
     again = said is not None and (said.generation, said.attempt) > (asked.generation, asked.attempt)
-    if again and row.state in _FAILED:
+    if again and row.state in FAILED:
         why, advice = ("", "") if row.reason is None else (f": {row.reason.message}", row.reason.next)
         failed = f"{row.instance} was tried again and failed{why}"
         raise FailedError("retry.failed", failed, next=advice or f"dsmt logs {row.instance} --previous")
