@@ -40,7 +40,7 @@ from dsmt.programs.watches import Watches
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork, load
 from dsmt.system.processes import SOCKET, Request, lock_of_former
-from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, send_signal
+from dsmt.system.procfs import become_subreaper, began_s, boot, identity_of, is_alive, send_signal
 from dsmt.system.records import make_lock, record_path, take_lock
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
@@ -62,8 +62,6 @@ class Keep(NamedTuple):
 
 KEPT: Final = (Keep("container_manager"), Keep("node_monitor"))
 """The programs of the node itself, which it keeps alive."""
-
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -150,7 +148,7 @@ class Spawner:
             identity = self._recorded.find(kept.directory, kept.program)
             if identity is not None and self._watches.begin(identity, partial(self._adopted_ended, identity)) is not None:
                 kept.identity = identity
-                self._do(kept, kept.keeping.started(now, began=identity.started / TICKS))
+                self._do(kept, kept.keeping.started(now, began=began_s(identity)))
                 return
             kept.identity = self._fork(kept.program, kept.directory, "")
             self._do(kept, kept.keeping.started(now))

@@ -30,6 +30,7 @@ _GONE: Final = (FileNotFoundError, ProcessLookupError)
 _NOT_SEEN: Final = (*_GONE, PermissionError)
 UNREACHED: Final = (ProcessLookupError, PermissionError)
 """What a signal fails with to who is gone, or has become another user's (su(1), sudo(8)): it is none of ours to signal."""
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 EXEC_LOOKS: Final = 25
 EXEC_LOOK_S: Final = 0.002
 """How often, and how long after one another, is looked for the environment of who may be within execve."""
@@ -87,6 +88,11 @@ def identity_of(pid: int) -> ProcessIdentity | None:
     """Who has this pid now, also when it has ended but is not reaped; None when nobody has."""
     stat = stat_of(pid)
     return None if stat is None else ProcessIdentity(pid, stat.started, boot())
+
+
+def began_s(identity: ProcessIdentity) -> float:
+    """When a process was started, by the boot-time clock."""
+    return identity.started / _TICKS
 
 
 def handles(pid: int, number: int) -> bool:

@@ -17,7 +17,6 @@ Rule 5: of what something else keeps, as systemd, nodes are begun anew in the sa
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -44,7 +43,7 @@ from dsmt.programs.containers import agents_in, containers_in, records_of_agents
 from dsmt.system.clock import LinuxClock
 from dsmt.system.files import write_atomically
 from dsmt.system.processes import Request, SpawnedProcesses
-from dsmt.system.procfs import is_alive, send_signal
+from dsmt.system.procfs import began_s, is_alive, send_signal
 from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import process_of, read_record
 
@@ -57,7 +56,6 @@ KEEPER_S: Final = 5.0
 STEADY_S: Final = 1.0
 """How long a node's monitor, and the first agent that is begun anew there, have to live before the next agent ends."""
 LOOK_S: Final = 0.02
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 ROOM_BYTES: Final = 2**17
 _BEFORE: Final = frozenset({AgentOutcome.FOLLOWED, AgentOutcome.EXCUSED})
 """What stands in a container until the next agent has begun its work."""
@@ -224,7 +222,7 @@ async def _replace_monitor(directory: Path, former: ProcessIdentity | None) -> N
         return process_of(directory, "node_monitor")
 
     async def lives() -> bool:
-        return (own := look()) is not None and LinuxClock().boottime() - own.started / TICKS >= STEADY_S
+        return (own := look()) is not None and LinuxClock().boottime() - began_s(own) >= STEADY_S
 
     if not await stays(look, lives, patience_s=FOLLOW_S):
         log = directory / "node_monitor.log"
