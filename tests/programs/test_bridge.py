@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dsmt.errors import NotFoundError
+from dsmt.errors import NotFoundError, TransportError
 from dsmt.ports.bus import HistoryPage
-from dsmt.programs import bridge_copies
+from dsmt.programs import bridge, bridge_copies
+from dsmt.programs.bridge import copied
 from dsmt.programs.bridge_copies import FEW, Live
+from dsmt.programs.configuration import CopiedFile
 
 
 def test_what_services_name_is_in_the_next_depot_before_the_realm_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +52,27 @@ def test_what_services_name_is_in_the_next_depot_before_the_realm_is_cut(monkeyp
 
     assert asyncio.run(copied()) == [False, True]
     assert put == {b"1": b"content of 1", b"3": b"content of 3"}
+
+
+def test_what_was_level_is_not_while_a_link_is_lost(tmp_path: Path) -> None:
+    """Who cuts the realm then would end its brokers with nobody there who takes the rest."""
+    told, steps = list[bool](), 0
+
+    async def step() -> CopiedFile:
+        nonlocal steps
+        told.append(copied(tmp_path).level)
+        steps += 1
+        if steps == 2:
+            raise TransportError("link.lost", "the server has gone")
+        if steps == 3:
+            raise asyncio.CancelledError
+        return CopiedFile(row=7, head=7, level=True)
+
+    @asynccontextmanager
+    async def begin() -> AsyncIterator[Any]:
+        yield SimpleNamespace(step=step, idle=False)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(bridge._copy(tmp_path, begin))
+    assert told == [False, True, False]
+    assert copied(tmp_path).row == 7
