@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.payload import canonical
 from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.system.files import DiskFiles
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.waiting import until
 
@@ -185,3 +187,22 @@ async def test_a_reader_misses_nothing_when_an_older_copy_of_the_store_comes_bac
             await carol.publish(fact(number))
         later = [{"n": number} for number in range(40, 60)]
         await got.until(lambda g: [a.signed.event.data for a in g.arrived][-20:] == later)
+
+
+@scenario
+async def test_who_brings_a_revocation_to_a_broker_that_knows_nobody_shows_who_may_end_that_key(r: TestRealm):
+    """A node's own, of its agent: without the agent's certificate nobody can tell that it is its agent."""
+    broker = await r.broker()
+    node = r.identity("node/n1")
+    agent = r.identity("agent/n1/web/app/0", parent=node)
+    client, bob = await r.client(node.name, identity=node), await r.client("operator/bob")
+    speaker = await r.client(agent.name, identity=agent)
+    async with reading(bob, "node/n1/") as got:
+        speaker.heartbeat("node/n1/agent/web/app/0/heartbeat", 1.0)
+        await got.until(lambda g: g.of("node/n1/agent/web/app/0/heartbeat"))
+    await r.stop(speaker)
+    await asyncio.wait_for(client.publish(Draft(topic_of(agent.key.key_id, node.name), {"by": node.name})), 10)
+    await until(lambda: bob._trust.is_revoked(agent.key.key_id))
+    await r.stop(client)
+    again = await r.restarted(broker, store=str(r.directory / "another.db"), born=False)
+    await until(lambda: again._trust.is_revoked(agent.key.key_id))
