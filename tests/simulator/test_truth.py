@@ -11,8 +11,12 @@ from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Status
 from dsmt.event.records import to_data
 from dsmt.event.status import Layer, State
+from dsmt.simulator import scenarios
 from dsmt.simulator.engine.host import Life
+from dsmt.simulator.fleet import Fleet, Scale
 from dsmt.simulator.invariants import ViewWatch
+from dsmt.simulator.play import Play
+from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
 from dsmt.simulator.truth import kept, moved_as_asked, never_ready, placed_on_excluded, true_words
 from dsmt.simulator.will import Will
 
@@ -154,3 +158,28 @@ def test_a_controller_lags_behind_only_where_what_it_sees_was_not_so_lately_all_
         clock.now, view.digest = at_s, digest
         watch.look()
         assert len(watch.wrong) == wrong, at_s
+
+
+@pytest.mark.parametrize(("loses", "unproven"), [(False, ["proven"]), (True, [])])
+def test_each_invariant_is_asked_of_each_run(monkeypatch: pytest.MonkeyPatch, loses: bool, unproven: list[str]) -> None:
+    """What a store has lost its history cannot prove, and that alone is not asked then."""
+
+    async def nothing(playing: Play) -> None:
+        playing.wrong.append("the scenario's own")
+        playing.world.crashes.append("crashes")
+        playing.fleet.complaints.append("complaints")
+
+    async def not_proven(_: Fleet) -> list[str]:
+        return ["proven"]
+
+    def watch(self: ViewWatch) -> None:
+        self.wrong[:] = ["watch"]
+
+    for name in ("replicas", "replayed", "all_true"):
+        monkeypatch.setattr(scenarios, name, lambda *_, name=name: [name])
+    monkeypatch.setattr(scenarios, "proven", not_proven)
+    monkeypatch.setattr(ViewWatch, "look", watch)
+    monkeypatch.setitem(SCENARIOS, "nothing", Scenario(nothing, "nothing", placed=False, loses=loses))  # type: ignore[arg-type]
+    report = play(1, scenario="nothing", scale=Scale(nodes=1, services=0, controllers=1), seconds=20.0)
+    asked = [*unproven, "the scenario's own", "watch", "crashes", "complaints", "replicas", "replayed", "all_true"]
+    assert report.wrong == asked
