@@ -176,6 +176,26 @@ def test_no_node_is_begun_anew_where_a_broker_does_not_stay(tmp_path: Path, monk
     assert done[-2:] == ["start_keeper", "_check_broker"]
 
 
+def test_a_manager_that_is_begun_again_as_its_spawner_is_asked_is_not_taken_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of before, as who had died: it is ended, and who follows it is waited for."""
+    former, again, replaced = ProcessIdentity(7, 1, "b"), ProcessIdentity(8, 2, "b"), list[ProcessIdentity | None]()
+    runs = {"container_manager": former}
+
+    async def request(_spawner: object, _request: object) -> None:
+        runs["container_manager"] = again
+
+    async def replace(_directory: Path, manager: ProcessIdentity | None, _monitor: ProcessIdentity | None) -> None:
+        replaced.append(manager)
+
+    monkeypatch.setattr(upgrading.SpawnedProcesses, "request", request)
+    monkeypatch.setattr(upgrading, "process_of", lambda _directory, program: runs.get(program))
+    monkeypatch.setattr(upgrading, "_replace_programs", replace)
+    asyncio.run(upgrading._replace_node(Home(tmp_path), "n1"))
+    assert replaced == [again]
+
+
 def test_nothing_is_ended_of_what_something_else_keeps_where_a_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
