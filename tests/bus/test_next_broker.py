@@ -54,8 +54,9 @@ class Client:
 
     def __init__(self, *seeds: BrokerAddress, last: bool = False, files: Any = None, trust: Any = None) -> None:
         self.logged: list[str] = []
+        self.last = last
         log: Any = SimpleNamespace(warning=lambda said, **why: self.logged.append(f"{said}: {why['reason']}"))
-        entropy: Any = SimpleNamespace(uniform=lambda low, high: high - 0.5 if last else low)
+        entropy: Any = SimpleNamespace(uniform=lambda low, high: high - 0.5 if self.last else low)
         self.brokers = KnownBrokers(seeds, trust or Trust(), entropy, files, log)
 
     def tries(self, count: int) -> list[BrokerAddress]:
@@ -203,6 +204,17 @@ async def test_who_is_at_an_isolated_broker_goes_to_one_that_lets_it_in_and_is_n
     refused, silent = RefusedError("trust.expired", "no"), TransportError("link.silent", "no broker answered")
     assert await looked(client, True, refused, silent, False) == (4 * homing.HOME_S, [B1] * 4)
     assert client.tries(1) == [B1]
+
+
+@in_virtual_time
+async def test_who_leaves_for_a_better_broker_tries_that_one_next_whichever_chance_would_have_it_try() -> None:
+    client = Client(B1, B2, B3, last=True)
+    assert client.tries(1) == [B3]
+    client.brokers.attached()
+    client.brokers.told([], isolated=True)
+    assert (await looked(client, False))[1] == [B2]
+    client.last = False
+    assert client.tries(1) == [B2]
 
 
 def test_who_was_at_an_isolated_broker_tries_the_better_one_next_and_then_any() -> None:
