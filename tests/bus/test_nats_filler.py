@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from types import SimpleNamespace
+from typing import Any
 
+import cbor2
 import pytest
 
+from dsmt.bus.nats import filler as filling
 from dsmt.bus.nats.filler import NatsFiller, Taken
+from dsmt.bus.nats.link import Publication
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.keys import SecretKey
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
-from tests.bus.realm import Pen, reading
+from tests.bus.realm import Pen, TestRealm, memory_network, reading
 from tests.bus.saying import numbers
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -133,3 +139,28 @@ async def subjects_of(e: NatsEngine) -> set[str]:
     told = await link.api(f"STREAM.INFO.{e._subjects.history}", {"subjects_filter": ">"})
     await link.close()
     return set(told["state"]["subjects"])
+
+
+def test_a_filler_that_ends_in_the_middle_has_kept_how_far_it_was(tmp_path, monkeypatch) -> None:
+    """What it had published stands there once: who goes on begins behind it."""
+    monkeypatch.setattr(filling, "BATCH", 3)
+    published: list[tuple[Publication, ...]] = []
+
+    async def publish(*entries: Publication) -> dict[str, int]:
+        if len(published) == 2:
+            raise TransportError("link.lost", "the server has gone")
+        published.append(entries)
+        return {"seq": len(published)}
+
+    alice = Pen(TestRealm(memory_network(), tmp_path).identity("operator/alice"))
+    link: Any = SimpleNamespace(publish=publish)
+    filler = NatsFiller(link, "test", "broker/b1", now_ms)
+
+    async def within() -> None:
+        with pytest.raises(TransportError):
+            await filler.take("s1", taken(*(alice.write("user/t", {"n": n}) for n in range(8))), 8, lambda _: ())
+
+    asyncio.run(within())
+    stored = sum(len(entries) - 1 for entries in published)
+    assert [cbor2.loads(entries[-1].payload) for entries in published][-1] == {"s1": filler.place("s1")}
+    assert filler.place("s1") == stored > 0
