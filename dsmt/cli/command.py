@@ -52,7 +52,14 @@ def a_directory(_ctx: click.Context, _param: click.Parameter, incomplete: str) -
 def common_options() -> list[click.Parameter]:
     """The options that every command has."""
     return [
-        click.Option(["--json"], is_flag=True, expose_value=False, callback=_into("json"), help="Print JSON, for programs."),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            is_eager=True,  # it counts for --version, wherever it stands
+            expose_value=False,
+            callback=_into("json"),
+            help="Print JSON, for programs.",
+        ),
         click.Option(
             ["--bus"],
             expose_value=False,

@@ -1,5 +1,6 @@
 """`help`, its examples, `completion` and `--version`: they need no realm."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -80,6 +81,9 @@ def test_what_lists_restarts_says_what_they_count(command: str, capsys: pytest.C
 def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith(f"dsmt {__version__}")
+    for arguments in (["--version", "--json"], ["--json", "--version"]):
+        assert main(arguments) == 0
+        assert json.loads(capsys.readouterr().out)["version"] == __version__
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
