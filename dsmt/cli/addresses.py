@@ -29,9 +29,8 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
     for address in rest.rstrip("/").split(","):
         host, _, port = address.rpartition(":")
         if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
-            raise InputError(
-                "bus.address", f"{address!r} is not the address of a broker", next=f"write {engine}://HOST:PORT,..."
-            )
+            advice = f"write {engine}://HOST:PORT,HOST:PORT" if "://" in address else f"write {engine}://HOST:PORT,..."
+            raise InputError("bus.address", f"{address!r} is not the address of a broker", next=advice)
         if not 1 <= int(port[:6]) <= LAST_PORT:
             said = f"{address!r} is not the address of a broker: a port is a number from 1 to {LAST_PORT}"
             raise InputError("bus.address", said, next=f"write {engine}://HOST:PORT,...")

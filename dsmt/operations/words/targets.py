@@ -94,16 +94,18 @@ def no_service(view: View, service: str, advice: str = "") -> DsmtError:
         return NotFoundError("service.removed", f"{service} is being removed", next=ends)
     if why is None:
         removed = was_removed(view, service)
-        said = f"there is no service {service}{' any more: it was removed' * removed}"
-        advice = advice or (f"dsmt history {service}" if removed else _lists(view, service))
+        said = f"there is no service {service or repr(service)}{' any more: it was removed' * removed}"
+        advice = advice or (f"dsmt history {service}" if removed else service_meant(view, service))
         return NotFoundError("service.unknown", said, next=advice)
     said = f"what was applied of {service} last cannot be read here: {why}"
     return FailedError("spec.unreadable", said, next="apply its file again, or use the dsmt that has applied it")
 
 
-def _lists(view: View, service: str) -> str:
-    """What to do about a name that no service has."""
-    return f"{meant(service, (name for name, entry in view.services.items() if entry.spec is not None))}{LISTS}"
+def service_meant(view: View, service: str) -> str:
+    """What to do about a name that no service has; it may be a target that is more than one."""
+    names = [name for name, entry in view.services.items() if entry.spec is not None]
+    whole = service.partition("/")[0]
+    return f"write the service alone: {whole}" if whole != service and whole in names else f"{meant(service, names)}{LISTS}"
 
 
 def was_removed(view: View, service: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from dsmt.errors import InputError
+from dsmt.event.payload import MAX_DEPTH, MAX_INT, is_plain
 from dsmt.event.topic import is_topic
 from dsmt.operations.read.realm.patience import patience
 from dsmt.ports.bus import Bus, Draft
@@ -44,7 +45,11 @@ async def publish(bus: Bus, topic: str, data: str, *, subject: str = "", ttl_ms:
         ) from error
     except msgspec.DecodeError as error:
         raise InputError("event.data", f"the data is not JSON: {error}", next="""write '{"key": "value"}'""") from error
-    emission = bus.emit(Draft(topic, told if isinstance(told, dict) else {"value": told}, subject=subject, ttl_ms=ttl_ms))
+    plain = told if isinstance(told, dict) else {"value": told}
+    if not is_plain(plain):
+        said = f"the data has a whole number beyond {MAX_INT}, or is nested deeper than {MAX_DEPTH}"
+        raise InputError("event.data", said, next="write such a number as text, and fewer lists and maps in each other")
+    emission = bus.emit(Draft(topic, plain, subject=subject, ttl_ms=ttl_ms))
     async with patience("the acknowledgement"):
         ack = await emission.acknowledged()
     return Published(id=str(emission.id), topic=topic, level=ack.level.value, copies=ack.copies)

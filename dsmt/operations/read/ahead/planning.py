@@ -109,7 +109,7 @@ def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
     stands = f"r{base_of(view, spec.service)} of {spec.service}"
     raise RefusedError(
         "plan.changed",
-        f"plan {given} does not match this file and the current revision, {stands}; nothing was done",
+        f"plan {given or repr(given)} does not match this file and the current revision, {stands}; nothing was done",
         next="dsmt plan FILE makes a new one",
     )
 

@@ -21,7 +21,7 @@ from dsmt.event.status import State
 from dsmt.operations.read.realm.facts import ever_said
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.revisions import refused
-from dsmt.operations.words.targets import LISTS, no_service
+from dsmt.operations.words.targets import no_service, service_meant
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import BusReader
 from dsmt.view import ServiceEntry, SlotKey
@@ -205,7 +205,7 @@ async def _of_removed(bus: BusReader, sight: Sight, service: str) -> list[Revisi
         if event.id not in told.overruled:
             told.take(event)
     if not told.said:
-        raise no_service(sight.view, service, LISTS)
+        raise no_service(sight.view, service, service_meant(sight.view, service))
     known = sorted((*told.said.values(), *told.overruled.values()), key=told.place)
     return [_revision(event, ["overruled"] if event.id in told.overruled else [], told) for event in known]
 
