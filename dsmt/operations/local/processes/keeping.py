@@ -43,7 +43,7 @@ def is_kept(home: Home) -> bool:
 
 def begin(home: Home) -> str:
     """Begin a run of the realm, unless one goes on; its name. Who calls it is alone in the home."""
-    run = _run_of(home)
+    run = run_of(home)
     if not run or not _goes_on(home):
         run = secrets.token_hex(8)
         keeper_directory(home).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -54,7 +54,7 @@ def begin(home: Home) -> str:
 def check_run(home: Home, run: str) -> None:
     """Raise `FailedError` where `down` has ended this run of the realm: what runs here now is not of it."""
     if _is_over(home, run):
-        said = f"dsmt down, typed elsewhere, has ended the realm in {home.root} that this dsmt up kept"
+        said = f"dsmt down, typed elsewhere, has ended the realm in {home.root}"
         raise FailedError("up.ended", said, next="dsmt up starts it again")
 
 
@@ -68,10 +68,10 @@ def check_goes_on(home: Home, run: str) -> None:
 
 def _is_over(home: Home, run: str) -> bool:
     """Whether another run has followed this one, or none; a home that was removed, or a disk that fails, tells nothing."""
-    return home.exists and _run_of(home) not in (run, None)
+    return home.exists and run_of(home) not in (run, None)
 
 
-def _run_of(home: Home) -> str | None:
+def run_of(home: Home) -> str | None:
     """The name of the run that there is, empty where there is none; None where a disk does not give it back."""
     try:
         return (keeper_directory(home) / RUN).read_text("ascii")

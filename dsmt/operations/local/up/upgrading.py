@@ -33,7 +33,7 @@ from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.steadiness import broken, check_programs, follows, stays
 from dsmt.operations.local.members.settling import SETTLED
 from dsmt.operations.local.processes.ending import end, end_program
-from dsmt.operations.local.processes.keeping import BEGUN_ANEW, ask_keeper, is_kept, start_keeper, was_up
+from dsmt.operations.local.processes.keeping import BEGUN_ANEW, ask_keeper, is_kept, run_of, start_keeper, was_up
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.machine import StartedRealm, check_moved, start_all
 from dsmt.operations.words.telling import Tell, silent
@@ -62,12 +62,16 @@ _BEFORE: Final = frozenset({AgentOutcome.FOLLOWED, AgentOutcome.EXCUSED})
 
 
 class Upgraded(NamedTuple):
-    """What runs anew now; how many programs of services ran before it, and how many of these processes do so still."""
+    """What runs anew now; how many programs of services ran before it, and how many of these processes do so still.
+
+    `realm_run` names the run of the realm that `up` keeps; it is empty where something else keeps what is here.
+    """
 
     started: StartedRealm
     brokers: list[str]
     ran: int
     run: int
+    realm_run: str = ""
 
 
 async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
@@ -83,7 +87,8 @@ async def upgrade(home: Home, tell: Tell, *, waits: Tell = silent) -> Upgraded:
         ran = [one for one in parts.instances() if is_alive(one)]
         kept = await _is_kept(home, parts)
         started = await _replace_all(home, tell) if kept else await _replace_former(home, tell)
-        return Upgraded(started, home.names("brokers") if kept else [], len(ran), sum(map(is_alive, ran)))
+        run = (run_of(home) or "") if kept else ""
+        return Upgraded(started, home.names("brokers") if kept else [], len(ran), sum(map(is_alive, ran)), run)
 
 
 async def begin_settled(home: Home, *, waits: Tell = silent) -> None:

@@ -1,0 +1,52 @@
+"""Who waits for a realm that `dsmt down`, typed elsewhere, ends meanwhile is told so (rule C16)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.processes.keeping import RUN, begin
+from dsmt.operations.local.up import coming_up
+from dsmt.operations.local.up.machine import StartedRealm
+from dsmt.operations.local.up.upgrading import Upgraded
+
+STARTED = StartedRealm("test", ("127.0.0.1:1",), (), ("n1",), made=False)
+
+
+async def ended(home: Home, *_: Any, **__: Any) -> None:
+    """Nodes that are waited for while somebody ends the realm: they never come."""
+    (keeper_directory(home) / RUN).unlink()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("typed", [["upgrade"], ["up", "--detach"]], ids=["upgrade", "up"])
+def test_who_waits_for_nodes_is_told_that_the_realm_was_ended(
+    typed: list[str], run: Callable[..., Any], made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for half a minute, and said that it goes on by itself."""
+    name = begin(Home(made))
+
+    async def upgrade(*_: Any, **__: Any) -> Upgraded:
+        return Upgraded(STARTED, ["b1"], 0, 0, name)
+
+    async def up(*_: Any, begins: Callable[[bool, str], None], **__: Any) -> StartedRealm:
+        begins(False, name)
+        return STARTED
+
+    async def nothing(*_: Any) -> list[str]:
+        return []
+
+    monkeypatch.setattr("dsmt.operations.local.processes.keeping._goes_on", lambda _: True)
+    monkeypatch.setattr("dsmt.operations.local.up.upgrading.upgrade", upgrade)
+    monkeypatch.setattr("dsmt.operations.local.up.machine.up", up)
+    monkeypatch.setattr("dsmt.operations.local.up.machine.left_out", lambda *_: [])
+    monkeypatch.setattr(coming_up, "announced", nothing)
+    monkeypatch.setattr(coming_up, "attached", ended)
+    code, told = run(*typed, home=made)
+    assert code == 1
+    assert f"dsmt down, typed elsewhere, has ended the realm in {made}. Next: dsmt up starts it again" in told
