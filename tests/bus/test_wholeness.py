@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.bus.broker.reporter import BrokerReporter, Condition, Self
 from dsmt.bus.broker.upkeep import Upkeep
-from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, Wholeness
+from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, STOOD_S, Wholeness
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import FailedError
 from dsmt.event.chain import SourceChain
@@ -40,6 +40,21 @@ def test_who_stood_still_waits_anew_for_what_the_others_have(store):
     wholeness.awaits_others(200.0)
     assert not wholeness.at(200.0 + AFTER_S - 0.01)
     assert wholeness.at(200.0 + AFTER_S)
+
+
+def test_who_was_linked_with_no_other_one_for_long_waits_anew_when_others_are_linked_again(store):
+    """It was not still: it had gone on alone, as those on the other side of a cut."""
+    wholeness, linked = Wholeness(store.meta, store.identity, born=True, now=100.0), [True]
+    wholeness.is_linked = lambda: linked[0]
+    assert not wholeness.look(100.0, alone=False, full=False)
+    linked[0] = False
+    looks = [100.0 + n for n in range(1, int(STOOD_S) + 3)]
+    assert [wholeness.look(now, alone=False, full=False) for now in looks] == [False] * len(looks)
+    assert wholeness.at(looks[-1])
+    linked[0] = True
+    assert not wholeness.at(looks[-1])
+    assert wholeness.look(looks[-1], alone=False, full=False)
+    assert not wholeness.at(looks[-1])
 
 
 @pytest.mark.parametrize("first", [False, True])
