@@ -14,7 +14,7 @@ from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.operations.local.home.dating import Dated, dated
-from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.home import Home, write_secret
 from dsmt.operations.local.home.making import ensure_controller, ensure_node, ensure_operator, init
 from dsmt.operations.local.members import certificates
 from dsmt.operations.offline.history import export
@@ -24,8 +24,8 @@ from dsmt.operations.read.screens.summaries import certs, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.revoking import EndedKey
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import read_identity
-from dsmt.trust.identity import SKEW_S, YEAR_S
+from dsmt.programs.configuration import IDENTITY, read_identity
+from dsmt.trust.identity import SKEW_S, YEAR_S, dump, root_issued
 from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
@@ -59,6 +59,14 @@ def test_a_certificate_is_to_be_renewed_from_half_of_its_life_and_ends_after_a_y
         assert set(states(home, now + after).values()) == {state}
     ensure_node(home, "n2.example.com")
     assert set(states(home, now)) == {"broker/b1", "node/n1", "node/n2.example.com", home.operator().name}
+
+
+def test_an_identity_of_another_realm_keeps_nobody_from_seeing_the_others(home: Home) -> None:
+    """As where a directory was copied from another home."""
+    root, now = SecretKey(bytes(range(32))), int(time.time())
+    strange = root_issued("node/n0", root, key=SecretKey(bytes(range(1, 33))), now_s=now, serial=bytes(16))
+    write_secret(home.part("nodes", "n0") / IDENTITY, dump(strange))
+    assert set(states(home, now)) == {"broker/b1", "node/n1", home.operator().name}
 
 
 def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_or_an_issuer_keeps_its_own(home: Home) -> None:
