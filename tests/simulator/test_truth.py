@@ -17,6 +17,7 @@ from dsmt.simulator.fleet import Fleet, Scale
 from dsmt.simulator.invariants import ViewWatch
 from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
+from dsmt.simulator.scenes.brokers import same
 from dsmt.simulator.truth import kept, moved_as_asked, never_ready, placed_on_excluded, true_words
 from dsmt.simulator.will import Will
 
@@ -124,6 +125,17 @@ def test_what_is_gone_back_to_has_run_for_long_enough(code: str, ended: float, t
         world=SimpleNamespace(loop=SimpleNamespace(time=lambda: 100.0)),
     )
     assert never_ready(fleet) == told
+
+
+def test_what_one_broker_has_and_another_lacks_is_told_but_what_came_in_the_last_moment() -> None:
+    def held(*rows: tuple[int, int]) -> list[tuple[Any, Any]]:
+        return [(SimpleNamespace(arrived_ms=at), SimpleNamespace(id=EventId("a", 1, number))) for number, at in rows]
+
+    stores = {"b1": held((1, 5_000), (2, 8_000), (3, 9_500)), "b2": held((1, 6_000), (4, 9_900))}
+    fleet: Any = SimpleNamespace(held=lambda store: stores[store])
+    brokers: list[Any] = [SimpleNamespace(name=name, store=name, now_ms=10_000) for name in stores]
+    assert same(fleet, brokers) == ["E1: b2 lacks 1 events that others have: a#1-2"]
+    assert same(fleet, brokers[:1]) == []
 
 
 def test_a_node_that_is_in_use_again_is_excluded_no_more() -> None:
