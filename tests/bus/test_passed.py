@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -14,6 +15,9 @@ from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Draft
+from dsmt.trust.identity import Identity
+from dsmt.trust.joining import node_certificate
+from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
 from tests.bus.raw_session import hello
 from tests.bus.realm import Pen, Reading, TestRealm, memory_network, reading, scenario
@@ -59,6 +63,29 @@ async def test_certificates_of_passed_sources_go_when_none_of_their_events_is_le
     reader = await r.client("operator/carol")
     async with reading(reader, "config/") as got:
         assert got.of("config/x") == [{"n": 1}]
+
+
+@scenario
+async def test_who_has_said_nothing_itself_stays_as_long_as_what_it_has_certified_is_on_the_shelf(r: TestRealm):
+    """A node below an issuer, whose agent has spoken: without its certificate nobody believes what that has said."""
+    broker = await r.broker()
+    issuer, key = r.identity("issuer/c1"), SecretKey(os.urandom(32))
+    made = node_certificate(issuer, "n1", key.public, now_s=int(time.time()), serial=os.urandom(16))
+    node = Identity(key, (made, *issuer.chain))
+    agent = r.identity(AGENT, parent=node)
+    client = await r.client(AGENT, identity=agent)
+    await asyncio.wait_for(client.publish(Draft(TOPIC, status(1))), 10)
+    await r.stop(client)
+    await until(lambda: broker._store.certificates.shelved(agent.key.key_id))
+    bob = r.identity("operator/bob")
+    silent = r.identity("operator/bob.silent", parent=bob)  # it goes two rounds later, and so would the node
+    introducer = await r.raw(bob.name, identity=bob)
+    introducer.send(f.Certificates(), *(one.raw for one in silent.chain[::-1]))
+    await until(lambda: broker._trust.names(silent.key.key_id))
+    await until(lambda: not broker._trust.names(silent.key.key_id))
+    late = await r.client("controller/c1")
+    async with reading(late, "service/") as got:
+        await until(lambda: attempts(got) == [1])
 
 
 @scenario
