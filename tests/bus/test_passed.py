@@ -15,7 +15,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Draft
-from dsmt.trust.identity import Identity
+from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
@@ -86,6 +86,27 @@ async def test_who_has_said_nothing_itself_stays_as_long_as_what_it_has_certifie
     late = await r.client("controller/c1")
     async with reading(late, "service/") as got:
         await until(lambda: attempts(got) == [1])
+
+
+@scenario
+async def test_what_a_key_has_said_under_a_name_that_passed_is_believed_while_it_is_here_under_another(r: TestRealm):
+    broker = await r.broker()
+    alice, key = r.identity("operator/alice"), SecretKey(os.urandom(32))
+    both = [
+        delegate(f"operator/alice.{name}", alice, key=key, now_s=int(time.time()), serial=os.urandom(16))
+        for name in ("spoke", "stays")
+    ]
+    client, _ = [await r.client(one.name, identity=one) for one in both]
+    await asyncio.wait_for(client.publish(Draft("config/x", {"n": 1}, version=1)), 10)
+    await r.stop(client)
+    silent = r.identity("operator/alice.silent", parent=alice)  # it goes two rounds later, and so would that name
+    introducer = await r.raw("operator/bob")
+    introducer.send(f.Certificates(), *(one.raw for one in silent.chain[::-1]))
+    await until(lambda: broker._trust.names(silent.key.key_id))
+    await until(lambda: not broker._trust.names(silent.key.key_id))
+    late = await r.client("operator/carol")
+    async with reading(late, "config/") as got:
+        await until(lambda: got.of("config/x") == [{"n": 1}])
 
 
 @scenario
