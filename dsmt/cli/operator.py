@@ -11,6 +11,7 @@ from dsmt.cli.cert import date
 from dsmt.cli.command import a_directory, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
+from dsmt.errors import InputError
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.members import operators
 
@@ -27,6 +28,8 @@ from dsmt.operations.local.members import operators
 )
 def add(ctx: CliContext, name: str, into: str | None) -> None:
     """Make the home of a further operator, with a key of their own. Needs the root key in this home."""
+    if into == "":  # a variable of a script that was not set
+        raise InputError("file.none", f"{into!r} names no directory", next="name the one to make, or leave --into out")
     home, made, now = ctx.home(), Path(into or name).absolute(), date(ctx)
 
     async def work() -> operators.Added:

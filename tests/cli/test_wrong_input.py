@@ -269,6 +269,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["stop", "all"], MISSING, "there is no service all"),
     (["publish", "user/x", "1", "--ttl", "forever"], WRONG, "`forever` is not a duration"),
     (["publish", "foo", "1"], WRONG, "foo is not a topic for operators: theirs begin with user/. Next: publish on user/foo"),
+    (["operator", "add", "bob", "--into", ""], WRONG, "'' names no directory. Next: name the one to make, or leave --into out"),
     (["cert", "rotate", "n1"], MISSING, "n1 is not a member of this home"),
     (["cert", "rotate", ""], MISSING, "'' is not a member of this home"),
     (["rollback", "web", "--to", "latest"], WRONG, "'latest' is not a revision: write r3 or 3"),

@@ -18,7 +18,7 @@ from dsmt.event.kinds.instance import HeldHere
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
-from dsmt.operations.local.here import acts
+from dsmt.operations.local.here import acts, here
 from dsmt.operations.local.here.here import Here, Machine, instance_in, look_here, not_ours
 from dsmt.operations.local.here.rows import is_problem_here, row_here, service_here
 from dsmt.operations.local.home.home import Home
@@ -205,9 +205,11 @@ def test_who_may_not_write_there_is_told_who_may(home: Home, monkeypatch: pytest
         raise PermissionError
 
     monkeypatch.setattr(acts, "write_atomically", denied)
-    with pytest.raises(RefusedError, match="cannot be changed by") as told:
-        stop(look_here(home))
-    assert told.value.next.endswith("or as root")
+    for owner, advice in (("root", "type it as root"), ("ops", "type it as ops, or as root")):
+        monkeypatch.setattr(here, "name_of", lambda _uid, owner=owner: owner)
+        with pytest.raises(RefusedError, match="cannot be changed by") as told:
+            stop(look_here(home))
+        assert told.value.next == advice
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")

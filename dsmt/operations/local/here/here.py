@@ -119,7 +119,9 @@ def not_ours(place: Path, done: str) -> RefusedError:
     except OSError:
         owner = "another user"
     said = f"{place} cannot be {done} by {name_of(os.geteuid())}: it belongs to {owner}"
-    return RefusedError("local.owner", said, next=f"type it as {owner}, or as root")
+    return RefusedError(
+        "local.owner", said, next="type it as root" if owner == "root" else f"type it as {owner}, or as root"
+    )
 
 
 def _instances(node: str, place: Path) -> list[Here]:
