@@ -229,7 +229,7 @@ def test_a_broker_that_is_not_alive_is_shown_with_what_is_wrong_and_status_says_
     (alert,) = status(
         seen, TrustStore(RealmName(name="test", roots=(SecretKey(bytes(32)).public,))), [BrokerAddress("h:1", b"key")]
     ).alerts
-    assert (alert.target, alert.next) == ("broker/h:1", "dsmt brokers asks it what is wrong")
+    assert (alert.target, alert.next) == ("broker/b1", "dsmt brokers asks it what is wrong")
 
 
 def test_a_broker_that_has_said_nothing_lately_is_named_as_it_was_announced_unless_it_was_removed() -> None:

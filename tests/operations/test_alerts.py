@@ -18,6 +18,7 @@ from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.screens.alerting import START_AGAIN, Alert, Found, alerts
 from dsmt.operations.read.screens.summaries import service, status
 from dsmt.operations.words.times import rfc3339
+from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -382,6 +383,8 @@ def test_of_a_broker_whose_certificate_has_ended_it_is_not_told_too_that_it_says
     seen = sight(Realm("n1"))
     used = certified(seen.now_ms // 1000, broker_b1=-60, broker_b2=-60)
     assert [one.code for one in alerts(seen, Found(brokers=found, used=used))] == ["broker.expired"] * 2
+    (only,) = broker_rows(seen, [BrokerAddress("b1:1", bytes(32))])
+    assert (only.broker, only.alive) == ("b1", False), "one that says nothing of itself, and answers, has a name"
 
 
 def test_of_a_controller_whose_certificate_has_ended_it_is_told_also_where_there_is_no_service_yet() -> None:

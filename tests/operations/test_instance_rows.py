@@ -6,6 +6,7 @@ from dsmt.cli import screens
 from dsmt.cli.service_screen import next_act
 from dsmt.event.kinds.instance import STARTED, LastExit
 from dsmt.event.kinds.realm import NodesetFact
+from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.rows.instance_row import InstanceRow
@@ -20,6 +21,7 @@ from dsmt.operations.write.controlling import nothing_waits
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+from .test_alerts import stats
 
 EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
 
@@ -301,6 +303,23 @@ def test_what_is_to_be_looked_at_of_a_set_that_selects_no_node_is_there(nodes: s
     why = row_of(realm).reason
     assert why is not None
     assert (why.code, why.next) == ("place.empty_set", advice)
+
+
+def test_of_an_agent_that_never_says_a_word_where_no_broker_is_heard_it_is_not_told_to_kill_it() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(obey=False)
+    realm.status(key(0), "n1", State.RUNNING, layer=Layer.AGENT, pid=77)
+    shown = sight(realm.after(31))
+    monitor = Heartbeat(incarnation=1, sequence=1, lag_s=0.0, emit_rate_s=1.0)
+    shown.passing.heard["monitor/n1"] = shown.now_ms, monitor
+    for heard, advice in ((True, "on n1: kill -9 77; another agent is then started"), (False, "dsmt brokers")):
+        shown.passing.stats.clear()
+        shown.passing.stats.update({"b1": (shown.now_ms, stats())} if heard else {})
+        why = instances(shown)[0].reason
+        assert why is not None
+        assert (why.code, why.next) == ("start.unheard", advice)
+        assert ("no broker is heard" in why.message) != heard
 
 
 def test_what_ended_with_a_removed_service_waits_for_nothing_where_that_is_applied_again_with_fewer() -> None:

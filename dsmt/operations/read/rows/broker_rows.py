@@ -108,6 +108,8 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
         )
     addresses = {broker.address for broker in found}
     names = {at.address: name for name, at in sight.passing.announced.items() if name not in sight.passing.removed}
+    if len(known) == 1 and not sight.passing.announced and not found:  # the only one is the one that answers
+        names = {known[0].address: sight.broker}
     for one in filterfalse(sight.passing.is_none, known):
         if one.address not in addresses and not (len(known) == 1 and found):
             said = {"broker": names.get(one.address), "address": one.address, "alive": False}

@@ -50,7 +50,13 @@ def never_heard(sight: Sight, instance: Instance | None, seen: Seen) -> Reason |
     heard = own is not None and own.time_ms >= said.since_ms
     if heard or silent_ms < NEVER_HEARD_MS or sight.fleet.state(said.node) != "alive":
         return None
-    return reason("start.unheard", pid=said.pid, node=said.node, time=span(silent_ms))
+    why = reason("start.unheard", pid=said.pid, node=said.node, time=span(silent_ms))
+    told = sight.passing
+    brokers = (told.announced.keys() | told.stats.keys() | {sight.broker}) - told.removed
+    if not told.heard or any(told.hears(one, sight.now_ms) for one in brokers):  # without the first it is not known
+        return why
+    alone = f"{why.message}; no broker is heard, and another agent would not be either"
+    return msgspec.structs.replace(why, message=alone, next="dsmt brokers")
 
 
 def is_agentless(seen: Seen) -> bool:
