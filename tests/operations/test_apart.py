@@ -4,14 +4,16 @@ from typing import Any
 
 from dsmt.cli.service_screen import next_act
 from dsmt.event.kinds.instance import Endpoint
-from dsmt.operations.read.rows.broker_rows import Broker
+from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.alerting import Found, alerts
 from dsmt.operations.words.targets import Target
+from dsmt.ports.realm import BrokerAddress
 from dsmt.view.served import served
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+from .test_alerts import stats
 
 
 def test_of_two_brokers_that_live_and_do_not_reach_each_other_both_are_told_as_long_as_it_is_so() -> None:
@@ -74,3 +76,11 @@ def test_of_an_agent_that_stays_at_a_broker_which_is_lost_here_nobody_knows_how_
     realm.attach(node, sources=[agent, f"node/{node}"])
     assert instances(sight(realm), Target("web", "app", 0))[0].health == "ready"
     assert told() == ["it is not alive; who was attached to it has gone to another one, if there is one"]
+
+
+def test_a_broker_that_was_added_again_elsewhere_is_one_though_what_it_said_there_is_all_that_is_known() -> None:
+    seen = sight(Realm("n1"))
+    seen.passing.stats["b2"] = seen.now_ms, stats(address="h:2")
+    seen.passing.announced |= {name: BrokerAddress(at, b"key") for name, at in (("b1", "h:1"), ("b2", "h:3"))}
+    found = broker_rows(seen, [BrokerAddress("h:1", b"key"), BrokerAddress("h:3", b"key")])
+    assert [(one.broker, one.address) for one in found] == [("b2", "h:3"), ("b1", "h:1")]

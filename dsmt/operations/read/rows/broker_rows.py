@@ -82,11 +82,11 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     for name, (_, told) in sorted(sight.passing.stats.items(), key=lambda one: natural(one[0])):
         if name in sight.passing.removed and name != sight.broker:
             continue
-        heard = sight.passing.heard.get(f"broker/{name}")
+        heard, at = sight.passing.heard.get(f"broker/{name}"), sight.passing.announced.get(name)
         found.append(
             Broker(
                 broker=name,
-                address=told.address,
+                address=told.address if at is None else at.address,  # its own word may be of where it was before
                 alive=sight.passing.hears(name, sight.now_ms)
                 and not told.full
                 and (name == sight.broker or name not in lost),
