@@ -17,8 +17,9 @@ from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.read.rows.node_rows import node_rows
 from dsmt.operations.read.screens.alerting import Found, alerts
 from dsmt.operations.read.screens.summaries import status
-from dsmt.operations.write import clocks
+from dsmt.operations.write import brokers, clocks
 from dsmt.ports.bus import BusReader
+from dsmt.ports.realm import BrokerAddress
 from tests.bus.idle import run_alone
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm
 from tests.controllers.build import Realm
@@ -110,6 +111,11 @@ def test_a_clock_that_is_near_enough_and_a_broker_that_nobody_knows_are_refused(
             await clocks.accept(bob, "b1", by="bob", reason="")
         with pytest.raises(NotFoundError, match="there is no broker b9"):
             await clocks.accept(bob, "b9", by="bob", reason="")
+        await brokers.announce(bob, {"b9": BrokerAddress("127.0.0.1:9", bytes([9]) * 32)}, by="bob", made_ms={})
+        for asks in (clocks.accept(bob, "b9", by="bob", reason=""), clocks.foreseen(bob, made.trust(), "b9")):
+            with pytest.raises(RefusedError, match="b9 says of its clock does not come to broker/b1") as caught:
+                await asks
+            assert caught.value.next == "dsmt clock accept b9 --bus dsmt://127.0.0.1:9 asks it itself"
 
     run(tmp_path, scenario)
 

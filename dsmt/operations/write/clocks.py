@@ -12,6 +12,7 @@ from dsmt.operations.read.realm.facts import stands
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.running_out import running_out
+from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.trust.store import TrustStore
@@ -40,7 +41,7 @@ class Jump(msgspec.Struct, frozen=True, kw_only=True):
 async def foreseen(bus: BusReader, trust: TrustStore, broker: str) -> Jump:
     """What accepting a clock would do to realm time, and to certificates that are known here. Raises as `accept`."""
     sight = await look(bus, passing=True)
-    ahead_s, now_ms = _ahead_s(sight, broker), bus.now_ms()
+    ahead_s, now_ms = await _ahead_s(bus, sight, broker), bus.now_ms()
     to_ms = now_ms + int(max(0.0, ahead_s) * 1000)
     ending = [
         name
@@ -52,18 +53,26 @@ async def foreseen(bus: BusReader, trust: TrustStore, broker: str) -> Jump:
 
 async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `RefusedError` of one that is near."""
-    ahead_s = _ahead_s(await look(bus, passing=True), broker)
+    ahead_s = await _ahead_s(bus, await look(bus, passing=True), broker)
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
     await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await stands(bus, topic))])
     return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
 
 
-def _ahead_s(sight: Sight, broker: str) -> float:
-    """By how much a broker says that its machine is ahead of realm time."""
+async def _ahead_s(bus: BusReader, sight: Sight, broker: str) -> float:
+    """By how much a broker says that its machine is ahead of realm time.
+
+    To a broker whose clock was accepted what others say of theirs is too old: each of these is asked itself.
+    """
     told = sight.passing.stats.get(broker)
     if told is None:
-        raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
+        at = (await announced(bus)).get(broker)
+        if at is None:
+            raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
+        said = f"what {broker} says of its clock does not come to {bus.broker}: it is away, or realm time is another there"
+        asks = f"dsmt clock accept {broker} --bus dsmt://{at.address} asks it itself"
+        raise RefusedError("clock.unheard", said, next=asks)
     ahead_s = told[1].clock_ahead_s
     if abs(ahead_s) * 1000 <= FAR_MS:
         said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time, and is followed anyway"
