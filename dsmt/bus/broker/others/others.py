@@ -115,7 +115,7 @@ class Others:
         self.copying = self._made_copying(BrokerAddress(config.address, identity.key.public), reach)
         self._former = Former(reach, self._take)
         self.filling = Filling(depot, lambda: self.readings.readers, clock, self._log)
-        self._room = Room(lambda: recorder.ingest.full is not None, lambda: self.readings.readers)
+        self._room = Room(lambda: self.readings.readers)
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
@@ -267,7 +267,7 @@ class Others:
         elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies(self._fan_out.copying))):
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
-        elif self._recorder.ingest.full is not None and self._room.elsewhere and not self.copying.leaf:
+        elif self._room.elsewhere and not self.copying.leaf:
             said = f"the store of {own} is full, and others have what comes"
             code, mend = "store.full", "free space on its disk; "
         else:
@@ -347,8 +347,9 @@ class Others:
             self._obey()
         if self._isolation.look(now, linked=self._is_meshed()):
             self._tell()
-        wholeness = self._recorder.wholeness
-        if wholeness.look(now, alone=self.readings.alone, full=self._recorder.ingest.full is not None):
+        wholeness, full = self._recorder.wholeness, self._recorder.ingest.full is not None
+        self._room.tick(full=full)
+        if wholeness.look(now, alone=self.readings.alone, full=full):
             self.copying.again()
         if self.readings.reads or self._salvage.reads:
             wholeness.reading(now)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from dsmt.errors import DsmtError
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.ports.bus import BusReader, Complete, Interest
 
@@ -19,24 +20,34 @@ ANSWER_S: Final = 2.0
 
 
 class Room:
-    """Of one broker: `full` tells whether its store is, `readers` are those of the others that are linked."""
+    """Of one broker; `readers` are those of the others that are linked."""
 
-    def __init__(self, full: Callable[[], bool], readers: Callable[[], Sequence[BusReader]]) -> None:
-        self._full, self._readers = full, readers
+    def __init__(self, readers: Callable[[], Sequence[BusReader]]) -> None:
+        self._readers, self._full = readers, asyncio.Event()
         self.elsewhere = False
         """Whether this one is full, and another one that is linked is not."""
 
+    def tick(self, *, full: bool) -> None:
+        """Whether the store of this one is full now."""
+        if full:
+            self._full.set()
+        else:
+            self._full.clear()
+            self.elsewhere = False
+
     async def run(self) -> None:
-        """Look at it until cancelled."""
+        """Ask them when the store of this one is full, each `LOOK_S`, until cancelled."""
         while True:
+            await self._full.wait()
+            found = await asyncio.gather(*map(_is_whole, self._readers()))
+            self.elsewhere = self._full.is_set() and any(found)
             await asyncio.sleep(LOOK_S)
-            self.elsewhere = self._full() and any(await asyncio.gather(*map(_is_whole, self._readers())))
 
 
 async def _is_whole(bus: BusReader) -> bool:
-    """Whether a broker says that all is there; one that does not answer says nothing."""
+    """Whether a broker says that all is there; one that does not answer says nothing, nor one whose link ends."""
     asked = Interest((f"{BROKERS}+",), signals=False, follow=False)
-    with suppress(TimeoutError):
+    with suppress(DsmtError, TimeoutError):
         async with asyncio.timeout(ANSWER_S), bus.subscribe(asked) as batches:
             async for batch in batches:
                 for one in batch:
