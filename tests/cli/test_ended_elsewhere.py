@@ -12,7 +12,7 @@ import pytest
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.processes.keeping import RUN, begin
 from dsmt.operations.local.up import coming_up
-from dsmt.operations.local.up.machine import StartedRealm
+from dsmt.operations.local.up.machine import Run, StartedRealm
 from dsmt.operations.local.up.upgrading import Upgraded
 
 STARTED = StartedRealm("test", ("127.0.0.1:1",), (), ("n1",), made=False)
@@ -34,8 +34,8 @@ def test_who_waits_for_nodes_is_told_that_the_realm_was_ended(
     async def upgrade(*_: Any, **__: Any) -> Upgraded:
         return Upgraded(STARTED, ["b1"], 0, 0, name)
 
-    async def up(*_: Any, begins: Callable[[bool, str], None], **__: Any) -> StartedRealm:
-        begins(False, name)
+    async def up(*_: Any, begins: Callable[[Run], None], **__: Any) -> StartedRealm:
+        begins(Run(was_up=False, name=name))
         return STARTED
 
     async def nothing(*_: Any) -> list[str]:
