@@ -37,7 +37,7 @@ async def another(r: TestRealm, broker: Broker) -> Broker:
 
 async def an_older_copy(r: TestRealm, broker: Broker) -> Broker:
     """The store as it was when the test began."""
-    return await r.restarted(broker, store=str(r.directory / "older.db"))
+    return await r.restarted(broker, store=str(r.directory / "older.db"), older="as nobody finds")
 
 
 async def copied(r: TestRealm, broker: Broker) -> Broker:
