@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.errors import InputError, RefusedError
-from dsmt.ports.bus import Ability, Arrived, Draft, Interest, Start
+from dsmt.ports.bus import Ability, Arrived, Complete, Draft, Interest, Start
 from tests.bus.realm import Facts, reading
 from tests.bus.saying import numbers, user
 
@@ -258,6 +258,8 @@ def test_a_reader_that_does_not_read_blocks_nobody_and_ends_with_the_newest(
             bob.subscribe(Interest(("user/",), conflate=conflate)) as stuck,
             reading(eve, "user/", conflate=True) as got,
         ):
+            while not any(isinstance(one, Complete) for one in await anext(stuck)):
+                pass  # before it has begun, what is overtaken is none of what it is given
             facts = Facts(alice)
             for n in range(1, MANY + 1):
                 last = facts.emit("user/big", {"n": n, "pad": "x" * 24_000}, version=n)
