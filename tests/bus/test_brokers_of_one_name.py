@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ async def meet(r: TestRealm, sides: Sides) -> None:
         facts = Facts(await r.client(f"operator/for-{there._identity.name[-2:]}", brokers=at(there)))
         for topic, word in words([named]).items():
             await facts.publish(topic, word)
-    await until(lambda: sides.lost._others.refusal is not None and linked(sides.b1) == linked(sides.b2) == 2)
+    await until(lambda: sides.lost._others.refusal is not None and linked(sides.b1) == linked(sides.b2) == 2, 40)
 
 
 def session(broker: Broker, by: str, source: str) -> Session | None:
@@ -116,5 +117,7 @@ async def test_the_history_of_the_one_that_stays_verifies_though_it_holds_heads_
         lambda: any(row.topic == "broker/b2/stats" and row.key_id == other for row in sides.b2._store.rows(0, 10**6))
     )
     for broker in (sides.b2, sides.b1):
-        run = await exported(r, await r.client(f"operator/at-{broker._identity.name[-2:]}", brokers=at(broker)))
-        assert judged(run, run.items).ok
+        client = await r.client(f"operator/at-{broker._identity.name[-2:]}", brokers=at(broker))
+        async with asyncio.timeout(20):
+            while not judged(run := await exported(r, client), run.items).ok:  # noqa: ASYNC110 - no event: it is exported anew
+                await asyncio.sleep(0.1)  # what the other side has said is on its way
