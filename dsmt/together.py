@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 async def until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
@@ -21,6 +23,18 @@ async def until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
     for error in errors:
         if error is not None:
             raise error
+
+
+async def unless(watch: Coroutine[Any, Any, None], work: Awaitable[Result]) -> Result:
+    """What some work comes to. Raises what a watch over it raises first; one that ends otherwise lets it go on."""
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            watching.result()
+        return await working
+    finally:
+        await end_all(working, watching)
 
 
 async def end_all(*tasks: asyncio.Future[Any]) -> None:

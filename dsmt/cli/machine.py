@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import click
 import msgspec
@@ -26,10 +25,9 @@ from dsmt.operations.local.up import coming_up, machine, upgrading
 from dsmt.operations.local.up.machine import Run, StartedRealm
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.system.procfs import is_alive
-from dsmt.together import end_all
+from dsmt.together import end_all, unless
 from dsmt.version import __version__
 
-Result = TypeVar("Result")
 LOOK_S = 0.5
 """How often is looked whether the realm goes on that `up` keeps, or that it or `upgrade` waits for."""
 
@@ -87,7 +85,7 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
 
     try:
-        if not await _while_it_goes_on(home, runs, _start(ctx, home, wanted, begins)):
+        if not await unless(_watched(home, runs), _start(ctx, home, wanted, begins)):
             await _end_begun(home, runs[0])
     except (FailedError, RefusedError) as error:
         if ctx.asked is None or not is_up(home):
@@ -145,18 +143,6 @@ async def _watched(home: Home, runs: Sequence[Run]) -> None:
         for run in runs:
             check_goes_on(home, run.name)
         await asyncio.sleep(LOOK_S)
-
-
-async def _while_it_goes_on(home: Home, runs: Sequence[Run], work: Awaitable[Result]) -> Result:
-    """What some work comes to. Raises `FailedError` where the run of the realm that is found for it ends meanwhile."""
-    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_watched(home, runs))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            await watching
-        return await working
-    finally:
-        await end_all(working, watching)
 
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[Run], None]) -> bool:
@@ -219,7 +205,7 @@ async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
         done = await upgrading.upgrade(home, tell, waits=ctx.tell_waits)
         runs = [Run(was_up=True, name=done.realm_run)] if done.realm_run else []
-        warn(await _while_it_goes_on(home, runs, coming_up.attached(home, done.started, tell=tell)))
+        warn(await unless(_watched(home, runs), coming_up.attached(home, done.started, tell=tell)))
     ctx.done = True
     parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}
     if ctx.json:

@@ -25,8 +25,6 @@ _held: Final[deque[int]] = deque()
 """Sockets that keep the last `HELD` of them from other processes, which look for one too: they are bound, do not listen, and
 let a server that is to listen there bind as servers do, with SO_REUSEADDR. They end with this process."""
 HELD: Final = 64
-
-
 _EVERYWHERE: Final = r"[*]|0+(\.0+){0,3}|[0:]*::[0:]*"
 
 

@@ -57,9 +57,9 @@ def settle(home: Home, told: Settling) -> bool:
 def ends_s(home: Home) -> int | None:
     """When the first certificate of the nodes of a home ends, in seconds; None where there is none that can be read."""
     ends = []
-    for node in home.names("nodes"):
+    for directory in home.parts("nodes").values():
         with suppress(InputError, OSError):  # who starts it says so
-            ends.append(read_identity(home.part("nodes", node) / IDENTITY).certificate.not_after)
+            ends.append(read_identity(directory / IDENTITY).certificate.not_after)
     return min(ends, default=None)
 
 

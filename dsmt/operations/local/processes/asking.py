@@ -29,7 +29,7 @@ from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import BrokerFile, RealmConfig
 from dsmt.system.records import process_of
-from dsmt.together import end_all
+from dsmt.together import unless
 from dsmt.trust.identity import Identity
 
 Result = TypeVar("Result")
@@ -89,15 +89,13 @@ async def while_they_stay(home: Home, work: Awaitable[Result]) -> Result:
 
     Raises `TransportError` as soon as it is clear that none comes: all brokers are of this home, and none of them stays.
     """
-    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_none_stays(home))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done() and watching.result():
-            addresses = [address for address, _ in home.realm().brokers]
-            raise TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}")
-        return await working
-    finally:
-        await end_all(working, watching)
+    return await unless(_check_stays(home), work)
+
+
+async def _check_stays(home: Home) -> None:
+    if await _none_stays(home):
+        addresses = [address for address, _ in home.realm().brokers]
+        raise TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}")
 
 
 async def _none_stays(home: Home) -> bool:
