@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,9 @@ async def _measure(home: Home, run: str, bare_stamps: Stamps, told: Told) -> tup
     """Milliseconds from each kill to its event, verified and in our hands; and to the bare loop's byte."""
     async with operator(home) as connection, listening(connection, STATUS) as ear:
         await apply(connection, "bench", run, instances=INSTANCES)
-        lives = [await _next_life(ear, set()) for _ in range(INSTANCES)]
+        lives: list[Life] = []
+        while len(lives) < INSTANCES:
+            lives.append(await _next_life(ear, lives))
         await told.next(PATIENCE_S)
         gc.collect()
         gc.freeze()
@@ -116,7 +119,7 @@ async def _measure(home: Home, run: str, bare_stamps: Stamps, told: Told) -> tup
             lived = (now_ns() - life.began_ns) / 1e9
             await asyncio.sleep(max(APART_S, LIVED_S - lived))
             samples.append(await _kill(ear, life))
-            lives.append(await _next_life(ear, {one.topic for one in lives}))
+            lives.append(await _next_life(ear, lives))
             await asyncio.sleep(APART_S)
             progress(ID, number + 1, KILLS)
         return samples, bare
@@ -140,11 +143,12 @@ async def _kill(ear: Ear, life: Life) -> float:
     return (heard.at_ns - at) / 1e6
 
 
-async def _next_life(ear: Ear, but: set[str]) -> Life:
-    """The next instance that is told to run, other than those."""
+async def _next_life(ear: Ear, lives: Collection[Life]) -> Life:
+    """The next instance that is told to run, other than those: what runs may be told again."""
+    known = {one.topic for one in lives}
 
     def runs(heard: Heard) -> bool:
-        return heard.topic not in but and heard.data["state"] == "running" and heard.data["pid"] is not None
+        return heard.topic not in known and heard.data["state"] == "running" and heard.data["pid"] is not None
 
     heard = await ear.until("a running instance", runs, PATIENCE_S)
     return Life(heard.topic, heard.data["pid"], time.clock_gettime_ns(time.CLOCK_BOOTTIME))
