@@ -17,7 +17,8 @@ from dsmt.cli.context import CliContext
 
 WAIT_FOREVER: Final = "forever"
 LONGEST_REASON: Final = 1000
-_DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
+_DURATION: Final = re.compile(r"-?(\d+(\.\d+)?(ms|s|m|h|d))+")
+"""What is taken for one behind `--wait`; below zero too, which then is told as no duration."""
 
 
 def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

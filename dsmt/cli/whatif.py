@@ -94,7 +94,8 @@ def screen(found: WhatIf) -> str:
     for stays in found.left:
         lines += ["", f"  {stays.instance} would stay: {stays.because}"]
     made = f"{counted(len(found.steps), 'step')}, the last after {format_duration(found.took_s)}"
-    lines += ["", f"{made if found.steps else 'no step'}; nothing was changed."]
+    none = "no step beyond the plan" if found.plans else "no step"
+    lines += ["", f"{made if found.steps else none}; nothing was changed."]
     return page(lines if lines[0] else lines[1:])
 
 

@@ -23,6 +23,9 @@ from dsmt.spec.quantities import format_duration, format_percent, format_size
 from dsmt.spec.reading import Path, Reader
 from dsmt.spec.templates import check_templates
 
+LEAST_MEMORY: Final = 2**20
+"""The address space that a program needs to start at all, in bytes."""
+
 Wrong = tuple[Path, str, str]
 Plain = Mapping[str, Any]
 
@@ -185,6 +188,10 @@ def _resources(case: Case) -> Iterator[Wrong]:
     spells: dict[str, tuple[str, Callable[[Any], str]]] = {
         "memory": ("memory_bytes", format_size), "cpu": ("cpu", str), "disk": ("disk_bytes", format_size),
     }  # fmt: skip
+    memory = c["limits"]["memory_bytes"]
+    if memory is not None and memory < LEAST_MEMORY:
+        message = f"`limits.memory` ({format_size(memory)}) is too small: no program starts with it"
+        yield ("limits", "memory"), message, f"at least {format_size(LEAST_MEMORY)}"
     for key, (field, spell) in spells.items():
         limit, reserve = c["limits"][field], c["reserve"][field]
         if limit is not None and reserve > limit:

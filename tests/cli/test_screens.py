@@ -10,10 +10,7 @@ from msgspec.structs import replace
 from dsmt.cli import member_screens, screens
 from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.past import screen as history_screen
-from dsmt.cli.plan_screen import difference as difference_screen
-from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.root import main
-from dsmt.cli.whatif import screen as whatif_screen
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
@@ -21,8 +18,6 @@ from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.read.ahead.planning import difference, plan
-from dsmt.operations.read.ahead.whatif import what_if
 from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.endpoints import endpoints
@@ -35,12 +30,11 @@ from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
-from dsmt.spec.parsing import parse
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
-from tests.cli.screens import check, of_service, on, rolled_back, running_one, trouble
+from tests.cli.screens import check, of_service, rolled_back, running_one, trouble
 from tests.controllers.build import Realm, agent, key, web
 from tests.operations.sights import sight
 
@@ -291,22 +285,6 @@ def test_a_store_that_was_damaged_is_told_of_with_what_to_do_as_long_as_it_lies_
     assert "remove that file" in told.next
 
 
-def test_a_difference_is_shown_without_a_plan() -> None:
-    realm = running_one()
-    spec = parse(web(2, component="env: {LOG: debug}"), file="web.yaml")[0]
-    check("diff", difference_screen(difference(sight(realm), spec)))
-
-
-def test_what_would_follow_is_shown_with_its_times_and_what_would_not_be_ready() -> None:
-    realm = Realm("n1", "n2", "n3")
-    realm.apply(web(3))
-    realm.apply(web(1, service="db", component="data: true\non_partition: pinned"))
-    realm.settle(seconds=30)
-    seen = sight(realm)
-    found = what_if(seen, [], seen.view.copy(), kill=[on(realm, key(service="db"))], drain=["n1"], by="alice")
-    check("whatif", whatif_screen(found))
-
-
 def test_controllers_say_why_no_lag_is_known() -> None:
     realm = Realm("n1")
     for name in ("c1", "c2"):
@@ -326,28 +304,6 @@ def test_what_became_of_an_applied_service_says_what_runs_and_why() -> None:
         service="web", revision=2, plan=None, outcome="rolled_back", ready=3, wanted=3, running=[1], refused=2, reason=why
     )
     check("applied", "\n".join(screens.applied(told)))
-
-
-def test_a_plan_shows_what_differs_of_long_values_and_hides_secrets() -> None:
-    realm = Realm("n1", "n2", "n3")
-    command = "run: python3 -m http.server 8080 --bind 127.0.0.1 --directory /srv/a/site"
-    text = web(1).replace("run: ./app", command + "\n    env: {DB_PASSWORD: hunter2}")
-    realm.apply(text)
-    realm.settle()
-    realm.after(20)
-    spec = parse(text.replace("/srv/a", "/srv/b").replace("hunter2", "hunter3"), file="web.yaml")[0]
-    shown = plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], ("web.yaml",))
-    assert "hunter" not in shown
-    check("plan_long", shown)
-
-
-def test_a_plan_is_read_from_the_change_to_the_command() -> None:
-    realm = Realm("n1", "n2", "n3")
-    realm.apply(web(3))
-    realm.settle()
-    realm.after(20)
-    spec = parse(web(4, component="env: {LOG: debug}"), file="web.yaml")[0]
-    check("plan", plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], ("web.yaml",)))
 
 
 def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:

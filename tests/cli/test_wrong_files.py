@@ -114,6 +114,7 @@ FILES: list[tuple[str | bytes, str]] = [
     (app("ports: {http: {bind: '*'}}"), "ports.http.bind: `*` is not an address"),
     (app("reserve: {cpu: 500m}"), "reserve.cpu: `500m` is not a number (write 0.5)"),
     (app("reserve: {cpu: lots}"), "reserve.cpu: `lots` is not a number"),
+    (app("limits: {memory: 0, enforce: best_effort}"), "`limits.memory` (0) is too small: no program starts with it (at least 1MiB)"),
     (app("limits: {pids: 0}"), "limits.pids: 0 is too small"),
     (app("limits: {files: 1}"), "limits.files: 1 is too small (at least 16)"),
     (app("restart: {factor: 11}"), "restart.factor: 11 is too large"),

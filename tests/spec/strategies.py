@@ -5,8 +5,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from dsmt.spec.crosscheck import LEAST_MEMORY
 from dsmt.spec.keys import GROUPS
-from dsmt.spec.quantities import format_duration, format_size
+from dsmt.spec.quantities import format_duration, format_size, parse_size
 from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Steps, WholeOr, Word
 
 _TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{}\0", exclude_categories=["Cc", "Cs"]), max_size=12)
@@ -106,6 +107,8 @@ def components(draw: st.DrawFn) -> dict[str, Any]:
     for key in ("stop", "limits", "update"):
         if draw(st.booleans()):
             out[key] = draw(mapping(key))
+    if "memory" in out.get("limits", {}) and parse_size(str(out["limits"]["memory"])) < LEAST_MEMORY:
+        out["limits"]["memory"] = format_size(LEAST_MEMORY)
     if out.get("data", False) is not False:
         out.get("update", {}).pop("order", None)
         if out.get("on_partition") != "at_least_one":

@@ -55,6 +55,7 @@ def mistakes(text):
         (["artifact:", "  - a.tar", "  - url: https://h/x.tar"], 7, "`sha256` is missing"),
         (["artifact: depot:tools"], 5, "`sha256` is missing for `depot:`"),
         ([f"artifact: {{url: depot:{HEX}, sha256: {'cd' * 32}}}"], 5, "not the one"),
+        (["limits: {memory: 1023KiB, enforce: best_effort}"], 5, "`limits.memory` (1023KiB) is too small"),
         (["update: {max_parallel: 25%}"], 5, "25% of 1 instance"),
         (["retries: 3"], 5, "kind: job"),
         (["files:", "  - {to: a}"], 6, "either `content` or `from`"),

@@ -128,4 +128,6 @@ def _meant(view: View, target: Target) -> str:
         return f"dsmt node show {second}, or dsmt why {target}"
     elif first in _LISTED:
         return f"dsmt {first}s, or dsmt why {target}"
+    elif first == "operator":
+        return f"dsmt tail --source '{first}/{second}*' --since 1h shows what was done there"
     return ""
