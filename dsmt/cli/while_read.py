@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from dsmt.together import end_all
+from dsmt.together import unless
 
 Result = TypeVar("Result")
 
@@ -20,20 +20,19 @@ async def while_read(work: Awaitable[Result]) -> Result:
     Raises `BrokenPipeError` as soon as nobody reads the pipe any more to which standard output goes, though nothing is
     written.
     """
-    loop = asyncio.get_running_loop()
-    task, gone, pipe = asyncio.ensure_future(work), asyncio.Event(), _pipe()
-    hangs_up = asyncio.ensure_future(gone.wait())
-    if pipe is not None:
-        loop.add_reader(pipe, gone.set)  # there is nothing to read: it tells the end alone
+    pipe = _pipe()
+    return await (work if pipe is None else unless(_hung_up(pipe), work))
+
+
+async def _hung_up(pipe: int) -> None:
+    """Raise `BrokenPipeError` when nobody reads a pipe any more."""
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pipe, gone.set)  # there is nothing to read: it tells the end alone
     try:
-        await asyncio.wait({task, hangs_up}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise BrokenPipeError
-        return task.result()
+        await gone.wait()
     finally:
-        if pipe is not None:
-            loop.remove_reader(pipe)
-        await end_all(task, hangs_up)
+        loop.remove_reader(pipe)
+    raise BrokenPipeError
 
 
 def _pipe() -> int | None:
