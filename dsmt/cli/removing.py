@@ -17,7 +17,7 @@ from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection
 from dsmt.operations.read.realm.sight import look
-from dsmt.operations.read.waits import heeding
+from dsmt.operations.read.waits import leaving
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import removing
 from dsmt.operations.write.controlling import Done
@@ -57,7 +57,7 @@ def remove(ctx: CliContext, service: str, *, purge: bool, yes: bool, reason: str
         ctx.asked = f"the removal of {service}{kept}", f"dsmt ps {service}"
         if wait is not None or purge:
             with ctx.progress() as tell, _kept_meanwhile(service) if purge else nullcontext():
-                waited = await heeding.ended(bus, service, epoch=epoch, limit_s=limit, tell=tell)
+                waited = await leaving.gone(bus, service, epoch=epoch, limit_s=limit, tell=tell)
             done = msgspec.structs.replace(done, warnings=[*done.warnings, *filter(None, [waited.because])])
         if purge:
             purged = await removing.purge(bus, service, by=by, reason=reason)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.connection import Connection
 from dsmt.operations.offline.history import export
-from dsmt.operations.read.waits import heeding
+from dsmt.operations.read.waits import leaving
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import (
     applying,
@@ -195,7 +195,7 @@ class SimOperator:
         """Say nothing more before nothing is left of a service, for as long as somebody has patience."""
 
         async def ended(bus: Bus) -> None:
-            await heeding.ended(bus, service, limit_s=20.0)
+            await leaving.gone(bus, service, limit_s=20.0)
 
         self._ask(Wish(f"wait for the end of {service}", ended, lambda: self.will.ended(service), once=True))
 

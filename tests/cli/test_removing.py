@@ -42,6 +42,6 @@ def test_who_waits_no_longer_for_the_end_of_what_is_purged_is_told_that_its_data
 
     monkeypatch.setattr("dsmt.operations.write.removing.remove", remove)
     monkeypatch.setattr("dsmt.operations.write.removing.purge", purge)
-    monkeypatch.setattr("dsmt.operations.read.waits.heeding.ended", ended)
+    monkeypatch.setattr("dsmt.operations.read.waits.leaving.gone", ended)
     told = "dsmt: web is not gone; its data is kept until then. Next: dsmt remove web --purge again, which waits on\n"
     assert run("remove", "web", "--purge", "--yes", "--wait=1s", home=made) == (TimedOutError.exit, told)

@@ -11,7 +11,7 @@ from dsmt.event.reason import reason
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.waits import heeding, lasting, waiting
+from dsmt.operations.read.waits import heeding, lasting, leaving, waiting
 from dsmt.operations.read.waits.heeding import Asked, asked_of
 from dsmt.operations.words.telling import Tell
 from tests.controllers.build import Realm, key, web
@@ -242,7 +242,7 @@ def test_what_a_broker_has_not_heard_of_yet_is_neither_removed_nor_gone(
         wait(heeding.heeded, WEB, "restart", words, tell=told.append)
 
     async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
-        return await heeding.ended(bus, "web", epoch=1, limit_s=limit_s, tell=tell)
+        return await leaving.gone(bus, "web", epoch=1, limit_s=limit_s, tell=tell)
 
     with pytest.raises(TransportError, match=f"{unmet} gone"):
         wait(ended, tell=told.append)
@@ -280,7 +280,7 @@ def test_who_waits_for_the_end_of_a_service_hears_what_it_leaves_behind(
         yield sight(Realm("n1"))
 
     async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
-        return await heeding.ended(bus, "web", limit_s=limit_s, tell=tell)
+        return await leaving.gone(bus, "web", limit_s=limit_s, tell=tell)
 
     monkeypatch.setattr(waiting, "watch", watch)
     assert wait(ended).because == f"web/app/1 on {node}: {why.message}"

@@ -13,7 +13,7 @@ from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.waits import heeding, settling, waiting
+from dsmt.operations.read.waits import heeding, leaving, settling, waiting
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell
@@ -124,11 +124,11 @@ def test_what_has_run_and_ended_with_0_is_not_waited_for_after_a_start_or_a_retr
 def test_a_removal_of_which_nothing_is_left_says_what_it_waits_for(realm: Realm) -> None:
     realm.apply(web(2), removed=True)
     with pytest.raises(TimedOutError, match=r"web is not gone after 0.1 s \(left: web/app/0 on n"):
-        wait(heeding.ended, "web")
+        wait(leaving.gone, "web")
     for index in (0, 1):
         realm.status(key(index), realm.slot(index).node or "", State.GONE)
     with pytest.raises(TimedOutError, match=r"\(all that is known of it has ended; whether a node has more"):
-        wait(heeding.ended, "web")
+        wait(leaving.gone, "web")
 
 
 def test_a_removal_says_where_nobody_can_tell_that_it_is_gone_for_the_node_is_dead(
@@ -144,14 +144,14 @@ def test_a_removal_says_where_nobody_can_tell_that_it_is_gone_for_the_node_is_de
     realm.apply(web(2), removed=True)
     realm.verdict(dead)
     realm.status(key(1), realm.slot(1).node or "", State.GONE)
-    assert wait(heeding.ended, "web").because == f"{dead} is dead: whatever may run there of web ends when it is back"
+    assert wait(leaving.gone, "web").because == f"{dead} is dead: whatever may run there of web ends when it is back"
 
 
 def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Realm) -> None:
     epoch = sight(realm).view.services["web"].spec.signed.event.epoch  # type: ignore[union-attr]
 
     async def ended(bus: Any, *, limit_s: float, tell: Tell) -> Any:
-        return await heeding.ended(bus, "web", epoch=epoch, limit_s=limit_s, tell=tell)
+        return await leaving.gone(bus, "web", epoch=epoch, limit_s=limit_s, tell=tell)
 
     with pytest.raises(TimedOutError):
         wait(ended)  # its own word was not seen yet

@@ -1,42 +1,36 @@
 """Heeding: waiting until what was asked is done: instances have stopped, begun, restarted, moved, or were tried again.
 
-Or until nothing is left of a service that was removed.
-
 Rule 1: a wait compares with the words of its own command (`Asked`): what somebody else has asked for since is not its end.
 Rule 2: it waits for the instances that the command was about, and for no others; what was held before is left out, unless
     all was. A wait for nothing is never done.
 Rule 3: it ends, and says so, where one of them will not be as it was asked: a later word holds it, lets it run or moves it
     again, or it is wanted no more. So it does where one was, and has failed: that it is parked is told when it has stayed so
     for `PARKED_MS`, as to who waits for a state (`waiting`, rule 3).
-Rule 4: what a broker does not know yet, to which who waits went meanwhile, is neither removed nor gone: it is waited for.
+Rule 4: what a broker does not know yet, to which who waits went meanwhile, is waited for: it was not removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-from dsmt.controllers.endings import BURIAL_MS
 from dsmt.errors import FailedError
-from dsmt.event.kinds.slot import SlotControl
+from dsmt.event.kinds.slot import Slot, SlotControl
 from dsmt.event.phrases import person, quoted, some
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.instance_row import InstanceRow, on_its_node
-from dsmt.operations.read.rows.instances import application, instances, is_behind, is_ready, is_wanted, living_holders
+from dsmt.operations.read.rows.instances import application, instances, is_behind, is_ready, is_wanted
 from dsmt.operations.read.waits.lasting import Lasting, has_failed, nothing_more
 from dsmt.operations.read.waits.waiting import Waited, progress, unheard_of, until
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
-from dsmt.view import ServiceEntry, SlotEntry, SlotKey
+from dsmt.view import SlotEntry, SlotKey
 from dsmt.view.shown import FAILED
-
-_FIRST: Final = {"restart": "restarted and ", "move": "moved and "}
-"""By action, what comes before an instance is ready, or stopped."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,20 +80,23 @@ async def heeded(
     Raises `TimedOutError`, and `FailedError` where one was tried again and failed, another operator has said the opposite
     since, or one is wanted no more.
     """
-    waited = _Heeding(target, action, asked)
+    waited = _HEEDING[action](target, asked)
     unmet, look = f"{target} is not {waited.goal}", f"dsmt status {target.service}"
     return await until(bus, waited.seen, limit_s=limit_s, unmet=unmet, look=look, far=waited.far, tell=tell)
 
 
 class _Heeding:
-    """The instances that a command was about, by what it said of them."""
+    """The instances that a command was about, by what it said of them. What one command asks that others do not is below."""
 
-    def __init__(self, target: Target, action: str, asked: Mapping[str, Asked]) -> None:
+    first = ""
+    """What comes before an instance is ready, or stopped."""
+
+    def __init__(self, target: Target, asked: Mapping[str, Asked]) -> None:
         free = {name: one for name, one in asked.items() if not one.held}
-        self._target, self._action = target, action
+        self._target = target
         self._asked = {_key(name): one for name, one in (free or asked).items()}
         self._lasting = Lasting()
-        self.goal: Final = f"{_FIRST.get(action, '')}{'ready' if free else 'stopped'}"
+        self.goal: Final = f"{self.first}{'ready' if free else 'stopped'}"
 
     def seen(self, sight: Sight) -> Waited | None:
         """What is so once all is done; else None. Raises `FailedError` where it will not be."""
@@ -130,31 +127,31 @@ class _Heeding:
         self._check_wanted(sight)
         heard = {key: entry for key, one in self._asked.items() if _is_heard(entry := sight.view.slot(key), one)}
         self._check_held(heard)
-        self._check_moved(heard)
+        self._check_opposed(heard)
         return [row for row in instances(sight, self._target) if row.key in self._asked]
 
     def _is_done(self, sight: Sight, row: InstanceRow) -> bool:
         if not self._was_begun(sight, row):
             return False
-        if self._action == "retry":
-            return _was_tried(sight, row, self._asked[row.key])
         if row.held is not None:
             return self._asked[row.key].held and row.state is Shown.STOPPED
         return _is_let_run(sight.view.slot(row.key)) and _is_well(sight, row)
 
     def _has_failed(self, sight: Sight, row: InstanceRow) -> bool:
-        """Whether it was begun as asked, and is parked, or has failed for good. A try by hand tells of its own end."""
-        was_begun = self._action != "retry" and row.held is None and self._was_begun(sight, row)
-        return was_begun and has_failed(row) and not is_behind(sight, row)
+        """Whether it was begun as asked, and is parked, or has failed for good."""
+        return row.held is None and self._was_begun(sight, row) and has_failed(row) and not is_behind(sight, row)
 
     def _was_begun(self, sight: Sight, row: InstanceRow) -> bool:
         """Whether a controller has decided what was asked of this instance."""
         asked, entry = self._asked[row.key], sight.view.slot(row.key)
-        if not _is_heard(entry, asked) or entry.record is None:
-            return False
-        if self._action in ("start", "restart"):
-            return entry.record.restart >= asked.restart
-        return self._action != "move" or entry.record.move_number == asked.move_number
+        return _is_heard(entry, asked) and entry.record is not None and self._is_decided(entry.record, asked)
+
+    def _is_decided(self, _told: Slot, _asked: Asked) -> bool:
+        """Whether a slot's fact, which follows the word of this command or a later one, does what was asked."""
+        return True
+
+    def _check_opposed(self, _heard: Mapping[SlotKey, SlotEntry]) -> None:
+        """Raise `FailedError` where a later word is the opposite of this command's own."""
 
     def _check_wanted(self, sight: Sight) -> None:
         """Raise `FailedError` where one is to end, or is gone."""
@@ -172,7 +169,7 @@ class _Heeding:
         raise FailedError("wait.unwanted", said, next=f"dsmt history {service}")
 
     def _check_held(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
-        """Raise `FailedError` where a later word holds what is to run, or lets run what is to stop."""
+        """Raise `FailedError` where a later word holds what is to run."""
         holds = {key: _held(entry) for key, entry in heard.items() if not self._asked[key].held}
         held = {key: hold for key, hold in holds.items() if hold}
         if held:
@@ -181,26 +178,69 @@ class _Heeding:
             said = f"{_named(keys)} {_were(keys)} stopped meanwhile, before {self._before(keys, why=why)}"
             whole = len(keys) == len(self._asked) > 1
             raise FailedError("wait.opposed", said, next=f"dsmt start {self._target if whole else keys[0]}")
-        begun = [key for key, entry in heard.items() if entry.hold is None and self._action == "stop"]
-        if begun:
-            said = f"{_named(begun)} {_were(begun)} started meanwhile, before {self._before(begun)}"
-            raise FailedError("wait.opposed", said, next=f"dsmt why {begun[0]}")
-
-    def _check_moved(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
-        """Raise `FailedError` where a later word moves what is to be moved."""
-        for key, entry in heard.items():
-            later, asked = entry.control, self._asked[key]
-            is_ours = later is None or later.version <= asked.version or later.record.move_number == asked.move_number
-            if later is None or is_ours or self._action != "move":
-                continue
-            to = "" if later.record.move is None else f" to {later.record.move or 'another node'}"
-            said = f"{key} was told meanwhile to move{to}, before {self._before([key])}"
-            raise FailedError("wait.opposed", said, next=f"dsmt why {key}")
 
     def _before(self, keys: Sequence[SlotKey], name: str = "", why: str = "") -> str:
         """What some were not yet when it came to nothing, why it did, and that it did not for all."""
         others = "; what was asked of the others goes on" if len(keys) < len(self._asked) else ""
         return f"{name or ('they' if len(keys) > 1 else 'it')} {_were(keys)} {self.goal}{why}{others}"
+
+
+class _Stop(_Heeding):
+    """What is stopped may be started meanwhile."""
+
+    def _check_opposed(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
+        begun = [key for key, entry in heard.items() if entry.hold is None]
+        if begun:
+            said = f"{_named(begun)} {_were(begun)} started meanwhile, before {self._before(begun)}"
+            raise FailedError("wait.opposed", said, next=f"dsmt why {begun[0]}")
+
+
+class _Start(_Heeding):
+    """What had ended by itself is run again: by a number, as what is restarted."""
+
+    def _is_decided(self, told: Slot, asked: Asked) -> bool:
+        return told.restart >= asked.restart
+
+
+class _Restart(_Start):
+    first = "restarted and "
+
+
+class _Move(_Heeding):
+    """What is moved may be told meanwhile to move elsewhere."""
+
+    first = "moved and "
+
+    def _is_decided(self, told: Slot, asked: Asked) -> bool:
+        return told.move_number == asked.move_number
+
+    def _check_opposed(self, heard: Mapping[SlotKey, SlotEntry]) -> None:
+        for key, entry in heard.items():
+            later, asked = entry.control, self._asked[key]
+            if later is None or later.version <= asked.version or later.record.move_number == asked.move_number:
+                continue
+            to = "" if later.record.move is None else f" to {later.record.move or 'another node'}"
+            said = f"{key} was told meanwhile to move{to}, before {self._before([key])}"
+            raise FailedError("wait.opposed", said, next=f"dsmt why {key}")
+
+
+class _Retry(_Heeding):
+    """A try by hand tells of its own end."""
+
+    def _is_done(self, sight: Sight, row: InstanceRow) -> bool:
+        return self._was_begun(sight, row) and _was_tried(sight, row, self._asked[row.key])
+
+    def _has_failed(self, _sight: Sight, _row: InstanceRow) -> bool:
+        return False
+
+
+_HEEDING: Final[Mapping[str, type[_Heeding]]] = {
+    "stop": _Stop,
+    "start": _Start,
+    "restart": _Restart,
+    "move": _Move,
+    "retry": _Retry,
+}
 
 
 def _spec(sight: Sight, service: str) -> tuple[int, int]:
@@ -262,70 +302,6 @@ def _was_tried(sight: Sight, row: InstanceRow, asked: Asked) -> bool:
         failed = f"{row.instance} was tried again and failed{why}"
         raise FailedError("retry.failed", failed, next=advice or f"dsmt logs {row.instance} --previous")
     return is_ready(sight, row) or (again and row.state is Shown.DONE)
-
-
-def _may_run(service: str, nodes: Collection[str]) -> str:
-    """What is not known of a service that is gone from all nodes but these, which are dead; empty for none."""
-    are, they = ("are", "they are") if len(nodes) > 1 else ("is", "it is")
-    dead = f"{some(sorted(nodes))} {are} dead"
-    return f"{dead}: whatever may run there of {service} ends when {they} back" if nodes else ""
-
-
-def _remains(service: str, entry: ServiceEntry | None) -> Iterator[tuple[str, str]]:
-    """Where an instance has left something behind, and what was said of that."""
-    for (component, index), slot in sorted(entry.slots.items() if entry is not None else ()):
-        for node, there in sorted(slot.instances.items()):
-            why = None if there.application is None else there.application.record.reason
-            if why is not None and why.code == "stop.leftover":
-                where = f"{service}/{component}/{index} on {node}"
-                yield where, f"{where}: {why.message}"
-
-
-async def ended(
-    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell = silent
-) -> Waited:
-    """Wait until nothing of a service is left. `because` says where nobody can tell, for the node is dead, and what remains.
-
-    Raises `TimedOutError`, and `FailedError` when it stands in a later epoch.
-    """
-    unheard, remains = set[str](), dict[str, str]()
-
-    def is_news(sight: Sight) -> bool:
-        known = service in sight.view.services
-        return epoch is not None and not known and sight.view.epoch(f"service/{service}/spec") <= epoch
-
-    def left(sight: Sight) -> list[str]:
-        entry = sight.view.services.get(service)
-        slots = {} if entry is None else entry.slots
-        return [
-            f"{service}/{component}/{index} on {node}"
-            for (component, index), slot in sorted(slots.items())
-            for node in living_holders(sight, slot)
-        ]
-
-    def seen(sight: Sight) -> Waited | None:
-        entry = sight.view.services.get(service)
-        slots = [] if entry is None else entry.slots.values()
-        unheard.update(node for slot in slots for node in slot.holders if sight.fleet.state(node) == "dead")
-        remains.update(_remains(service, entry))
-        if is_news(sight):
-            return None
-        if entry is None or (entry.spec is None and not left(sight)):
-            because = "; ".join(filter(None, [_may_run(service, unheard), *remains.values()]))
-            return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[], because=because)
-        if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
-            said = f"{service} was removed, and applied again before it was seen to be gone"
-            raise FailedError("wait.applied_again", said, next=f"dsmt status {service}")
-        return None
-
-    def far(sight: Sight) -> str:
-        if is_news(sight):
-            return unheard_of(sight)
-        quiet = f"all that is known of it has ended; whether a node has more is known {BURIAL_MS / 1000:g} s after that"
-        return f"left: {', '.join(left(sight))}" if left(sight) else quiet
-
-    unmet = f"{service} is not gone"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)
 
 
 def move_waits(sight: Sight, key: SlotKey, to: str | None) -> str:
