@@ -1,9 +1,9 @@
-"""Together: what runs beside each other and ends together, before what it uses does."""
+"""Together: what runs beside each other: each has its turn, and all end together, before what they use does."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -35,6 +35,16 @@ async def unless(watch: Coroutine[Any, Any, None], work: Awaitable[Result]) -> R
         return await working
     finally:
         await end_all(working, watching)
+
+
+async def whenever(wanted: asyncio.Event, act: Callable[[], bool]) -> None:
+    """Act when that is wanted, as long as `act` says that there is more to do; between, others have their turn."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        if act():
+            wanted.set()
+            await asyncio.sleep(0)
 
 
 async def end_all(*tasks: asyncio.Future[Any]) -> None:

@@ -79,12 +79,12 @@ async def test_where_all_were_removed_none_was_and_all_have_what_each_was_told(r
     assert await names(two, removed=True) == {"b3"}
     gone = BrokerWord(address="10.9.9.7:4000", public=b"9" * 32, by="a", removed=True)
     await one.publish(Draft(f"{BROKERS}b9", to_data(gone)))
-    await until(lambda: all(f"{BROKERS}b9" in broker._others._words for broker in every))
+    await until(lambda: all(f"{BROKERS}b9" in broker._others._words.rows for broker in every))
     both = {gone.public, at(b3)[0].public}
     await until(lambda: [asked(broker) for broker in every] == [both, both, set()])
     server = BrokerWord(address="10.9.9.8:4222", public=bytes(32), by="a", route="10.9.9.8:6222", removed=True)
     await one.publish(Draft(f"{BROKERS}s1", to_data(server)))
-    await until(lambda: f"{BROKERS}s1" in b2._others._words)
+    await until(lambda: f"{BROKERS}s1" in b2._others._words.rows)
     assert asked(b2) == both, "a NATS server has no words to give"
     key = b3._identity.key.key_id
     await (await r.client("root", brokers=at(b1))).publish(Draft(topic_of(key, "root"), {"by": "root", "name": "broker/b3"}))

@@ -25,7 +25,7 @@ def broker(said: dict[tuple[str, str], Any], *leaves: BrokerAddress) -> Any:
         leaves={one.address: one.public for one in leaves},
         _name_of=lambda public: f"broker/{public.decode()}",
         _said_of=lambda of: {f"broker/{by}": told for (by, whom), told in said.items() if f"broker/{whom}" == of},
-        _readings=SimpleNamespace(read_ms=lambda public: {B1.public: NOW}[public]),
+        readings=SimpleNamespace(read_ms=lambda public: {B1.public: NOW}[public]),
     )
 
 

@@ -40,8 +40,14 @@ class Inward:
         self.store, self.trust = store, TrustStore(Realm(name="test", roots=(ROOT.public,)))
         self.now_ms = int(time.time() * 1000)
         broker, now_ms = self.identity("broker/b1"), self.now_ms
+        self.settled_ms: int | None = None
         self.ingest = Ingest(
-            broker, self.trust, store, Words(broker, now_ms, lambda: self.now_ms), now_ms=lambda: self.now_ms
+            broker,
+            self.trust,
+            store,
+            Words(broker, now_ms, lambda: self.now_ms),
+            now_ms=lambda: self.now_ms,
+            settled_ms=lambda: self.settled_ms,
         )
 
     def identity(self, name: str) -> Identity:
@@ -285,13 +291,13 @@ def gaps(inward: Inward) -> list[tuple[int | None, int | None]]:
 def test_what_a_source_said_to_another_broker_while_it_was_cut_off_from_this_one_is_no_gap(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
     said = [pen.write("user/t", {}) for _ in range(6)]
-    inward.ingest.holes.settled_ms = lambda: inward.now_ms
+    inward.settled_ms = inward.now_ms
     assert inward.take("operator/alice", said[0], said[1]) == []
     inward.ingest.commit()  # its link is silent now, and open here still: it has gone to b2
     assert [inward.ingest.brought("b2", one) for one in said[2:5]] == [0, 0, 0]
     inward.ingest.commit()
     assert inward.take("operator/alice", said[5]) == []
-    inward.now_ms += 10_000
+    inward.now_ms = inward.settled_ms = inward.now_ms + 10_000
     inward.ingest.holes.overdue()
     assert gaps(inward) == []
 
@@ -299,8 +305,7 @@ def test_what_a_source_said_to_another_broker_while_it_was_cut_off_from_this_one
 def test_what_an_incarnation_said_to_another_broker_is_waited_for_though_a_newer_one_has_come_here(inward):
     identity = inward.identity("operator/alice")
     older, newer = Pen(identity, 7), Pen(identity, 8)
-    said, settled_ms = [older.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
-    inward.ingest.holes.settled_ms = lambda: settled_ms
+    said, inward.settled_ms = [older.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
     assert inward.take("operator/alice", said[3]) == []
     assert inward.take("operator/alice", newer.write("user/t", {})) == []
     inward.now_ms += 10_000
@@ -308,7 +313,7 @@ def test_what_an_incarnation_said_to_another_broker_is_waited_for_though_a_newer
     assert gaps(inward) == [], "another broker may have it"
     assert inward.ingest.brought("b2", said[1]) == 0
     inward.ingest.commit()
-    settled_ms = inward.now_ms
+    inward.settled_ms = inward.now_ms
     inward.ingest.holes.overdue()
     inward.ingest.holes.overdue()
     assert gaps(inward) == [(1, 1), (3, 3)], "nobody has these"
@@ -316,8 +321,7 @@ def test_what_an_incarnation_said_to_another_broker_is_waited_for_though_a_newer
 
 def test_what_is_missing_is_no_gap_while_another_broker_was_not_read_so_far_and_is_one_then(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
-    said, settled_ms = [pen.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
-    inward.ingest.holes.settled_ms = lambda: settled_ms
+    said, inward.settled_ms = [pen.write("user/t", {}) for _ in range(4)], inward.now_ms - 5_000
     assert inward.take("operator/alice", said[0]) == []
     assert inward.take("operator/alice", said[3]) == []
     inward.now_ms += 60_000
@@ -325,7 +329,7 @@ def test_what_is_missing_is_no_gap_while_another_broker_was_not_read_so_far_and_
     assert gaps(inward) == [], "the other broker was lost, and may have it"
     assert inward.ingest.brought("b2", said[1]) == 0
     inward.ingest.commit()
-    settled_ms = inward.now_ms
+    inward.settled_ms = inward.now_ms
     inward.ingest.holes.overdue()
     assert gaps(inward) == [(3, 3)]
 
@@ -335,7 +339,7 @@ def test_of_what_another_broker_may_have_no_more_than_a_bound_is_remembered_and_
 ):
     monkeypatch.setattr(holes, "OWED_MOST", 2)
     identity = inward.identity("operator/alice")
-    inward.ingest.holes.settled_ms = lambda: inward.now_ms - 5_000
+    inward.settled_ms = inward.now_ms - 5_000
     for incarnation in range(7, 12):  # the one before has not said its first, and says it no more
         pen = Pen(identity, incarnation)
         assert inward.take("operator/alice", [pen.write("user/t", {}) for _ in range(2)][1]) == []

@@ -70,7 +70,7 @@ async def test_what_a_broker_took_in_while_it_was_cut_off_comes_to_who_goes_ther
 @scenario
 async def test_it_comes_to_who_was_away_until_all_was_with_both_and_that_broker_began_anew(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
-    await until(lambda: b2._recorder.lags._all)
+    await until(lambda: b2._holders.lags._all)
     async with cut(r, b2, [b1]):
         await until(lambda: linked(b1) == linked(b2) == 0)
         await say(r, b2, "user/alone")
@@ -87,7 +87,7 @@ async def test_it_comes_to_who_was_away_until_all_was_with_both_and_that_broker_
 async def test_what_a_broker_has_not_stored_yet_of_another_comes_to_who_goes_there(r: TestRealm) -> None:
     """All are linked; it is behind, for it was down for long, or its disk is full."""
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
-    await until(lambda: b2._recorder.lags._all)
+    await until(lambda: b2._holders.lags._all)
     await passed(b1, 1000)
     b1._others.copying._take = lambda *_: 100
     await say(r, b2, "user/alone")
@@ -117,7 +117,7 @@ async def test_what_one_broker_is_slow_to_give_comes_by_another_so_that_who_goes
 @scenario
 async def test_who_goes_on_where_another_broker_had_all_by_a_third_is_given_nothing_of_long_ago(r: TestRealm) -> None:
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
-    await until(lambda: b2._recorder.lags._all)
+    await until(lambda: b2._holders.lags._all)
     reader = await r.client("operator/c", brokers=at(b1))
     async with cut(r, b2, [b1]):
         await until(lambda: linked(b1) == linked(b2) == 1)
@@ -135,7 +135,7 @@ async def test_who_goes_on_where_another_broker_had_all_by_a_third_is_given_noth
 @scenario
 async def test_what_a_broker_took_in_alone_comes_to_who_goes_there_though_a_third_one_reads_both(r: TestRealm) -> None:
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
-    await until(lambda: len(b2._recorder.lags._all) == 2 and b2._others.readings.whose(b1._store.identity))
+    await until(lambda: len(b2._holders.lags._all) == 2 and b2._others.readings.whose(b1._store.identity))
     async with cut(r, b2, [b1]):
         async with cut(r, b2, [b1, b3]):
             await until(lambda: linked(b2) == 0)
@@ -149,7 +149,7 @@ async def test_what_a_broker_took_in_alone_comes_to_who_goes_there_though_a_thir
 @scenario
 async def test_it_comes_to_who_was_away_until_its_broker_had_another_store(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
-    await until(lambda: b2._recorder.lags._all and b2._others.readings.whose(b1._store.identity))
+    await until(lambda: b2._holders.lags._all and b2._others.readings.whose(b1._store.identity))
     async with cut(r, b2, [b1]):
         await until(lambda: linked(b1) == linked(b2) == 0)
         await say(r, b2, "user/alone")

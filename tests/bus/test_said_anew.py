@@ -10,7 +10,7 @@ import pytest
 
 from dsmt.bus.broker import recorder as recording
 from dsmt.bus.broker.config import BrokerConfig
-from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.recorder import Elsewhere, Recorder
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.ports.store import Row, StoreFullError
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network
@@ -26,7 +26,8 @@ def made(tmp_path: Any) -> Any:
     identity, store = r.identity("broker/b1"), SqliteStore(":memory:", identity="a" * 16)
     trust, config = r.trust(), BrokerConfig(address="", born=True, pid=os.getpid(), version="test")
     trust.add_all([one.raw for one in identity.chain])
-    recorder = Recorder(config, identity, trust, store, TestClock())
+    elsewhere = Elsewhere(settled_ms=lambda: None, leaves=dict, is_linked=lambda: False)
+    recorder = Recorder(config, identity, trust, store, TestClock(), elsewhere=elsewhere)
     recorder.is_whole = lambda: True  # type: ignore[method-assign]
     taken = list[Row]()
     recorder.sessions.taken_over = lambda row, *_, **__: taken.append(row)  # type: ignore[method-assign]

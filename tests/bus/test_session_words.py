@@ -27,7 +27,8 @@ class Broker:
         self.said: list[tuple[str, str, tuple[str, ...]]] = []
         self.records: list[Session] = []
         self.ttls: list[int | None] = []
-        self.words = SessionWords("broker/b1", self, self.now)
+        self.leaves: dict[str, bool] = {}
+        self.words = SessionWords("broker/b1", self, self.now, lambda: self.leaves)
 
     @property
     def now(self) -> float:
@@ -171,9 +172,9 @@ def test_what_was_said_in_the_place_of_another_or_cannot_be_read_is_no_session_o
 @pytest.mark.parametrize(("read", "said"), [(True, "read"), (False, "behind")])
 def test_of_a_leaf_that_has_gone_it_is_said_whether_it_was_read_to_its_end_before(read: bool, said: str, ends: str) -> None:
     broker, leaf = Broker(), "broker/b3"
-    broker.words.leaves = lambda: {leaf: read}
+    broker.leaves = {leaf: read}
     broker.open(leaf)
-    broker.words.leaves = lambda: {leaf: False}  # which nobody reads any more
+    broker.leaves = {leaf: False}  # which nobody reads any more
     if ends == "closed":
         broker.close(leaf)
     else:
@@ -185,7 +186,7 @@ def test_of_a_leaf_that_is_there_it_is_said_when_it_is_read_to_its_end_and_when_
     broker, leaf = Broker(), "broker/b3"
     broker.open(leaf, "broker/b2")
     for read in (False, True, True, False):
-        broker.words.leaves = lambda read=read: {leaf: read}  # type: ignore[misc]
+        broker.leaves = {leaf: read}
         broker.words.presence.heard(leaf, broker.now, broker.now_ms)
         broker.tick()
     said = [one.leaf for (source, *_), one in zip(broker.said, broker.records, strict=True) if source == leaf]

@@ -44,8 +44,8 @@ def test_who_stood_still_waits_anew_for_what_the_others_have(store):
 
 def test_who_was_linked_with_no_other_one_for_long_waits_anew_when_others_are_linked_again(store):
     """It was not still: it had gone on alone, as those on the other side of a cut."""
-    wholeness, linked = Wholeness(store.meta, store.identity, born=True, now=100.0), [True]
-    wholeness.is_linked = lambda: linked[0]
+    linked = [True]
+    wholeness = Wholeness(store.meta, store.identity, born=True, now=100.0, is_linked=lambda: linked[0])
     assert not wholeness.look(100.0, alone=False, full=False)
     linked[0] = False
     looks = [100.0 + n for n in range(1, int(STOOD_S) + 3)]

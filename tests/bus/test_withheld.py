@@ -175,7 +175,7 @@ def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, An
         f"broker/{name}": SimpleNamespace(state=state, attachment=attachment, since_ms=since_ms)
         for name, (state, attachment, since_ms) in told.items()
     }
-    own: Any = SimpleNamespace(_said_of=lambda _: sessions, _readings=SimpleNamespace(gave_ms=lambda _: 9))
+    own: Any = SimpleNamespace(_said_of=lambda _: sessions, readings=SimpleNamespace(gave_ms=lambda _: 9))
     assert Holders.gave(own, "node/n1", 6) == gave
     assert Holders.gave(own, "broker/b2", 6) == ("broker/b2", 9)
 

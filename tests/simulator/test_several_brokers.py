@@ -87,7 +87,7 @@ def test_a_broker_that_forgets_its_past_is_caught(
 def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
     """Over a leaf's link it is read on from now, whatever the upstream before had of it, and the leaf of that one (E5)."""
     for name in ("handed_ms", "handed_by_ms"):
-        patch.setattr(Holders, name, lambda self, *_: self._readings._now_ms())
+        patch.setattr(Holders, name, lambda self, *_: self.readings._now_ms())
 
 
 def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:

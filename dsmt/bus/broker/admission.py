@@ -38,7 +38,10 @@ from dsmt.trust.store import TrustStore
 
 
 class Admission:
-    """Decides about sessions. `now_ms` is realm time; `is_whole` says whether all is here that others have (A4)."""
+    """Decides about sessions. `now_ms` is realm time; `is_whole` says whether all is here that others have (A4).
+
+    `is_copy` says whether a session is of another broker of the realm.
+    """
 
     def __init__(
         self,
@@ -49,13 +52,12 @@ class Admission:
         presence: Presence,
         *,
         is_whole: Callable[[], bool],
+        is_copy: Callable[[Session], bool],
     ) -> None:
         self._identity, self._trust, self._store, self._is_whole = identity, trust, store, is_whole
-        self.keyring, self._presence = keyring, presence
+        self.keyring, self._presence, self._is_copy = keyring, presence, is_copy
         self._words: dict[str, BrokerWord | None] = {}
         """What was read of the words on brokers since each was said, by name."""
-        self.is_copy: Callable[[Session], bool] = lambda _session: False
-        """Whether it is of another broker of the realm."""
         self.comings = Rates(ATTACH_RATE, ATTACH_BURST)
 
     # --- revocations ---------------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ class Admission:
         word = self._words[session.name]
         if word is None or word.route:
             return False
-        return not self.is_copy(session) if word.removed else word.public != session.certificate.public
+        return not self._is_copy(session) if word.removed else word.public != session.certificate.public
 
     def _word_on(self, broker: str) -> BrokerWord | None:
         row = self._store.winner(f"config/{broker}")

@@ -26,10 +26,11 @@ from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
 from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.others.copying import Reach
+from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.publishing import Published, Publishing, full, tellable
-from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.recorder import Elsewhere, Recorder
 from dsmt.bus.broker.requests import Requests
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
@@ -44,6 +45,7 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
 from dsmt.ports.store import Store, StoreFullError
+from dsmt.together import whenever
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
@@ -79,14 +81,18 @@ class Broker:
             self._sessions, self._outgoing, self._rates, clock, synced=store.synced, heard=self._heard, refuse=self._refuse
         )
         self._keyring = Keyring(identity, trust, store)
-        self._recorder = recorder = Recorder(config, identity, trust, store, clock)
+        self._holders = holders = Holders(identity.name, store, trust, self._sessions, clock, now_ms=self.now_ms)
+        elsewhere = Elsewhere(holders.readings.settled_ms, holders.vouched, lambda: self._others.is_linked)
+        self._recorder = recorder = Recorder(config, identity, trust, store, clock, elsewhere=elsewhere)
         self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
         presence, whole = recorder.sessions.presence, recorder.is_whole
-        self._admission = Admission(identity, trust, store, self._keyring, presence, is_whole=whole)
+        self._admission = Admission(
+            identity, trust, store, self._keyring, presence, is_whole=whole, is_copy=holders.readings.is_other
+        )
         self._depot = Depot(store.blobs, recorder.words, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
-        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=whole)
+        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=whole, had=holders.had)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, self._outgoing, refuse=self._refuse)
-        self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying), left=lambda: self._others.left)
+        self._copied = Copied(self._send, lambda: self._others.copies, left=lambda: self._others.left)
         self._others = self._made_others(reach)
         self._publishing = Publishing(
             identity.name,
@@ -109,8 +115,9 @@ class Broker:
             self._clock,
             reach,
             trust=self._trust,
+            holders=self._holders,
             recorder=self._recorder,
-            admission=self._admission,
+            keyring=self._keyring,
             fan_out=self._fan_out,
             sessions=self._sessions,
             send=self._send,
@@ -128,11 +135,12 @@ class Broker:
             keyring=self._keyring,
             depot=self._depot,
             rates=self._rates,
+            lags=self._holders.lags,
             send=self._send,
             head=self._signed_head,
             when_here=self._others.filling.wait,
             pump=self._to_pump.set,
-            settled_ms=self._others.readings.settled_ms,
+            settled_ms=self._holders.readings.settled_ms,
         )
 
     @property
@@ -156,8 +164,8 @@ class Broker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive())
                 group.create_task(self._work())
-                group.create_task(self._pump())
-                group.create_task(self._step())
+                group.create_task(whenever(self._to_pump, self._pump))
+                group.create_task(whenever(self._to_step, self._step))
                 group.create_task(self._tick())
                 group.create_task(self._others.run())
         finally:
@@ -280,7 +288,7 @@ class Broker:
             nonce=self._entropy.bytes(16),
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
-            elsewhere=self._others.holders.attachment_of(hello.name),
+            elsewhere=self._holders.attachment_of(hello.name),
             isolated=self._others.isolated,
         )
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
@@ -354,24 +362,12 @@ class Broker:
         self._outgoing.writable(peer)
         self._to_pump.set()
 
-    async def _pump(self) -> None:
-        while True:
-            await self._to_pump.wait()
-            self._to_pump.clear()
-            self._dismissal.go_on()
-            if self._fan_out.pump():
-                self._to_pump.set()
-                await asyncio.sleep(0)
+    def _pump(self) -> bool:
+        self._dismissal.go_on()
+        return self._fan_out.pump()
 
-    async def _step(self) -> None:
-        """What takes the depot long, a little at a time."""
-        self._to_step.set()
-        while True:
-            await self._to_step.wait()
-            self._to_step.clear()
-            if self._depot.step():
-                self._to_step.set()
-                await asyncio.sleep(0)
+    def _step(self) -> bool:
+        return self._depot.step()
 
     # --- time passes ---------------------------------------------------------------------------------------------
 
@@ -381,7 +377,7 @@ class Broker:
             await asyncio.sleep(TICK_S)
             self._recorder.older.check()
             now = self._clock.boottime()
-            self._upkeep.look(now, self._others.readings.times_ms)
+            self._upkeep.look(now, self._holders.readings.times_ms)
             self._others.tick(now)
             self._copied.tick(now)
             self._requests.tick()

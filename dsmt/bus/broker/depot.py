@@ -79,9 +79,11 @@ class Depot:
         self._blobs, self._words, self._limit, self._now_ms = blobs, words, limit, now_ms
         self._checks: deque[_Check] = deque()
         self._removing: deque[bytes] = deque(blobs.orphans())
+        self._due = due
+        if self._removing:
+            due()
         self._fetched = b""
         """What is being fetched from another broker: nobody else writes it."""
-        self._due = due
         self._looks: deque[_Sum] = deque()
         self._looked: dict[bytes, int] = {}
         """When (realm ms) what was fetched from here was last looked at."""

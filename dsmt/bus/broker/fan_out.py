@@ -63,15 +63,24 @@ class _Parcel(NamedTuple):
 
 
 class FanOut:
-    """Hands rows to subscriptions. `send` answers False when a session can take no more now."""
+    """Hands rows to subscriptions. `send` answers False when a session can take no more now.
+
+    `had` says up to which row another store had all at a time (`lags`).
+    """
 
     def __init__(
-        self, store: Kept, trust: TrustStore, *, send: Send, now_ms: Callable[[], int], whole: Callable[[], bool]
+        self,
+        store: Kept,
+        trust: TrustStore,
+        *,
+        send: Send,
+        now_ms: Callable[[], int],
+        whole: Callable[[], bool],
+        had: Callable[[str, int], int] = lambda *_: ALL,
     ) -> None:
         self._store, self._send = store, send
         self.introductions = Introductions(trust, send)
-        self._now_ms, self._whole = now_ms, whole
-        self.had: Callable[[str, int], int] = lambda *_: ALL  # up to which row another store had all at a time (`lags`)
+        self._now_ms, self._whole, self._had_elsewhere = now_ms, whole, had
         self._pages: dict[tuple[str, ...] | tuple[int, ...], list[Row]] = {}
         self._router: Router[Session] = Router()
         self._served = 0
@@ -114,7 +123,7 @@ class FanOut:
         if asked.time_ms is None:
             return 0
         since_ms = min(asked.time_ms, self._now_ms()) - (OVERLAP_MS if asked.row is not None else 0)
-        return min(self._store.row_at(since_ms), self.had(asked.store or "", since_ms))
+        return min(self._store.row_at(since_ms), self._had_elsewhere(asked.store or "", since_ms))
 
     def _had(self, row: int, time_ms: int | None, head: int) -> bool:
         """Whether a reader can have had a row of this store, and not of a copy of it that went further.

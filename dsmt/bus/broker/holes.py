@@ -22,17 +22,25 @@ OWED_MOST: Final = 4096
 
 
 class Holes:
-    """Of one broker, by its marks and its store. `payer_of` says who pays for what a source says."""
+    """Of one broker, by its marks and its store. `payer_of` says who pays for what a source says.
+
+    What was missed before `settled_ms` comes from no other broker any more; None where there is no other.
+    """
 
     def __init__(
-        self, marks: Marks, store: Events, words: Words, *, payer_of: Callable[[str], str], now_ms: Callable[[], int]
+        self,
+        marks: Marks,
+        store: Events,
+        words: Words,
+        *,
+        payer_of: Callable[[str], str],
+        now_ms: Callable[[], int],
+        settled_ms: Callable[[], int | None],
     ) -> None:
         self._marks, self._store, self._words = marks, store, words
-        self._payer_of, self._now_ms = payer_of, now_ms
+        self._payer_of, self._now_ms, self._settled_ms = payer_of, now_ms, settled_ms
         self._owed: deque[tuple[int, Hole]] = deque()
         """What is missing of a source that does not have it, since when (realm ms): another broker may."""
-        self.settled_ms: Callable[[], int | None] = lambda: None
-        """What was missed before comes from no other broker any more; None where there is no other."""
 
     def watch(self, event: Event, now_ms: int) -> None:
         """Look for what is missing before an event that came over its source's own session, or of the incarnation before."""
@@ -48,7 +56,7 @@ class Holes:
 
     def tell(self, holes: Iterable[Hole]) -> None:
         """Tell what is missing; where another broker may have it, when that was read (`overdue`)."""
-        if self.settled_ms() is None:
+        if self._settled_ms() is None:
             self._say(holes)
         else:
             now_ms = self._now_ms()
@@ -60,12 +68,12 @@ class Holes:
 
     def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> None:
         """A source has what it was asked for no more; another broker may, until it is overdue."""
-        if self.settled_ms() is None:
+        if self._settled_ms() is None:
             self.tell(self._marks.gone(source, incarnation, ranges))
 
     def overdue(self) -> None:
         """Tell what was asked for and has not come, from its source nor from another broker."""
-        now_ms, settled_ms = self._now_ms(), self.settled_ms()
+        now_ms, settled_ms = self._now_ms(), self._settled_ms()
         while self._owed and (settled_ms is None or self._owed[0][0] < settled_ms or len(self._owed) > OWED_MOST):
             self._say([self._owed.popleft()[1]])
         self._say(self._marks.overdue(now_ms if settled_ms is None else min(now_ms, settled_ms + ASK_MS)))

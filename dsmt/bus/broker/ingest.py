@@ -55,7 +55,7 @@ class PublishedBy(NamedTuple):
 
 
 class Ingest:
-    """Takes events in and stores them in batches, with the broker's own words."""
+    """Takes events in and stores them in batches, with the broker's own words. `settled_ms` is as in `Holes`."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Ingest:
         *,
         now_ms: Callable[[], int],
         was: Callable[[int], None] = lambda _ms: None,
+        settled_ms: Callable[[], int | None] = lambda: None,
         founds: bool = False,
     ) -> None:
         self._was, self._words, self._founds = was, words, founds
@@ -80,7 +81,8 @@ class Ingest:
         self._accounts = Accounts(identity.certificate, trust, store)
         self._void, self.dropped = Void(store, trust), 0
         self.elected: list[Row] = []  # what stands again, of which nobody was told yet
-        self.holes = Holes(self._marks, store, words, payer_of=self._accounts.payer_of, now_ms=now_ms)
+        payer_of = self._accounts.payer_of
+        self.holes = Holes(self._marks, store, words, payer_of=payer_of, now_ms=now_ms, settled_ms=settled_ms)
         self.full: FailedError | None = None
         """Why nothing can be stored, since the last attempt."""
 

@@ -12,12 +12,11 @@ Rule 4: it remembers the last word on each topic of its incarnation, and each co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.ingest import Ingest
-from dsmt.bus.broker.lags import Lags
 from dsmt.bus.broker.older import OlderCopy
 from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.timekeeping import Timekeeper
@@ -38,10 +37,27 @@ TOPICS: Final = 1 << 16
 """On how many topics a broker says something in one incarnation: 16 MB of memory."""
 
 
+class Elsewhere(NamedTuple):
+    """What is asked of the other brokers: see `Holes`, `SessionWords` and `Wholeness`."""
+
+    settled_ms: Callable[[], int | None]
+    leaves: Callable[[], Mapping[str, bool]]
+    is_linked: Callable[[], bool]
+
+
 class Recorder:
     """Keeps the record of the broker of this identity in a store."""
 
-    def __init__(self, config: BrokerConfig, identity: Identity, trust: TrustStore, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        identity: Identity,
+        trust: TrustStore,
+        store: Store,
+        clock: Clock,
+        *,
+        elsewhere: Elsewhere,
+    ) -> None:
         self._store, self._clock, self._name, now = store, clock, identity.name, clock.boottime()
         self._trust = trust
         self._log = Logger(broker=identity.name)
@@ -59,16 +75,16 @@ class Recorder:
             told_ms=config.told_ms,
             certified_ms=(identity.certificate.not_before * 1000, identity.certificate.not_after * 1000),
         )
-        self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
+        self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now, is_linked=elsewhere.is_linked)
         self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
-        self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
-        self.lags = Lags(store.meta, now_ms=self.time.now_ms)
+        now_ms, settled_ms = self.time.now_ms, elsewhere.settled_ms
+        self.ingest = Ingest(identity, trust, store, self.words, now_ms=now_ms, was=self._was, settled_ms=settled_ms)
         self.older = OlderCopy(store, now_ms=self.time.now_ms, known=bool(config.older))
         if config.older:
             self.words.fault("older", identity.name, config.older)
         about = Self(identity.name, config.pid, config.version, config.damaged)
         self.reporter = BrokerReporter(about, store, self.words, now, whole=self.is_whole)
-        self.sessions = SessionWords(identity.name, self.words, now)
+        self.sessions = SessionWords(identity.name, self.words, now, elsewhere.leaves)
 
     def is_whole(self) -> bool:
         """Whether everything that the realm holds is here (rule A4)."""

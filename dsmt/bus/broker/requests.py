@@ -16,6 +16,7 @@ from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.introductions import Send
 from dsmt.bus.broker.keyring import Keyring
+from dsmt.bus.broker.lags import Lags
 from dsmt.bus.broker.past import Past
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
@@ -52,6 +53,7 @@ class Requests:
         keyring: Keyring,
         depot: Depot,
         rates: Rates,
+        lags: Lags,
         send: Send,
         head: Callable[[], bytes],
         when_here: Callable[[bytes, Callable[[], None]], None],
@@ -61,7 +63,7 @@ class Requests:
         self._store, self._clock, self._fan_out, self._copied, self._ingest = store, clock, fan_out, copied, recorder.ingest
         self._keyring, self._depot, self._rates = keyring, depot, rates
         self._past = Past(store, fan_out, self._answer, now_ms=recorder.time.now_ms, settled_ms=settled_ms)
-        self.tick, self._older, self._lags = self._past.tick, recorder.older, recorder.lags
+        self.tick, self._older, self._lags = self._past.tick, recorder.older, lags
         self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame

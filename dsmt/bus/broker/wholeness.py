@@ -34,10 +34,15 @@ _NOTED: Final = "whole"
 
 
 class Wholeness:
-    """Of the store of this identity. `born`: the realm was born in this very store. `now` is boot-time seconds."""
+    """Of the store of this identity. `born`: the realm was born in this very store. `now` is boot-time seconds.
 
-    def __init__(self, meta: Meta, identity: str, *, born: bool, now: float) -> None:
-        self._meta, self._identity = meta, identity.encode()
+    `is_linked` says whether another broker reads this one, or is read.
+    """
+
+    def __init__(
+        self, meta: Meta, identity: str, *, born: bool, now: float, is_linked: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._meta, self._identity, self._is_linked = meta, identity.encode(), is_linked
         self._noted = meta.get(_NOTED) == self._identity
         self._before = self._whole = born or self._noted
         self._due, self._latest = now + AFTER_S, now + MOST_S
@@ -45,8 +50,6 @@ class Wholeness:
         """Whether what others have cannot be stored here (rule 6)."""
         self._looked, self._until = now, inf
         """When the broker looked last, and until when that counts (boot-time s): if it is later, it has stood still."""
-        self.is_linked: Callable[[], bool] = lambda: False
-        """Whether another broker reads this one, or is read."""
         self._linked_at = now
         """When it looked last and one was linked, or there was none that could be (boot-time s)."""
 
@@ -58,7 +61,7 @@ class Wholeness:
     def look(self, now: float, *, alone: bool, full: bool) -> bool:
         """The broker goes on: `alone` where it knows no others, `full` while its disk is. Whether all is to be read anew."""
         stood, lagged = now > self._looked + STOOD_S or self._is_back(now), self._lags
-        if alone or self.is_linked():
+        if alone or self._is_linked():
             self._linked_at = now
         self._looked, self._until, self._lags = now, inf if alone else now + STOOD_S, full and not alone
         missed = (stood or (lagged and not self._lags)) and not alone
@@ -68,7 +71,7 @@ class Wholeness:
 
     def _is_back(self, now: float) -> bool:
         """Whether others are linked again, and none was for long."""
-        return now > self._linked_at + STOOD_S and self.is_linked()
+        return now > self._linked_at + STOOD_S and self._is_linked()
 
     def reading(self, now: float) -> None:
         """Another broker is being read, and not to its end yet."""

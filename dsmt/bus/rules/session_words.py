@@ -62,9 +62,12 @@ class Says(Protocol):
 
 
 class SessionWords:
-    """Those of one broker. `now` is boot-time seconds, `now_ms` realm ms."""
+    """Those of one broker. `now` is boot-time seconds, `now_ms` realm ms.
 
-    def __init__(self, name: str, words: Says, now: float) -> None:
+    `leaves` are the brokers that are leaves, and whether each is read to its end here now (E5).
+    """
+
+    def __init__(self, name: str, words: Says, now: float, leaves: Callable[[], Mapping[str, bool]] = dict) -> None:
         self._prefix, self._own, self._words = f"{name}/session/", name.partition("/")[2], words
         self.presence = Presence(now)
         self._observers = Observers()
@@ -75,8 +78,7 @@ class SessionWords:
         self._addressed: set[str] = set()
         """Sources on which this broker's last word is addressed."""
         self._restored: list[_Word] = []
-        self.leaves: Callable[[], Mapping[str, bool]] = dict
-        """The brokers that are leaves, and whether each is read to its end here now (E5)."""
+        self._leaves = leaves
 
     # --- the beginning -------------------------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class SessionWords:
     def tick(self, now: float, now_ms: int, expected: float) -> None:
         """Say what is due, `expected` seconds after the last time."""
         self._say(self.presence.tick(now, now_ms, expected))
-        self._say([word for source in self.leaves() if (word := self._outdated(source)) is not None])
+        self._say([word for source in self._leaves() if (word := self._outdated(source)) is not None])
         lost = self._known.lost(self._own)
         gone = frozenset(broker for broker, since_ms in lost.items() if now_ms >= since_ms + REATTACH_GRACE_MS)
         if gone != self._gone:
@@ -254,7 +256,7 @@ class SessionWords:
 
     def _marked(self, source: str, record: SessionFact) -> SessionFact:
         """A word on a leaf says so; one on its end says what was so before (rule 5)."""
-        leaves = self.leaves()
+        leaves = self._leaves()
         if source not in leaves:
             return record
         said = self._own_word(source)

@@ -77,6 +77,7 @@ class Copying:
         *,
         readings: Readings,
         holders: Holders,
+        is_attached: Callable[[bytes], bool],
         seeds: Sequence[BrokerAddress] = (),
         meta: Meta,
         clock: Clock,
@@ -90,7 +91,7 @@ class Copying:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
         self._seeds = tuple(seeds)
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
-        self._readings, self._others, self._holders = readings, readings.others, holders
+        self._readings, self._others, self._holders, self._is_attached = readings, readings.others, holders, is_attached
         self._withholding, self._trimmed = withholding, trimmed
         self.leaf = False
         """Whether this broker is a leaf itself (rule 5)."""
@@ -154,7 +155,7 @@ class Copying:
         """Whether another is to be read now (rule 5)."""
         if self.leaf:
             return not other.address.leaf and self._upstream in (None, other)
-        return not other.address.leaf or self._holders.is_attached(other.address.public)
+        return not other.address.leaf or self._is_attached(other.address.public)
 
     def _are_read(self) -> list[Other]:
         return [other for other in self._others.values() if other.name and self._is_wanted(other)]

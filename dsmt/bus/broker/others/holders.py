@@ -1,6 +1,6 @@
 """Holders: at which brokers a source is attached, by the words of all brokers on sessions, and what follows of what is here.
 
-Rule 1: a leaf is read while it is attached here; whether it is read to its end is told (`vouched`, E5).
+Rule 1: of each leaf is told whether it is read to its end here (`vouched`, E5).
 Rule 2: what another broker has surely handed on came here by way of who has read it long enough (`handed_ms`, E1), or has
     come to a leaf by its last upstream (`handed_by_ms`, E5).
 Rule 3: what another one had at a time is what it had itself or, where it was not attached here, what those had that it read
@@ -9,20 +9,21 @@ Rule 3: what another one had at a time is what it had itself or, where it was no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.broker.lags import ALL, Lags
+from dsmt.bus.broker.others.broker_words import BrokerWords
 from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.rules.presence import Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.event.records import from_data
+from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
-from dsmt.ports.store import Events
+from dsmt.ports.store import Store
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
 
@@ -31,23 +32,14 @@ LASTING_MS: Final = 60_000
 
 
 class Holders:
-    """As the broker `own` knows them. `words` are the topics of all words on brokers."""
+    """As the broker `own` knows them: by the `words` on brokers, by its `readings` of others and by their own (`lags`)."""
 
     def __init__(
-        self,
-        own: str,
-        store: Events,
-        *,
-        trust: TrustStore,
-        sessions: Sessions,
-        presence: Presence,
-        lags: Lags,
-        words: Iterable[str],
-        readings: Readings,
+        self, own: str, store: Store, trust: TrustStore, sessions: Sessions, clock: Clock, *, now_ms: Callable[[], int]
     ) -> None:
-        self._own, self._store, self._trust = own, store, trust
-        self._sessions, self._presence, self._lags, self._words = sessions, presence, lags, words
-        self._readings = readings
+        self._own, self._store, self._trust, self._sessions = own, store, trust, sessions
+        self.words, self.readings = BrokerWords(store, trust), Readings(clock, now_ms)
+        self.lags = Lags(store.meta, now_ms=now_ms)
         self.leaves: Mapping[str, bytes] = {}
         """The keys of the brokers that are leaves, by name."""
 
@@ -58,28 +50,21 @@ class Holders:
     def gave(self, source: str, at_ms: int) -> tuple[str, int]:
         """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
         if source.startswith("broker/"):  # where it reads, it is attached too
-            return source, self._readings.gave_ms(source)
+            return source, self.readings.gave_ms(source)
         said = self._said_of(source)
         holder = max(said, key=lambda name: said[name].attachment, default="")
         held = bool(holder) and said[holder].state == "open" and said[holder].since_ms < at_ms
-        return (holder, self._readings.gave_ms(holder)) if held else ("", 0)
-
-    def is_attached(self, public: bytes) -> bool:
-        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
-        said = ((name, self._presence.record_of(name)) for name, key in self.leaves.items() if key == public)
-        names = [name for name, record in said if record is not None and record.state == "open"]
-        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
-        return any(one.certificate is not None and one.certificate.public == public for one in found)
+        return (holder, self.readings.gave_ms(holder)) if held else ("", 0)
 
     def vouched(self) -> dict[str, bool]:
         """The leaves; whether each is read to its end here, by one that has what the others of the mesh have (E5)."""
         there = self._sessions.by_name
-        keeps_up = bool(self.leaves) and self._readings.keeps_up(lambda public: self._name_of(public) in there)
-        return {name: keeps_up and self._readings.has_read(key) for name, key in self.leaves.items()}
+        keeps_up = bool(self.leaves) and self.readings.keeps_up(lambda public: self._name_of(public) in there)
+        return {name: keeps_up and self.readings.has_read(key) for name, key in self.leaves.items()}
 
     def handed_ms(self, other: BrokerAddress) -> int | None:
         """Up to when (realm ms) all that another has surely is here by way of others (E1); None where none says so."""
-        found = (self._shared_ms(by.public, other.public) for by in self._readings.known)
+        found = (self._shared_ms(by.public, other.public) for by in self.readings.known)
         return max((one for one in found if one is not None), default=None)
 
     def handed_by_ms(self, last: BrokerAddress, last_ms: int, other: BrokerAddress) -> int | None:
@@ -95,20 +80,20 @@ class Holders:
         Where it was not attached here then it had what each third one had that it had read long enough, and a leaf what each
         had that it had read before it was cut off.
         """
-        public = self._readings.whose(store)
+        public = self.readings.whose(store)
         if public is None:
             return ALL
-        said, itself = self._said_of(self._name_of(public)), self._lags.had(public, at_ms)
+        said, itself = self._said_of(self._name_of(public)), self.lags.had(public, at_ms)
         own, is_leaf = said.pop(self._own, None), public in self.leaves.values()
         if own is not None and (own.state == "open") == (own.since_ms <= at_ms):
             return itself
         rows = [itself] if is_leaf and own is not None and itself != ALL else []
-        for third in self._readings.known:
+        for third in self.readings.known:
             word = said.get(self._name_of(third.public))
             if word is not None and _is_lasting(word, at_ms):
-                rows.append(self._lags.had(third.public, at_ms))
+                rows.append(self.lags.had(third.public, at_ms))
             elif word is not None and is_leaf and word.state != "open":
-                rows.append(self._lags.had(third.public, min(at_ms, word.since_ms)))
+                rows.append(self.lags.had(third.public, min(at_ms, word.since_ms)))
         return max(rows, default=itself)
 
     def _shared_ms(self, by: bytes, other: bytes) -> int | None:
@@ -117,7 +102,7 @@ class Holders:
         word, back = self._said_of(name).get(through), self._said_of(through).get(name)
         if word is None:
             return None
-        read_ms = self._readings.read_ms(by)
+        read_ms = self.readings.read_ms(by)
         until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
         if other in self.leaves.values():
             return until_ms if word.leaf == "read" else None
@@ -129,7 +114,8 @@ class Holders:
 
     def _said_of(self, source: str) -> dict[str, SessionFact]:
         """What all brokers have said of a source."""
-        names = {f"broker/{topic.removeprefix(BROKERS)}" for topic in self._words}.union(self._readings.names, {self._own})
+        said_on = {f"broker/{topic.removeprefix(BROKERS)}" for topic in self.words.rows}
+        names = said_on.union(self.readings.names, {self._own})
         rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
         found = {}
         for name, row in rows:

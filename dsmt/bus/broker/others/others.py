@@ -14,7 +14,7 @@ Rule 4: a broker that knows others is whole when it has read one that is whole, 
     meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (`readings`; B1, B2).
-Rule 6: a leaf is read while it is attached here (`holders`), and reads one other at a time itself (E5).
+Rule 6: a leaf is read while it is attached here, and reads one other at a time itself (E5).
 Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
 Rule 8: words by which one that is read is a broker no more are obeyed after `TOGETHER_S`, and by that one itself at once:
     what it took in until then comes (`copied`, rule 5). Of several that an operator has said at once the first alone may say
@@ -27,21 +27,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Final
 
-from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.introductions import Send
-from dsmt.bus.broker.keyring import Proofs
+from dsmt.bus.broker.keyring import Keyring, Proofs
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
 from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.isolation import Isolation
-from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.others.room import Room
 from dsmt.bus.broker.others.salvage import Salvage
 from dsmt.bus.broker.others.trimmed import Trimmed
@@ -52,10 +49,8 @@ from dsmt.bus.broker.withheld import Withholding
 from dsmt.bus.rules.brokers import known, leaves, words_of
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import has_ended
-from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.errors import RefusedError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import BROKERS
-from dsmt.event.order import newer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
@@ -83,8 +78,9 @@ class Others:
         reach: Reach,
         *,
         trust: TrustStore,
+        holders: Holders,
         recorder: Recorder,
-        admission: Admission,
+        keyring: Keyring,
         fan_out: FanOut,
         sessions: Sessions,
         send: Send,
@@ -92,16 +88,13 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._sessions = sessions
-        self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, admission.keyring, fan_out
+        self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
+        self.holders, self.readings, self._words = holders, holders.readings, holders.words
         self._obeys_at, self._isolation = math.inf, Isolation(clock.boottime())
         self.left = False
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
-        self._words: dict[str, Row] = {}
-        """The newest word on each broker, by topic."""
-        self.readings = Readings(clock, recorder.time.now_ms)
-        self.holders = self._made_holders()
         self._withholding = Withholding(
             identity.name,
             store,
@@ -120,26 +113,6 @@ class Others:
         self._salvage = Salvage(
             config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
         )
-        self._answer(admission)
-
-    def _answer(self, admission: Admission) -> None:
-        """Answer what parts of the broker that are there before ask of the others: until now there was none for them."""
-        self._fan_out.had = self.holders.had
-        admission.is_copy = lambda session: bool(self.copies([session]))
-        self._recorder.sessions.leaves, self._recorder.wholeness.is_linked = self.holders.vouched, self._is_linked
-        self._recorder.ingest.holes.settled_ms = self.readings.settled_ms
-
-    def _made_holders(self) -> Holders:
-        return Holders(
-            self._own.name,
-            self._store,
-            trust=self._trust,
-            sessions=self._sessions,
-            presence=self._recorder.sessions.presence,
-            lags=self._recorder.lags,
-            words=self._words,
-            readings=self.readings,
-        )
 
     def _made_copying(self, own: BrokerAddress, reach: Reach) -> Copying:
         return Copying(
@@ -147,6 +120,7 @@ class Others:
             reach,
             readings=self.readings,
             holders=self.holders,
+            is_attached=self._is_attached,
             seeds=self._seeds,
             meta=self._store.meta,
             clock=self._clock,
@@ -171,13 +145,13 @@ class Others:
 
     def begin(self, rows: Sequence[Row]) -> None:
         """These are retained facts at the start."""
-        self._note(rows)
+        self._words.note(rows)
         self._withholding.restore(rows)
 
     def started(self) -> None:
         """All retained facts were seen: whoever is known is read from now on."""
         self._stands_again()
-        self._recall()
+        self._words.recall()
         self._know()
         if not self.readings.alone:
             self._recorder.wholeness.awaits_others(self._clock.boottime())
@@ -189,8 +163,8 @@ class Others:
             self._withholding.restore(row for row in rows if row.brought)
         if ended:
             self._stands_again()
-            self._recall()
-        noted = self._note(rows)
+            self._words.recall()
+        noted = self._words.note(rows)
         if noted and not ended and self._removes_linked():
             self._obeys_at = min(self._obeys_at, self._clock.boottime() + TOGETHER_S)
         elif noted or ended:
@@ -215,37 +189,18 @@ class Others:
 
     def greet(self, session: Session) -> None:
         """Tell who has attached which brokers there are, also that nothing is known of them: who knows more brings it."""
-        rows = list(self._words.values())
+        rows = list(self._words.rows.values())
         if not session.by_broker and self._fan_out.introductions.introduce(session, rows):
             self._send(session, f.Brokers(isolated=self.isolated), tuple(row.raw for row in rows))
-
-    def _recall(self) -> None:
-        """Of what keys that have ended said on brokers nothing counts but what stands in its place (J3)."""
-        for topic in [topic for topic, row in self._words.items() if self._trust.disowns(row.read())]:
-            del self._words[topic]
-        self._note(row for row in self._store.facts(BROKERS, f"{BROKERS}~", 2**31) if not self._trust.disowns(row.read()))
-
-    def _note(self, rows: Iterable[Row]) -> bool:
-        found = False
-        for row in rows:
-            if row.fact and row.topic.startswith(BROKERS):
-                with suppress(UnusableEventError):
-                    word, held = row.read(), self._words.get(row.topic)
-                    if held is None or newer(word.event, held.read().event):  # an older one may come later, as history
-                        self._words[row.topic], found = row, True
-        return found
-
-    def _said(self) -> list[SignedEvent]:
-        return [row.read() for row in self._words.values()]
 
     def _removes_linked(self) -> bool:
         """Whether a broker was removed that is linked and read."""
         linked = {reader.broker for reader in self.readings.readers}
-        return any(word.removed and f"broker/{name}" in linked for name, word in words_of(self._said()).items())
+        return any(word.removed and f"broker/{name}" in linked for name, word in words_of(self._words.signed).items())
 
     def _know(self) -> None:
         own = BrokerAddress("", self._own.key.public)
-        said = self._said()
+        said = self._words.signed
         every = known([own, *self._seeds], said, self._trust)
         self.copying.know(every)
         self.holders.leaves = leaves(said)
@@ -264,7 +219,7 @@ class Others:
         own = self._own.name
         if self.left:
             code, said, mend = "broker.left", f"{own} is a broker of this realm no more", ""
-        elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies(self._fan_out.copying))):
+        elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies)):
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
         elif self._room.elsewhere and not self.copying.leaf:
@@ -287,14 +242,21 @@ class Others:
         record = self._recorder.sessions.presence.record_of(session.name)
         return record is not None and record.state == "open" and session.refused is False
 
+    def _is_attached(self, public: bytes) -> bool:
+        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
+        names = (name for name, key in self.holders.leaves.items() if key == public)
+        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and self._is_here(one)]
+        return any(one.certificate is not None and one.certificate.public == public for one in found)
+
     @property
     def isolated(self) -> bool:
         """Whether this broker is linked with no other one (rule 9)."""
         return self._isolation.stands
 
-    def _is_linked(self) -> bool:
+    @property
+    def is_linked(self) -> bool:
         """Whether another broker is read, or reads this one."""
-        return bool(self.readings.readers) or any(map(self._is_here, self.copies(self._fan_out.copying)))
+        return bool(self.readings.readers) or any(map(self._is_here, self.copies))
 
     def _is_meshed(self) -> bool:
         """Whether another one is read, and one reads this one; so is a leaf, or who is the only broker that is none."""
@@ -309,14 +271,14 @@ class Others:
         if self.refusal is not None and not name.startswith("broker/"):
             raise self.refusal
 
-    def copies(self, sessions: Iterable[Session]) -> list[Session]:
-        """Those of some sessions that are of other brokers of the realm."""
-        known = self.readings.others
-        return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
+    @property
+    def copies(self) -> list[Session]:
+        """The sessions of other brokers of the realm that keep a copy of everything, and have had all that is here."""
+        return list(filter(self.readings.is_other, self._fan_out.copying))
 
     def _stored_by(self, broker: str) -> int | None:
         """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
-        return next((one.stored for one in self.copies(self._fan_out.copying) if one.name == broker), None)
+        return next((one.stored for one in self.copies if one.name == broker), None)
 
     # --- what they have ------------------------------------------------------------------------------------------
 
@@ -341,7 +303,7 @@ class Others:
     def tick(self, now: float) -> None:
         """Look at how far they were read (rule 4), and what was said of them (rule 8). `now` is boot-time seconds."""
         if self._stands_again():
-            self._recall()
+            self._words.recall()
             self._obey()
         if now >= self._obeys_at:
             self._obey()

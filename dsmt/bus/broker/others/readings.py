@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.bus.broker.others.other import Other
+from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.withheld import GIVEN_MS
 from dsmt.ports.bus import BusReader
 from dsmt.ports.clock import Clock
@@ -32,6 +33,10 @@ class Readings:
     def known(self) -> list[BrokerAddress]:
         """All others."""
         return [other.address for other in self.others.values()]
+
+    def is_other(self, session: Session) -> bool:
+        """Whether a session is of another broker of the realm."""
+        return session.certificate is not None and session.certificate.public in self.others
 
     @property
     def reads(self) -> bool:

@@ -1,0 +1,44 @@
+"""Broker words: the newest word on each broker of a realm, as operators have said them and one broker has them (rule R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BROKERS
+from dsmt.event.order import newer
+from dsmt.ports.store import Events, Row
+from dsmt.trust.store import TrustStore
+
+
+class BrokerWords:
+    """Of one store: the facts below `BROKERS`."""
+
+    def __init__(self, store: Events, trust: TrustStore) -> None:
+        self._store, self._trust = store, trust
+        self.rows: dict[str, Row] = {}
+        """By topic."""
+
+    @property
+    def signed(self) -> list[SignedEvent]:
+        """All of them."""
+        return [row.read() for row in self.rows.values()]
+
+    def note(self, rows: Iterable[Row]) -> bool:
+        """Take in those among stored rows; whether there were any that are newer."""
+        found = False
+        for row in rows:
+            if row.fact and row.topic.startswith(BROKERS):
+                with suppress(UnusableEventError):
+                    word, held = row.read(), self.rows.get(row.topic)
+                    if held is None or newer(word.event, held.read().event):  # an older one may come later, as history
+                        self.rows[row.topic], found = row, True
+        return found
+
+    def recall(self) -> None:
+        """Of what keys that have ended said nothing counts but what stands in its place (J3)."""
+        for topic in [topic for topic, row in self.rows.items() if self._trust.disowns(row.read())]:
+            del self.rows[topic]
+        self.note(row for row in self._store.facts(BROKERS, f"{BROKERS}~", 2**31) if not self._trust.disowns(row.read()))
