@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     init(made, name="test", brokers=2)
     ensure_controller(made, "c1")
     ensure_node(made, "n1")
-    for wait in ("START_S", "DIES_S", "GRACE_S", "SAYS_S"):
+    for wait in ("START_S", "DIES_S", "GRACE_S", "OWN_S", "SAYS_S"):
         monkeypatch.setattr(ending, wait, 0.1)
     return made
 

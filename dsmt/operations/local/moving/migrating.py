@@ -25,7 +25,7 @@ from dsmt.operations.local.home.home import ENGINES, SERVERS, Home, is_up, write
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import reach_at
 from dsmt.operations.local.moving.ways import WAYS, Way, way_to
-from dsmt.operations.local.processes.ending import end, end_own
+from dsmt.operations.local.processes.ending import OWN_S, end, end_own
 from dsmt.operations.local.processes.keeping import ask_keeper, start_keeper, write_kept
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.machine import StartedRealm, start_all
@@ -190,7 +190,7 @@ async def _release(home: Home, beside: list[tuple[str, Path]]) -> None:
     for program, directory in (("bridge", home.migration), *beside) if up else ():
         await ask_keeper(home, "release", program, directory)
     running = (process_of(directory, program) for program, directory in beside)
-    await end([*parts.bridges(), *(one for one in running if one is not None)], 5.0)
+    await end([*parts.bridges(), *(one for one in running if one is not None)], OWN_S)
 
 
 def _back(home: Home, move: MigrationFile) -> None:

@@ -51,6 +51,9 @@ from dsmt.system.records import process_of, take_lock
 
 GRACE_S: Final = 15.0
 """How long agents may take to stop their services before they are killed."""
+OWN_S: Final = 5.0
+"""How long another program of dsmt's own may take to end, or a NATS server: longer than a spawner, which kills first whom it
+keeps (`agents.rules.keeping`)."""
 DIES_S: Final = 5.0
 """How long who was killed may take to die: who is in the kernel (state D) does not."""
 SAYS_S: Final = 2.0
@@ -99,7 +102,7 @@ async def _down(home: Home, ends: Tell) -> Down:
     ends("those that would start others again")
     with await _end_restarters(parts, seen, below):
         ends("the controllers")
-        await end(parts.controllers(), 3.0)
+        await end(parts.controllers(), OWN_S)
         for identity in parts.monitors():
             send_signal(identity, signal.SIGKILL)
         ends(f"the services: each is asked to stop, and killed after {GRACE_S:.0f} s")
@@ -107,8 +110,8 @@ async def _down(home: Home, ends: Tell) -> Down:
         ends("what services have left running, which is killed")
         stuck = set(await _kill_left({*parts.containers(), *marked_in(home.root / "nodes")}))
         ends("the brokers")
-        killed |= await end([*parts.bridges(), *parts.brokers()], 5.0)
-        killed |= await end(parts.servers(), 5.0)
+        killed |= await end([*parts.bridges(), *parts.brokers()], OWN_S)
+        killed |= await end(parts.servers(), OWN_S)
         ends("all that is left of dsmt's own")
         killed |= await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
@@ -130,8 +133,7 @@ async def end_own(home: Home, *, servers: bool) -> None:
     """
     parts = Parts(home)
     with await _end_restarters(parts, set(), set()):
-        await end(parts.controllers(), 3.0)
-        await end([*parts.bridges(), *parts.brokers()], 5.0)
+        await end_kept(parts)
         for container in filter(agents_in, parts.containers()):
             with suppress(OSError):  # what is wrong with one container keeps no other one waiting
                 write_atomically(str(container / OUTCOME), AgentOutcome.EXCUSED.encode(), durable=False)
@@ -144,7 +146,13 @@ async def end_own(home: Home, *, servers: bool) -> None:
             check_ended([one.pid for one in left if is_alive(one)] if time.monotonic() > deadline else [])
             looks = 0 if left else looks + 1
             await asyncio.sleep(0.02)
-        await end(parts.servers() if servers else [], 5.0)
+        await end(parts.servers() if servers else [], OWN_S)
+
+
+async def end_kept(parts: Parts) -> None:
+    """End what a keeper keeps: controllers, so that nobody repairs what is being ended, then bridges and brokers."""
+    await end(parts.controllers(), OWN_S)
+    await end([*parts.bridges(), *parts.brokers()], OWN_S)
 
 
 async def _end_restarters(parts: Parts, seen: set[ProcessIdentity], below: set[ProcessIdentity]) -> ExitStack:
@@ -200,7 +208,7 @@ async def release(home: Home, program: str, name: str) -> None:
     """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` where it does not end."""
     directory = home.part(KINDS["broker" if program == "nats_server" else program], name)
     await _released(home, program, directory)
-    await end_program(directory, program, GRACE_S)
+    await end_program(directory, program)
 
 
 async def _released(home: Home, program: str, directory: Path) -> None:
@@ -219,7 +227,7 @@ async def end_node(home: Home, name: str) -> None:
     directory = home.part("nodes", name)
     await _released(home, "spawner", directory)
     for program in NODE_PROGRAMS:
-        await end_program(directory, program, GRACE_S)
+        await end_program(directory, program)
     containers = containers_in(directory)
     agents = [agent for container in containers for agent in agents_in(container)]
     await end(agents, GRACE_S)
@@ -232,11 +240,11 @@ async def _kill_left(containers: Iterable[Path]) -> tuple[int, ...]:
     return await kill_owned(*owners, deadline=DIES_S) if owners else ()
 
 
-async def end_program(directory: Path, program: str, patience_s: float) -> None:
-    """End a program of a directory, if it runs. Raises `FailedError` where it does not end."""
+async def end_program(directory: Path, program: str) -> None:
+    """End a program of dsmt's own of a directory, if it runs. Raises `FailedError` where it does not end."""
     running = process_of(directory, program)
     if running is not None:
-        await end([running], patience_s)
+        await end([running], OWN_S)
         check_ended([running.pid] if is_alive(running) else [])
 
 

@@ -32,7 +32,7 @@ from dsmt.operations.local.home.home import ROLES, Home, check_in_place, keeper_
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.steadiness import broken, check_programs, follows, stays
 from dsmt.operations.local.members.settling import SETTLED
-from dsmt.operations.local.processes.ending import end, end_program
+from dsmt.operations.local.processes.ending import OWN_S, end, end_kept, end_program
 from dsmt.operations.local.processes.keeping import BEGUN_ANEW, ask_keeper, is_kept, run_of, start_keeper, was_up
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.machine import StartedRealm, check_moved, start_all
@@ -47,8 +47,6 @@ from dsmt.system.procfs import began_s, is_alive, send_signal
 from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import process_of, read_record
 
-GRACE_S: Final = 10.0
-"""How long a program may take to end."""
 FOLLOW_S: Final = 10.0
 """How long who follows it may take to be there: it is started all the same later."""
 KEEPER_S: Final = 5.0
@@ -120,8 +118,8 @@ async def _replace_all(home: Home, tell: Tell) -> StartedRealm:
     await check_programs("keeper")
     tell("brokers and controllers")
     (keeper_directory(home) / BEGUN_ANEW).touch()
-    await end_program(keeper_directory(home), "spawner", GRACE_S)  # it ends the others first
-    await end([*parts.controllers(), *parts.bridges(), *parts.brokers()], GRACE_S)
+    await end_program(keeper_directory(home), "spawner")  # it ends the others first
+    await end_kept(parts)
     await start_keeper(home)
     for broker in home.names("brokers") if home.realm().nats is None else ():
         await _check_broker(home, broker)
@@ -187,7 +185,7 @@ async def _replace_node(home: Home, node: str) -> None:
         await SpawnedProcesses(str(directory)).request(Request("anew", python=sys.executable))
     except (TransportError, FailedError):  # it is dead, or hangs, or is of an earlier dsmt
         if is_kept(home):
-            await end_program(directory, "spawner", GRACE_S)
+            await end_program(directory, "spawner")
             await ask_keeper(home, "start", "spawner", directory)
         elif spawner is not None and is_alive(spawner):  # the node's manager, or who keeps the node, begins another one
             await _end_one(spawner)
@@ -236,7 +234,7 @@ async def _replace_monitor(directory: Path, former: ProcessIdentity | None) -> N
 
 async def _end_one(former: ProcessIdentity | None) -> None:
     if former is not None:
-        await end([former], GRACE_S)
+        await end([former], OWN_S)
 
 
 async def _replace_agents(directory: Path) -> None:
