@@ -21,7 +21,7 @@ from dsmt.operations.local.processes import ending
 from dsmt.operations.local.processes.asking import unreached, while_they_stay
 from dsmt.operations.local.processes.keeping import check_goes_on
 from dsmt.operations.local.processes.parts import Parts
-from dsmt.operations.local.up import coming_up, machine, upgrading
+from dsmt.operations.local.up import coming_up, machine, startable, upgrading
 from dsmt.operations.local.up.machine import Run, StartedRealm
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.system.procfs import is_alive
@@ -151,7 +151,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
-        damaged = {**machine.damaged(home), **started.refused}
+        damaged = {**startable.damaged(home), **started.refused}
         warn([*started.amiss.values(), *damaged.values(), *machine.left_out(home, started), *started.moved])
         out.update({node: said for node in started.nodes if (said := damaged.get(f"node {node}"))})
         controllers = tuple(one for one in started.controllers if f"controller {one}" not in damaged)

@@ -16,7 +16,7 @@ from dsmt.errors import NotFoundError
 from dsmt.operations.local.home.dating import dated
 from dsmt.operations.local.home.home import ROLES, Home, check_part
 from dsmt.operations.local.home.lock import alone
-from dsmt.operations.local.up import machine
+from dsmt.operations.local.up import startable
 from dsmt.programs.configuration import IDENTITY
 from dsmt.programs.recorded import own_identity
 from dsmt.system.records import record_path, write_record
@@ -63,11 +63,11 @@ def broker_run(ctx: CliContext, name: str) -> int:
     from dsmt.programs import broker, nats_gate  # noqa: PLC0415 - lazily, for quick help
 
     directory = _directory(ctx.home(), "brokers", name)
-    machine.check_alone(directory, "broker")
-    machine.check_broker(ctx.home(), name)
+    startable.check_alone(directory, "broker")
+    startable.check_broker(ctx.home(), name)
     on_nats = ctx.home().realm().nats is not None
     if on_nats:
-        machine.check_alone(directory, "nats_server")
+        startable.check_alone(directory, "nats_server")
     _note(directory, "broker")
     return nats_gate.serve(directory) if on_nats else broker.main(directory)
 
@@ -81,7 +81,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
 
     _made(ctx, ctx.home(), "controllers", name, ensure_controller)
     directory = _directory(ctx.home(), "controllers", name)
-    machine.check_alone(directory, "controller")
+    startable.check_alone(directory, "controller")
     _note(directory, "controller")
     return controller.main(directory)
 

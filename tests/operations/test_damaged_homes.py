@@ -20,7 +20,7 @@ from dsmt.operations.local.members import certificates
 from dsmt.operations.local.members.brokers import made_ms, meshed, note_announced
 from dsmt.operations.local.members.settling import settle_nodes
 from dsmt.operations.local.processes import keeping
-from dsmt.operations.local.up import machine
+from dsmt.operations.local.up import machine, startable
 from dsmt.operations.local.up.machine import StartedRealm, up
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.programs.configuration import read_identity
@@ -42,7 +42,7 @@ def test_of_a_file_that_is_none_it_is_told_whose_it_is(home: Home) -> None:
         (home.root / file).unlink()
         (home.root / file).mkdir()
     assert settle_nodes(home) == []
-    told = machine.damaged(home)
+    told = startable.damaged(home)
     assert list(told) == ["node n1", "node n2"]
     assert told["node n1"].startswith(f"{home.root / 'nodes/n1/identity'} cannot be read: is a directory; node n1 lacks it")
     assert certificates.learn(TrustStore(home.realm().realm), home, role="node/") == {
@@ -112,16 +112,16 @@ def test_of_a_file_of_another_realm_it_is_told_whose_it_is(home: Home, file: str
         init(one, name=one.root.name)
         ensure_node(one, "n1")
         ensure_controller(one, "c1")
-    assert machine.damaged(home) == {}
+    assert startable.damaged(home) == {}
     (home.root / file).write_bytes((other.root / file).read_bytes())
     kind, name, _ = file.split("/")
-    ((whose, said),) = machine.damaged(home).items()
+    ((whose, said),) = startable.damaged(home).items()
     assert whose == f"{kind.removesuffix('s')} {name}"
     assert said.startswith(f"{home.root / file} is ")
     assert f"; {whose} lacks it. Next: restore it from a backup" in said
     (home.root / "brokers/b1/broker.cbor").write_bytes((other.root / "brokers/b1/broker.cbor").read_bytes())
     with pytest.raises(InputError, match=r"broker\.cbor is of another realm than home, the one of this home"):
-        machine.check_broker(home, "b1")
+        startable.check_broker(home, "b1")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_machine_that_has_joined_and_lost_its_only_key_begins_nothing(home: Ho
     for made in (home.root_key_file, home.operator_file, home.root / "brokers/b1/birth"):
         made.unlink()
     shutil.rmtree(home.root / "brokers")
-    assert (home.is_joined, machine.damaged(home)) == (True, {})
+    assert (home.is_joined, startable.damaged(home)) == (True, {})
     identity.unlink()
     if content is not None:
         identity.write_bytes(content)

@@ -19,7 +19,7 @@ from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
 from dsmt.operations.local.members import brokers, letting_in
 from dsmt.operations.local.processes.keeping import write_kept
-from dsmt.operations.local.up.machine import check_broker
+from dsmt.operations.local.up.startable import check_broker
 from dsmt.programs.configuration import IDENTITY, BrokerFile, NodeFile, RealmConfig
 from dsmt.programs.kept import KeeperFile
 from dsmt.trust.keys import SecretKey

@@ -27,7 +27,7 @@ from dsmt.operations.local.home.making import ensure_controller, ensure_node, in
 from dsmt.operations.local.members import certificates
 from dsmt.operations.local.processes import ending
 from dsmt.operations.local.processes.ending import down
-from dsmt.operations.local.up import machine
+from dsmt.operations.local.up import machine, startable
 from dsmt.operations.local.up.machine import up
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.programs.configuration import BrokerFile, ControllerFile, MigrationFile, NodeFile, read_config, read_identity
@@ -91,9 +91,9 @@ def test_of_controllers_and_nodes_it_is_told_which_file_is_damaged(home: Home, f
     for name in ("c1", "c2"):
         ensure_controller(home, name)
     ensure_node(home, "n1")
-    assert machine.damaged(home) == {}
+    assert startable.damaged(home) == {}
     (home.root / file).write_bytes((home.root / file).read_bytes()[:7])
-    ((whose, said),) = machine.damaged(home).items()
+    ((whose, said),) = startable.damaged(home).items()
     assert said.startswith(f"{home.root / file} is damaged: it holds no ")
     who = file.split("/")
     assert whose == f"{who[0].removesuffix('s')} {who[1]}"
@@ -305,12 +305,12 @@ def test_ending_a_realm_takes_no_lock_of_nodes_that_never_ran(home: Home, monkey
 
 @pytest.mark.parametrize("program", ["broker", "controller"])
 def test_a_program_that_runs_from_its_directory_does_not_run_there_twice(tmp_path: Path, program: str) -> None:
-    machine.check_alone(str(tmp_path), program)
+    startable.check_alone(str(tmp_path), program)
     own = identity_of(os.getpid())
     assert own is not None
     write_record(record_path(str(tmp_path), program), own)
     with pytest.raises(RefusedError, match=f"runs already, pid {os.getpid()}"):
-        machine.check_alone(str(tmp_path), program)
+        startable.check_alone(str(tmp_path), program)
 
 
 @pytest.mark.parametrize(("group", "kind", "name"), [("controller", "controllers", "c1"), ("broker", "brokers", "b1")])

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, UnusableEventError, unreadable
-from dsmt.operations.local.home.addresses import NEW_REALM, check_free
+from dsmt.errors import FailedError, RefusedError
+from dsmt.operations.local.home.addresses import check_free
 from dsmt.operations.local.home.dating import dated
-from dsmt.operations.local.home.home import ENGINES, ROLES, SERVERS, Home, check_in_place, is_up
+from dsmt.operations.local.home.home import ENGINES, SERVERS, Home, check_in_place, is_up
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import (
     check_name,
@@ -31,22 +30,11 @@ from dsmt.operations.local.members.settling import settle_nodes
 from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.processes.parts import Parts
+from dsmt.operations.local.up.startable import check_whole, damaged_brokers
 from dsmt.operations.local.up.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs.configuration import (
-    IDENTITY,
-    ISSUER,
-    RESTORE,
-    BrokerFile,
-    ControllerFile,
-    NodeFile,
-    RealmConfig,
-    read_identity,
-)
-from dsmt.system.placed import Placed
-from dsmt.system.records import process_of
-from dsmt.trust.store import TrustStore
+from dsmt.programs.configuration import IDENTITY
 
 
 class StartedRealm(msgspec.Struct, frozen=True):
@@ -91,13 +79,13 @@ async def up(
     if wanted.name is not None:
         check_name(wanted.name)
     async with alone(home, waits):
-        amiss = await _check(home, wanted)
+        without = await _check(home, wanted)
         begins(Run(is_up(home), begin(home)))
         moved = settle_nodes(home) if home.exists else []
-        started = await _up(home, wanted, without=amiss)
-        if not moved and not amiss:
+        started = await _up(home, wanted, without=without)
+        if not moved and not without:
             return started
-        return msgspec.structs.replace(started, moved=tuple(moved), amiss=amiss)
+        return msgspec.structs.replace(started, moved=tuple(moved), amiss=without)
 
 
 async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
@@ -114,26 +102,12 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
         return {}
     if home.is_joined:
         _check_joined(home, wanted)
-        _check_whole(home)
+        check_whole(home)
     else:
         check_same(home, wanted)
         check_running(home, wanted)
         await check_brokers(home, wanted)
-    return _amiss(home)
-
-
-def _amiss(home: Home) -> dict[str, str]:
-    """What is wrong with which brokers of a home; raises where that is so of all: one that is whole carries the realm."""
-    names, found = home.names("brokers"), dict[str, str]()
-    for name in names:
-        try:
-            check_broker(home, name)
-        except (InputError, FailedError, OSError) as error:
-            if len(found) == len(names) - 1:
-                raise
-            said = unreadable(error.filename, error) if isinstance(error, OSError) else _told(error)
-            found[name] = f"broker {name} does not start, and the others do without it: {said}"
-    return found
+    return damaged_brokers(home)
 
 
 async def _up(home: Home, wanted: Wanted, *, without: Collection[str]) -> StartedRealm:
@@ -186,14 +160,6 @@ def _check_joined(home: Home, wanted: Wanted) -> None:
         raise RefusedError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
 
 
-def _check_whole(home: Home) -> None:
-    """Raise `InputError` where of a machine that has joined nothing is whole: there is nothing to start."""
-    members, found = [*home.names("controllers"), *home.names("nodes")], _damage(home)
-    if not home.names("brokers") and len(found) == len(members):
-        first = next(iter(found.values()))
-        raise InputError("config.broken", f"{first.message}; nothing else is here to start", next=first.next)
-
-
 def left_out(home: Home, started: StartedRealm) -> list[str]:
     """What a home holds and was not started, for fewer were asked for, in a sentence; nothing where all was."""
     left = sorted({*home.names("controllers"), *home.names("nodes")} - {*started.controllers, *started.nodes})
@@ -226,86 +192,3 @@ async def start(
     realm = learnt(home)
     addresses = tuple(address for address, _ in realm.brokers)
     return StartedRealm(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made, refused=refused)
-
-
-def check_broker(home: Home, name: str) -> None:
-    """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run.
-
-    Raises `InputError` for files of it that are damaged: without it nobody hears anything.
-    """
-    directory = home.part("brokers", name)
-    config = BrokerFile.read(directory)
-    check_realm(home, directory / BrokerFile.FILE, config.realm)
-    identity = directory / IDENTITY
-    if not identity.exists() and (directory / "broker.log").exists():  # it has run, and is known by its key
-        said = f"{identity} is missing: broker {name} is known by the key in it to all who have joined"
-        again = (
-            "" if config.realm.nats else f"; or dsmt cert rotate broker/{name}, and then dsmt node add of each host again"
-        )
-        raise InputError("trust.identity", said, next=f"restore it from a backup{again}")
-    if identity.exists():
-        read_identity(identity)
-    listens = "broker" if config.realm.nats is None else "nats_server"
-    if process_of(directory, listens) is None and Placed().of(str(directory), listens) is None:
-        check_free(config.address, f"broker {name}", then="stop it, then try again", moved=_moved(home, name))
-
-
-def _moved(home: Home, broker: str) -> str:
-    """What is to be done where the machine has not the address of a broker of this home, but that address."""
-    if home.is_joined:
-        return f"dsmt node remove {broker}, where the realm was made, and add it again"
-    if len(home.realm().brokers) > 1:
-        return f"dsmt broker remove {broker}, while another broker of the realm answers, and dsmt up again"
-    return NEW_REALM
-
-
-def damaged(home: Home) -> dict[str, str]:
-    """What is wrong with the files of controllers and nodes of a home, by whose: these do not start, and all else does."""
-    return {who: _told(error) for who, error in _damage(home).items()}
-
-
-def _told(error: DsmtError) -> str:
-    return f"{error.message}. Next: {error.next}"
-
-
-def _damage(home: Home) -> dict[str, InputError]:
-    found: dict[str, InputError] = {}
-    files: dict[str, type[ControllerFile | NodeFile]] = {"controllers": ControllerFile, "nodes": NodeFile}
-    for kind, file in files.items():
-        for name, directory in home.parts(kind).items():
-            who = f"{ROLES[kind]} {name}"
-            try:
-                check_realm(home, directory / file.FILE, file.read(directory).realm)
-                for path in (directory / IDENTITY, directory / ISSUER):
-                    if path.exists() or (path.name == IDENTITY and home.is_joined):  # elsewhere it is made anew
-                        _check_trusted(home, path)
-            except InputError as error:
-                found[who] = InputError(error.code, f"{error.message}; {who} lacks it", next=error.next)
-            except OSError as error:  # it is somebody else's, or no file at all
-                said = f"{unreadable(error.filename, error)}; {who} lacks it"
-                found[who] = InputError("config.broken", said, next="see to its owner and mode, or restore it from a backup")
-    return found
-
-
-def check_realm(home: Home, file: Path, told: RealmConfig) -> None:
-    """Raise `InputError` for the file of a member of another realm, as one that was copied into the wrong home."""
-    ours = home.realm()
-    if told.roots != ours.roots:
-        raise InputError("config.realm", f"{file} is of another realm than {ours.name}, the one of this home", next=RESTORE)
-
-
-def _check_trusted(home: Home, path: Path) -> None:
-    """Raise `InputError` for an identity that is damaged, or of another realm."""
-    identity = read_identity(path)
-    try:
-        TrustStore(home.realm().realm).add_all([signed.raw for signed in identity.chain])
-    except UnusableEventError as error:
-        raise InputError("config.realm", f"{path} is not of this home: {error.message}", next=RESTORE) from error
-
-
-def check_alone(directory: str, program: str) -> None:
-    """Raise `RefusedError` when a program runs from its directory already: two would contest each other's every word."""
-    running = process_of(directory, program)
-    if running is not None:
-        said = f"the {program} of {directory} runs already, pid {running.pid}"
-        raise RefusedError("start.running", said, next="leave it running, or stop it first: dsmt down")
