@@ -12,7 +12,7 @@ from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.broker_rows import Broker, withholding
 from dsmt.operations.read.rows.controller_rows import UNDECIDED, Controller
 from dsmt.operations.read.rows.node_rows import Node, NodeShown, Process, clock
-from dsmt.operations.read.screens.alerting import away
+from dsmt.operations.read.screens.node_alerts import away
 from dsmt.operations.words.times import off_by
 
 LEFT_MOST = 5

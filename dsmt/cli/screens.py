@@ -15,7 +15,7 @@ from dsmt.operations.read.rows.instance_row import Hold, InstanceRow
 from dsmt.operations.read.rows.instances import is_problem
 from dsmt.operations.read.rows.overruled import OverruledWord
 from dsmt.operations.read.rows.revisions import Refused, by_component, in_words, instead, refused, refused_and_runs, running
-from dsmt.operations.read.screens.alerting import Alert
+from dsmt.operations.read.screens.alert import Alert
 from dsmt.operations.read.screens.summaries import Brake, RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
 

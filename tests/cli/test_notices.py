@@ -8,7 +8,8 @@ from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.operations.read.realm.passing import KeeperDeath
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import node_rows
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import status
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName

@@ -24,7 +24,8 @@ from dsmt.operations.read.rows.endpoints import endpoints
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.rows.past import Revision
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
@@ -42,8 +43,7 @@ pytestmark = pytest.mark.usefixtures("utc")
 
 
 def test_ps_puts_the_reason_under_a_sick_line() -> None:
-    realm = trouble()
-    seen = sight(realm)
+    seen = sight(trouble())
     check("ps", screens.ps(instances(seen), seen))
 
 

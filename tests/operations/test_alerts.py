@@ -15,7 +15,9 @@ from dsmt.event.status import State
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
-from dsmt.operations.read.screens.alerting import START_AGAIN, Alert, Found, alerts
+from dsmt.operations.read.screens.alert import Alert, Found
+from dsmt.operations.read.screens.alerting import alerts
+from dsmt.operations.read.screens.node_alerts import START_AGAIN
 from dsmt.operations.read.screens.summaries import service, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress

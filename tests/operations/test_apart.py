@@ -6,7 +6,8 @@ from dsmt.cli.service_screen import next_act
 from dsmt.event.kinds.instance import Endpoint
 from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.instances import instances
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.words.targets import Target
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view.served import served

@@ -11,7 +11,7 @@ from dsmt.errors import NotFoundError
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.rows.instances import instances
-from dsmt.operations.read.screens.alerting import Alert
+from dsmt.operations.read.screens.alert import Alert
 from dsmt.operations.read.screens.summaries import status
 from dsmt.operations.read.why.explaining import roots
 from dsmt.operations.words.targets import Target

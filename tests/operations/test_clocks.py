@@ -15,7 +15,8 @@ from dsmt.event.hlc import PULL
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.read.rows.node_rows import node_rows
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import status
 from dsmt.operations.write import brokers, clocks
 from dsmt.ports.bus import BusReader

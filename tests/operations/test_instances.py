@@ -12,7 +12,8 @@ from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.rows.instance_row import Working
 from dsmt.operations.read.rows.instances import instances, is_problem
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import brake, service, services
 from dsmt.operations.read.why.answers import of_target
 from dsmt.operations.read.why.explaining import roots
@@ -123,8 +124,7 @@ def test_the_readiness_of_what_an_agent_that_hangs_has_said_is_unknown() -> None
     (row,) = instances(sight(realm), Target("web", "app", 0))
     assert (row.state, row.health, row.stale) == (Shown.RUNNING, "ready", False)
     realm.after(2)
-    shown = sight(realm)
-    (row,) = instances(shown, Target("web", "app", 0))
+    (row,) = instances(shown := sight(realm), Target("web", "app", 0))
     assert (row.state, row.health, row.stale) == (Shown.RUNNING, "unknown", True)
     assert is_problem(shown, row)
     assert row.reason is not None

@@ -8,7 +8,8 @@ from dsmt.event.kinds.realm import BrokerWord, Revoked
 from dsmt.operations.read.rows.broker_rows import broker_rows, with_ended
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.why.explaining import roots
 from dsmt.ports.realm import BrokerAddress
 from tests.controllers.build import Realm

@@ -15,7 +15,8 @@ from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows
 from dsmt.operations.read.rows.outside import Outside, twice
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.why.answers import of_target
 from dsmt.operations.read.why.explaining import why

@@ -15,7 +15,8 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.operations.read.realm.sight import look
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write import removing
 from dsmt.operations.write.applying import say_spec

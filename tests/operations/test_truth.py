@@ -12,7 +12,8 @@ from dsmt.event.status import Shown, State
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.instances import instances, is_problem
 from dsmt.operations.read.rows.node_rows import node_rows
-from dsmt.operations.read.screens.alerting import Found, alerts
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import service, services, status
 from dsmt.operations.words.targets import Target
 from dsmt.trust.store import Realm as RealmName

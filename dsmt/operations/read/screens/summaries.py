@@ -20,7 +20,8 @@ from dsmt.operations.read.rows.instances import instances, is_on_its_way, is_pro
 from dsmt.operations.read.rows.limits import loose_limits
 from dsmt.operations.read.rows.node_rows import Node, node_rows
 from dsmt.operations.read.rows.revisions import Refused, by_component, refused, running
-from dsmt.operations.read.screens.alerting import Alert, Found, alerts
+from dsmt.operations.read.screens.alert import Alert, Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.why.fitting import nowhere
 from dsmt.operations.words.names import in_order
 from dsmt.operations.words.targets import Target
