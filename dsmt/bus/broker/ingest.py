@@ -80,7 +80,7 @@ class Ingest:
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
         self._void, self.dropped = Void(store, trust), 0
-        self.elected: list[Row] = []  # what stands again, of which nobody was told yet
+        self._elected: list[Row] = []
         payer_of = self._accounts.payer_of
         self.holes = Holes(self._marks, store, words, payer_of=payer_of, now_ms=now_ms, settled_ms=settled_ms)
         self.full: FailedError | None = None
@@ -228,7 +228,12 @@ class Ingest:
     def revoked(self) -> None:
         """Keys have ended: what is void by that stands no more."""
         self._winners.clear()
-        self.elected += self._void.displace(self._now_ms())
+        self._elected += self._void.displace(self._now_ms())
+
+    def elected(self) -> list[Row]:
+        """What stands again since this was last asked, in the place of what is void."""
+        elected, self._elected = self._elected, []
+        return elected
 
     def _standing(self, event: Event) -> Standing:
         """What is held where a fact wants to stand; what a tombstone of this very batch hides is not held any more."""

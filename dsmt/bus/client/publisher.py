@@ -167,7 +167,7 @@ class Publisher:
     def restart(self, incarnation: int, *, backwards: bool, unheard: bool = False) -> None:
         """Start anew because the broker said so; `backwards`: the clock had run ahead (A2)."""
         if backwards:
-            self.signer.clock.last = 0
+            self.signer.time_went_back()
         self.begin(incarnation, unheard=unheard)
         self.flush()
 

@@ -242,7 +242,6 @@ class NatsBus:
             self._time = RealmTime(offset_ms)
             if chain is not None:
                 self._said.begin_backwards(max(chain.incarnation + 1, now_ms), self._lately.values())
-                self._sender.outbox = self._said.outbox
         self._lately.clear()
         return self._time.measured(offset_ms, now)
 

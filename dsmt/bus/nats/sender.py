@@ -78,7 +78,7 @@ class NatsSender:
     def __init__(
         self, subjects: Subjects, door: NatsDoor, outbox: Outbox, now_ms: Callable[[], int], settle: Settle
     ) -> None:
-        self._subjects, self._door, self.outbox, self._now_ms, self._settle = subjects, door, outbox, now_ms, settle
+        self._subjects, self._door, self._outbox, self._now_ms, self._settle = subjects, door, outbox, now_ms, settle
         self._work = asyncio.Event()
 
     def wake(self) -> None:
@@ -87,10 +87,10 @@ class NatsSender:
 
     async def run(self, link: NatsLink) -> None:
         """Publish, until the link is lost: then with `TransportError`."""
-        self.outbox.again()
+        self._outbox.again()
         waiting: deque[SignedEvent] = deque()
         while True:
-            waiting.extend(self.outbox.due())
+            waiting.extend(self._outbox.due())
             if waiting:
                 await self._publish(link, _batch(waiting))
             else:

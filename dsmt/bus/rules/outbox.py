@@ -38,9 +38,13 @@ class Outbox:
     """Signed events waiting for their acknowledgement."""
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
-        self._kept: dict[EventId, _Kept] = {}
         self._limit = limit
-        self._shrink_above = limit
+        self.clear()
+
+    def clear(self) -> None:
+        """Wait for nothing any more, and declare nothing: all is said anew."""
+        self._kept: dict[EventId, _Kept] = {}
+        self._shrink_above = self._limit
         self._bytes = self._flying = self._flying_bytes = 0
         self._dropped: dict[str, tuple[int, int]] = {}
         self._declared_since = 0

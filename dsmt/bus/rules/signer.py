@@ -64,6 +64,10 @@ class EventSigner:
         """The incarnation in use; 0 before the first."""
         return 0 if self.chain is None else self.chain.incarnation
 
+    def time_went_back(self) -> None:
+        """What is said from now on may have earlier times than what was (J4)."""
+        self.clock.last = 0
+
     def begin(
         self, incarnation: int, now_ms: int, *, previous: tuple[int, int | None] | None
     ) -> dict[PendingEvent, InputError]:

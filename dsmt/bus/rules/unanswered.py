@@ -63,7 +63,7 @@ class Unanswered(Generic[Said]):
         """Start another incarnation, in which everything unanswered is said again."""
         again, fresh = list(self._emissions.values()), dict[PendingEvent, PendingEvent]()
         self._emissions.clear()
-        self.outbox = Outbox()
+        self.outbox.clear()
         self.signer.sign()
         self.begin(incarnation, previous=previous)
         for emission in again:
@@ -82,7 +82,7 @@ class Unanswered(Generic[Said]):
         newer = {one.pending.topic for one in self._emissions.values()}
         again = {one.id: one for one in lately if one.id is not None and one.pending.topic not in newer}
         self._emissions = {**again, **self._emissions}
-        self.signer.clock.last = 0
+        self.signer.time_went_back()
         self.begin_anew(incarnation, previous=(chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence)))
 
     def sign(self) -> None:

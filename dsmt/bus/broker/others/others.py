@@ -172,7 +172,7 @@ class Others:
 
     def _stands_again(self) -> bool:
         """Tell readers what stands again, for it was displaced by what is void (J3); whether anything does."""
-        elected, self._recorder.ingest.elected = self._recorder.ingest.elected, []
+        elected = self._recorder.ingest.elected()
         if elected:
             self._fan_out.elected(elected)
         return bool(elected)
