@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.instance.checking import Checking
+from dsmt.agents.instance.checking import make
 from dsmt.ports.check import Result
 from dsmt.spec.parsing import parse
 
@@ -29,8 +29,8 @@ def test_a_try_that_cannot_be_made_is_broken(known: bool, said: str) -> None:
     plan = SimpleNamespace(component=component) if known else None
     run: Any = SimpleNamespace(plan=plan, site=SimpleNamespace(values={}, env={}, directory="/"))
     tried: Any = SimpleNamespace(check=component.health.readiness)
-    deps: Any = SimpleNamespace(checks=None)
-    result = asyncio.run(Checking(deps, "127.0.0.1").make(run, tried))
+    checks: Any = None
+    result = asyncio.run(make(run, tried, checks, "127.0.0.1"))
     assert (result.passed, result.broken) == (False, True)
     assert said in result.evidence
 
@@ -50,7 +50,7 @@ def test_a_try_is_made_where_its_port_is_bound_and_as_the_user_of_its_program(bi
 
     site = SimpleNamespace(values={"port.http": "20001"}, env={}, directory="/d")
     tried: Any = SimpleNamespace(check=component.health.readiness)
-    deps: Any = SimpleNamespace(checks=SimpleNamespace(run=run))
+    checks: Any = SimpleNamespace(run=run)
     which: Any = SimpleNamespace(plan=SimpleNamespace(component=component), site=site)
-    assert asyncio.run(Checking(deps, "192.0.2.1").make(which, tried)).passed
+    assert asyncio.run(make(which, tried, checks, "192.0.2.1")).passed
     assert (made["address"], made["ports"], made["user"]) == (address, {"http": 20001}, "bob")

@@ -186,6 +186,11 @@ class Failing:
             "good": record.good,
         }
 
+    def about_run(self, run: Run) -> dict[str, Any]:
+        """The same of a run, with its revision where that is known."""
+        about = self.about(run.goal.generation, run.pid, self._memory.record.last_exit)
+        return about if run.plan is None else about | {"revision": run.plan.revision}
+
     def _as_flapping(self, why: Reason, verdict: Verdict) -> Reason:
         """The reason as it is told once nothing more is tried soon."""
         if isinstance(verdict, Finished):

@@ -21,27 +21,13 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run, monitor_of
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import Stopper, way_of
-from dsmt.agents.instance.taking_turns import its_turn
-from dsmt.agents.rules import after, endings, life
+from dsmt.agents.rules import after, life
 from dsmt.agents.rules.launching import RunPlan, Site, check_key
 from dsmt.agents.rules.supervision import Verdict
-from dsmt.agents.rules.taking_turns import Turn, start_s_of, try_s_of
 from dsmt.agents.shared.launching import driver_of, launch_at, prepared, site_of
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.errors import FailedError
 from dsmt.event.status import State
-from dsmt.monitors.rules.health import (
-    FOREVER,
-    Broken,
-    Effect,
-    Live,
-    NotLive,
-    Ready,
-    Started,
-    Starting,
-    TimedOut,
-    Unready,
-)
 from dsmt.ports.driver import KILL_S, Launch
 from dsmt.ports.processes import Exit
 
@@ -72,7 +58,7 @@ class Runner:
         self._failing = failing
         self._supervision = context.supervision
         self._output = context.output
-        self._checking = Checking(context.deps, context.config.address)
+        self._checking = Checking(context, serving, handover, failing)
 
     # -- starting
 
@@ -128,19 +114,14 @@ class Runner:
         self._memory.save(**changes)
 
     def _tell_start(self, run: Run) -> None:
-        self._reporter.tell(State.INSTANTIATED, **self._about(run))
+        self._reporter.tell(State.INSTANTIATED, **self._failing.about_run(run))
         self._serving.begin()
         self.begin_checks(run, now=run.began)
 
     def begin_checks(self, run: Run, *, now: float | None = None) -> None:
         """Watch a run that is there now, and do what its health monitor wants first."""
         self.watch(run)
-        self._apply(run, run.health.timer(self._deps.clock.boottime() if now is None else now))
-
-    def _about(self, run: Run) -> dict[str, Any]:
-        """What a status says of a run besides its state."""
-        about = self._failing.about(run.goal.generation, run.pid, self._memory.record.last_exit)
-        return about if run.plan is None else about | {"revision": run.plan.revision}
+        self._checking.apply(run, run.health.timer(self._deps.clock.boottime() if now is None else now))
 
     # -- another plan for what runs
 
@@ -171,7 +152,7 @@ class Runner:
             run.health = monitor_of(plan, now, resumed=served if run.health.started else None, anew=True)
             run.life.unready()
             self.watch(run)
-        self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._about(run))
+        self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._failing.about_run(run))
         if not run.health.is_ready and run.health.serves:
             self._serving.go_on()
         elif run.health.is_ready:
@@ -210,8 +191,7 @@ class Runner:
         """See to a new run, or to one with a new health monitor."""
         if run.waiting is None:
             run.waiting = self._present.tasks.start(self._until_death(run))
-        run.unchecked()
-        run.checking = self._present.tasks.start(self._check(run))
+        self._checking.begin(run)
 
     async def _until_death(self, run: Run) -> None:
         """Wait for the end of the program, answer it, and sweep up what it left."""
@@ -256,71 +236,6 @@ class Runner:
             self._tell_start(new)
         elif failure is not None:
             self._failing.failed(failure)
-        self._present.awake.set()
-
-    async def _check(self, run: Run) -> None:
-        """Make each try when it is due, until nothing is due any more."""
-        clock, health = self._deps.clock, run.health
-        while (due := health.due()) != FOREVER:
-            wait = due - clock.boottime()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            now = clock.boottime()
-            effects = health.timer(now)
-            tries = health.tries(now)
-            self._apply(run, effects)
-            for tried in tries:
-                seen = await self._checking.make(run, tried)
-                now = clock.boottime()
-                told = health.result(tried, passed=seen.passed, evidence=seen.evidence, broken=seen.broken, now=now)
-                self._apply(run, told)
-
-    def _apply(self, run: Run, effects: list[Effect]) -> None:
-        """Do what the health monitor of a run wants."""
-        if run is not self._present.run or not run.life.alive:
-            return
-        for effect in effects:
-            match effect:
-                case Started():
-                    run.life.up()
-                    self._memory.save_soon(started=True)
-                    self._reporter.tell(State.RUNNING, **self._about(run))
-                case Ready(check, evidence, checked):
-                    run.life.ready(self._deps.clock.boottime())
-                    self._memory.save_soon(check=run.check)
-                    self._serving.ready(check=check, evidence=evidence, checked=checked)
-                    self._present.awake.set()
-                case Unready(check, evidence, failures, live):
-                    self._failing.note_good(run)
-                    run.life.unready()
-                    self._serving.unready(check=check, evidence=evidence, failures=failures, live=live)
-                    self._handover.serve_again()
-                case Starting() | Broken():
-                    self._serving.tell(effect)
-                case NotLive():
-                    run.turning = self._present.tasks.start(self._end_in_turn(run, effect))
-                case Live():
-                    run.turn_back()
-                case TimedOut(evidence, after_s):
-                    self._condemn(run, "start.timeout", time=endings.words(after_s), result=evidence)
-
-    async def _end_in_turn(self, run: Run, told: NotLive) -> None:
-        """Have what is not live ended, when it is its turn."""
-
-        def waits(turn: Turn) -> None:
-            self._serving.braked(told.check, told.evidence, told.failures, turn)
-
-        self._serving.not_live(told.check, told.evidence, told.failures)
-        component = None if run.plan is None else run.plan.component
-        start_s, try_s = (0.0, 0.0) if component is None else (start_s_of(component), try_s_of(component))
-        await its_turn(self._config, self._deps.bus, check=told.check, start_s=start_s, try_s=try_s, waits=waits)
-        if run is self._present.run and run.life.alive:
-            run.health.end()
-            self._condemn(run, "health.not_live", check=told.check, n=told.failures, result=told.evidence)
-
-    def _condemn(self, run: Run, code: str, **fields: Any) -> None:
-        run.condemned = self._reporter.why(code, **fields)
-        run.life.condemn()
         self._present.awake.set()
 
     # -- stopping
