@@ -38,6 +38,7 @@ from dsmt.bus.nats.members import NatsMembers
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.nats.questions import NatsQuestions
+from dsmt.bus.nats.reporter import NatsReporter
 from dsmt.bus.nats.room import NatsRoom
 from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.nats.streams import make_streams, opened
@@ -105,8 +106,9 @@ class NatsGate:
         self._blobs = NatsBlobs(self.bus, self._subjects)
         self._room = NatsRoom(self.bus, self._subjects, self._blobs, low)
         self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
-        self._presence = NatsPresence(
-            self.bus, trust, clock, about, accounts=self._accounts, ended=self._guard.ended, full=full
+        self._presence = NatsPresence(self.bus, trust, clock, accounts=self._accounts, ended=self._guard.ended)
+        self._reporter = NatsReporter(
+            self.bus, self._subjects, clock, about, sessions=lambda: self._presence.count, full=full
         )
         self._answering: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
@@ -124,6 +126,7 @@ class NatsGate:
                     await self._make_streams(self._made)
                 group.create_task(self.bus.run())
                 group.create_task(self._presence.run(link))
+                group.create_task(self._reporter.run(self._presence.ready))
                 group.create_task(self._questions.run())
                 group.create_task(self._room.run())
                 group.create_task(self._blobs.run())

@@ -25,23 +25,20 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import head
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED, broker_of
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.presence import two_of_one_name
 from dsmt.bus.rules.quota import charged
-from dsmt.bus.rules.session_words import HEARTBEAT_S, STATS_S, SessionWords
+from dsmt.bus.rules.session_words import HEARTBEAT_S, SessionWords
 from dsmt.bus.wire.nats_tokens import read_connection_name
 from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import to_data
 from dsmt.event.registry import is_fact
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.ports.clock import Clock
-from dsmt.ports.realm import About
 from dsmt.ports.store import Row
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.keys import key_id_of
@@ -93,13 +90,11 @@ class NatsPresence:
         bus: NatsBus,
         trust: TrustStore,
         clock: Clock,
-        about: About,
         *,
         accounts: NatsAccounts,
         ended: Callable[[int], object] = lambda _: None,
-        full: Callable[[], str] = str,
     ) -> None:
-        self._bus, self._trust, self._clock, self._about, self._full = bus, trust, clock, about, full
+        self._bus, self._trust, self._clock = bus, trust, clock
         self._tell_ended = ended
         self._accounts = accounts
         self._subjects = Subjects(trust.realm.name)
@@ -113,6 +108,11 @@ class NatsPresence:
         self._restored = asyncio.Event()
         self._hearing = Hearing(bus, dict.fromkeys((self._subjects.signals, self._subjects.answers), self._heard))
         self.ready = self._hearing.begun
+
+    @property
+    def count(self) -> int:
+        """How many are attached."""
+        return len(self._sessions.at)
 
     async def listen(self, link: NatsLink) -> None:
         """Begin to hear what the servers tell. Raises `TransportError`."""
@@ -130,7 +130,6 @@ class NatsPresence:
             group.create_task(self._look(link))
             group.create_task(self._hearing.run())
             group.create_task(self._tick(link))
-            group.create_task(self._count())
             group.create_task(self._accounts.run(link, self._sessions.at, lambda: self._expel(link, self._accounts.over)))
         raise AssertionError
 
@@ -278,37 +277,6 @@ class NatsPresence:
             if now >= beat:
                 beat = now + HEARTBEAT_S
                 self._bus.heartbeat(f"{self._bus.source}/heartbeat", HEARTBEAT_S)
-
-    async def _count(self) -> Never:
-        """Say how the server is; there is no head that would prove what it holds (`EXPORT`)."""
-        while True:
-            try:
-                link = await self._bus.held()
-                history, facts = [await head(link, one) for one in (self._subjects.history, self._subjects.facts)]
-            except (TransportError, RefusedError):
-                await asyncio.sleep(HEARTBEAT_S)
-                continue
-            full = self._full()
-            stats = BrokerStats(
-                store=history.store,
-                head=history.last,
-                head_hash=b"",
-                sessions=len(self._sessions.at),
-                events=history.messages,
-                facts=facts.messages,
-                disk_bytes=history.size + facts.size,
-                history_from_ms=history.first_ms,
-                dropped=0,
-                lag_s=0.0,
-                pid=self._about.pid,
-                version=self._about.version,
-                address=self._about.address,
-                full=full or msgspec.UNSET,
-            )
-            self._bus.emit(Draft(f"{self._bus.source}/stats", to_data(stats), subject=self._bus.source))
-            due = self._clock.boottime() + STATS_S
-            while self._full() == full and self._clock.boottime() < due:  # noqa: ASYNC110 - no event
-                await asyncio.sleep(HEARTBEAT_S)
 
 
 def _row(signed: SignedEvent) -> Row:
