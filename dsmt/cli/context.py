@@ -104,7 +104,7 @@ class CliContext:
             else:
                 known = DiskFiles(str(home.operator_file.parent), durable=False)  # where brokers are by now
                 if not is_up(home):  # where it is there is no need to look further
-                    from dsmt.operations.local.processes.asking import patience_s  # noqa: PLC0415 - the same
+                    from dsmt.operations.local.processes.unreached import patience_s  # noqa: PLC0415 - the same
 
                     waits_s = patience_s(home, realm)
             with self.lasting() as waits:
@@ -119,7 +119,7 @@ class CliContext:
         except TransportError as error:
             move = home.moving()
             if move is None or not move.cut:
-                from dsmt.operations.local.processes.asking import unreached  # noqa: PLC0415 - only where a realm is asked
+                from dsmt.operations.local.processes.unreached import unreached  # noqa: PLC0415 - only where a realm is asked
 
                 raise (error if named is not None else unreached(home, error)) from error
             from dsmt.operations.local.home.lock import is_held  # noqa: PLC0415 - only while a realm is cut over

@@ -18,9 +18,9 @@ from dsmt.event.phrases import counted, some
 from dsmt.operations.local.home.home import Home, is_up
 from dsmt.operations.local.home.lock import has_lock
 from dsmt.operations.local.processes import ending
-from dsmt.operations.local.processes.asking import unreached, while_they_stay
 from dsmt.operations.local.processes.keeping import check_goes_on
 from dsmt.operations.local.processes.parts import Parts
+from dsmt.operations.local.processes.unreached import unreached, while_they_stay
 from dsmt.operations.local.up import coming_up, machine, startable, upgrading
 from dsmt.operations.local.up.machine import Run, StartedRealm
 from dsmt.operations.local.up.wanted import Wanted

@@ -20,7 +20,7 @@ from dsmt.operations.connection import UP_AGAIN
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import init
-from dsmt.operations.local.processes import asking
+from dsmt.operations.local.processes import asking, unreached
 from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.processes import ProcessIdentity
@@ -95,7 +95,7 @@ def test_of_a_nats_server_of_this_home_whose_gate_says_nothing_its_disk_and_its_
     (directory / "nats_server.log").write_text("[FTL] no JetStream")
     log = f"its server does not run; what it said last is in {directory / 'nats_server.log'}: [FTL] no JetStream"
     assert faults(realm, gone, home=tmp_path) == [log]
-    monkeypatch.setattr(asking, "_is_full", lambda _: True)
+    monkeypatch.setattr(asking, "is_full", lambda _: True)
     full = f"its server cannot begin, for the disk of {directory} is full: free space there"
     assert faults(realm, gone, broker(GONE.address, alive=True, name="b2"), home=tmp_path) == [full, None]
     assert faults(realm, replace(gone, fault="its gate says it"), home=tmp_path) == ["its gate says it"]
@@ -110,7 +110,7 @@ def test_of_one_of_this_home_that_nobody_reaches_its_disk_is_looked_at(
     assert faults(realm, gone, home=tmp_path) == [
         f"no broker answers at 10.0.0.2:1; what it said last is in {directory / 'broker.log'}"
     ]
-    monkeypatch.setattr(asking.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(unreached.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     (said,) = faults(realm, gone, home=tmp_path)
     assert said == f"no broker answers at 10.0.0.2:1: it cannot start, for the disk of {directory} is full: free space there"
     assert asked == [GONE, GONE]
@@ -120,17 +120,17 @@ def test_who_reaches_no_broker_at_all_hears_of_a_disk_of_this_home_that_is_full(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     home, error = Home(tmp_path), TransportError("bus.stranger", "the servers let nobody in", next="try again")
-    assert asking.unreached(home, error) is error
+    assert unreached.unreached(home, error) is error
     directory = home.part("brokers", "b1")
     directory.mkdir(parents=True)
     (directory / "identity").touch()
-    assert asking.unreached(home, error) is error
-    monkeypatch.setattr(asking.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    told = asking.unreached(home, error)
+    assert unreached.unreached(home, error) is error
+    monkeypatch.setattr(unreached.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    told = unreached.unreached(home, error)
     assert (told.code, told.message) == ("bus.stranger", f"the servers let nobody in: the disk of {directory} is full")
     assert told.next == "free space there; it goes on by itself"
     other = TransportError("blob.missing", "another thing")
-    assert asking.unreached(home, other) is other
+    assert unreached.unreached(home, other) is other
 
 
 @pytest.mark.parametrize("nats", [False, True])
@@ -145,17 +145,17 @@ def test_who_reaches_no_broker_is_told_why_the_one_of_this_home_does_not_stay(na
     line = last if nats else json.dumps({"event": "cannot go on", "reason": last})
     log = home.part("brokers", "b1") / f"{program}.log"
     log.write_text(f"before\n{line}\n")
-    assert asking.unreached(home, error) is error, "it is down"
+    assert unreached.unreached(home, error) is error, "it is down"
     own = identity_of(os.getpid())
     write_record(record_path(str(keeper_directory(home)), "spawner"), own)
-    told = asking.unreached(home, error)
+    told = unreached.unreached(home, error)
     assert told.message == f"{error.message}: broker b1 of this home ends again and again: {last}"
     assert told.next == f"see {log}; it goes on by itself when it can"
     write_record(record_path(str(log.parent), program), own)
-    assert asking.unreached(home, error) is error, "it runs"
+    assert unreached.unreached(home, error) is error, "it runs"
     Path(record_path(str(log.parent), program)).unlink()
     log.unlink()
-    assert asking.unreached(home, error) is error
+    assert unreached.unreached(home, error) is error
 
 
 @pytest.mark.parametrize("content", [b"x", None], ids=["damaged", "a directory"])
@@ -169,7 +169,7 @@ def test_a_broker_whose_file_is_damaged_ends_nobody_who_starts_the_others(tmp_pa
         file.mkdir()
     else:
         file.write_bytes(content)
-    assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.1, "attached"))) == "attached"
+    assert asyncio.run(unreached.while_they_stay(home, asyncio.sleep(0.1, "attached"))) == "attached"
 
 
 def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_again(tmp_path: Path) -> None:
@@ -177,16 +177,16 @@ def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_aga
     init(home, name="test")
     own, directory = identity_of(os.getpid()), home.part("brokers", "b1")
     write_record(record_path(str(directory), "broker"), own)
-    assert asking.unreached(home, error) is error, "it is down"
+    assert unreached.unreached(home, error) is error, "it is down"
     write_record(record_path(str(keeper_directory(home)), "spawner"), own)
-    told = asking.unreached(home, error)
+    told = unreached.unreached(home, error)
     assert told.message == f"{error.message}: broker b1 of this home runs, pid {own.pid}, and does not listen there"
     assert told.next == f"try again in a minute; if it stays so, see {directory / 'broker.log'}"
     other = TransportError("bus.unreachable", "no broker answers at y:1", next="check --bus")
-    assert asking.unreached(home, other) is other
+    assert unreached.unreached(home, other) is other
     file = BrokerFile.read(directory)
     replace(file, address="192.0.2.7:4000").write(directory)
-    told = asking.unreached(home, error)
+    told = unreached.unreached(home, error)
     said = "broker b1 of this home is known by 192.0.2.7, which is no address of this machine any more"
     assert (told.message, told.next) == (f"{error.message}: {said}", "give the machine that address again")
 
@@ -194,15 +194,15 @@ def test_who_reaches_no_broker_of_a_realm_that_is_up_is_not_told_to_start_it_aga
 def test_who_is_let_in_by_nobody_is_told_which_other_program_has_the_port(tmp_path: Path) -> None:
     home, error = Home(tmp_path / "home"), TransportError("bus.stranger", "it lets nobody in", next="try again")
     init(home, name="test")
-    assert asking.unreached(home, error) is error
+    assert unreached.unreached(home, error) is error
     with listening(home.realm().brokers[0][0]):
-        told = asking.unreached(home, error)
+        told = unreached.unreached(home, error)
         assert told.message.startswith("broker b1 cannot listen on 127.0.0.1:")
         assert f"is held by pid {os.getpid()} " in told.message
         assert told.next == "stop it, then dsmt up"
         record = record_path(str(home.part("brokers", "b1")), "broker")
         write_record(record, identity_of(os.getpid()))
-        assert asking.unreached(home, error) is error, "it is the broker"
+        assert unreached.unreached(home, error) is error, "it is the broker"
 
 
 @pytest.mark.parametrize("nats", [False, True])
@@ -218,9 +218,9 @@ def test_a_start_whose_only_broker_ends_again_and_again_waits_no_longer(
         life = next(lives)
         return None if life % 2 == 0 else ProcessIdentity(life, 1, "boot")
 
-    monkeypatch.setattr(asking, "process_of", process)
+    monkeypatch.setattr(unreached, "process_of", process)
     with pytest.raises(TransportError, match=r"no broker answers at 127\.0\.0\.1:") as told:
-        asyncio.run(asking.while_they_stay(home, asyncio.sleep(60)))
+        asyncio.run(unreached.while_they_stay(home, asyncio.sleep(60)))
     assert told.value.code == "bus.unreachable"
 
 
@@ -228,36 +228,36 @@ def test_a_start_waits_for_a_broker_that_stays_or_is_elsewhere(tmp_path: Path, m
     home = Home(tmp_path / "home")
     init(home, name="test")
     with listening(home.realm().brokers[0][0]):
-        assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
+        assert asyncio.run(unreached.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
     monkeypatch.setattr(Home, "names", lambda *_: [])
-    assert asyncio.run(asking.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
+    assert asyncio.run(unreached.while_they_stay(home, asyncio.sleep(0.3, "came"))) == "came"
 
 
 def test_a_command_hardly_waits_where_all_is_down_and_nobody_is_at_work(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     init(home, name="test")
-    realm, waits, hardly = home.realm(), RUNNING_PATIENCE_S, asking.DOWN_PATIENCE_S
-    assert asking.patience_s(home, realm) == waits, "it was never up"
+    realm, waits, hardly = home.realm(), RUNNING_PATIENCE_S, unreached.DOWN_PATIENCE_S
+    assert unreached.patience_s(home, realm) == waits, "it was never up"
     write_kept(home)
-    assert asking.patience_s(home, realm) == hardly
+    assert unreached.patience_s(home, realm) == hardly
     elsewhere = SimpleNamespace(brokers=(*realm.brokers, ("10.0.0.1:1", b"key")))
-    assert asking.patience_s(home, elsewhere) == waits, "a broker of another machine may come back"  # type: ignore[arg-type]
+    assert unreached.patience_s(home, elsewhere) == waits, "a broker of another machine may come back"  # type: ignore[arg-type]
 
     async def meanwhile() -> float:
         async with alone(home):
-            return asking.patience_s(home, realm)
+            return unreached.patience_s(home, realm)
 
     assert asyncio.run(meanwhile()) == waits, "somebody is at work on it"
-    assert asking.patience_s(home, realm) == hardly
+    assert unreached.patience_s(home, realm) == hardly
     own = identity_of(os.getpid())
     for directory, program in ((home.part("brokers", "b1"), "broker"), (keeper_directory(home), "spawner")):
         record = Path(record_path(str(directory), program))
         write_record(str(record), own)
-        assert asking.patience_s(home, realm) == waits, "it runs"
+        assert unreached.patience_s(home, realm) == waits, "it runs"
         record.unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asking.Parts, "servers", lambda _: ["s1"])
-        assert asking.patience_s(home, realm) == waits, "a NATS server runs"
+        patch.setattr(unreached.Parts, "servers", lambda _: ["s1"])
+        assert unreached.patience_s(home, realm) == waits, "a NATS server runs"
 
 
 def test_where_no_broker_is_here_it_is_said_what_runs_here_and_where_to_go(
@@ -265,9 +265,9 @@ def test_where_no_broker_is_here_it_is_said_what_runs_here_and_where_to_go(
 ) -> None:
     """`dsmt up` had started the node of a joined machine, failed, and said to type what had just been typed."""
     home, error = Home(tmp_path), TransportError("bus.unreachable", "no broker answers at 10.0.0.2:1", next="dsmt up")
-    told = asking.unreached(home, error)
+    told = unreached.unreached(home, error)
     assert (told.message, told.next) == (error.message, "dsmt up on a machine that has a broker")
-    monkeypatch.setattr(asking.Parts, "things", lambda _: ["node/n1", "controller/c1"])
-    told = asking.unreached(home, error)
+    monkeypatch.setattr(unreached.Parts, "things", lambda _: ["node/n1", "controller/c1"])
+    told = unreached.unreached(home, error)
     assert told.message == "no broker answers at 10.0.0.2:1; node/n1 runs here, and will attach when one does"
     assert told.next == "dsmt up on a machine that has a broker; meanwhile dsmt ps --local"
