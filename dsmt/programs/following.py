@@ -34,14 +34,14 @@ from dsmt.programs.configuration import NodeFile, RealmConfig, read_config, set_
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
-PLAN: Final = "moves.cbor"
+DESTINATION: Final = "moves.cbor"
 """In a member's directory: the realm as it will be."""
 TRY_S: Final = 1.0
 ANSWER_S: Final = 5.0
 LACKS: Final = "lacks the client of NATS: dsmt node add HOST again, or pip install 'dsmt[nats-client]' there"
 
 
-class Plan(RealmConfig, frozen=True, kw_only=True, omit_defaults=True):
+class Destination(RealmConfig, frozen=True, kw_only=True, omit_defaults=True):
     """The realm as it will be, by whose word, and what proves who said that."""
 
     word: bytes = b""
@@ -56,7 +56,7 @@ class Follower:
 
     def __init__(self, bus: Bus, identity: Identity, directory: Path, realm: RealmConfig, trust: TrustStore) -> None:
         self._bus, self._identity, self._realm, self._trust = bus, identity, realm, trust
-        self._directory, self._plan = directory, directory / PLAN
+        self._directory, self._file = directory, directory / DESTINATION
         self._heard = asyncio.Event()
         self._said: Following | None = None
 
@@ -71,15 +71,15 @@ class Follower:
 
     async def _moved(self) -> RealmConfig:
         while True:
-            if self._planned() is None:
+            if self._destination() is None:
                 self._heard.clear()
                 await self._heard.wait()
             await asyncio.sleep(TRY_S)
-            plan = self._planned()
-            if plan is not None and not self._bus.attached and await _lets_in(self._identity, plan):
-                return plan
-            if plan is not None and self._said is not None:  # what was lacking may have come
-                self._say(self._said.word, plan)
+            there = self._destination()
+            if there is not None and not self._bus.attached and await _lets_in(self._identity, there):
+                return there
+            if there is not None and self._said is not None:  # what was lacking may have come
+                self._say(self._said.word, there)
 
     async def _hear(self) -> None:
         ended = False
@@ -102,9 +102,9 @@ class Follower:
     def _forget(self) -> None:
         """Go nowhere: who has said that the realm moves is believed no more (rule 4)."""
         try:
-            self._plan.unlink(missing_ok=True)
+            self._file.unlink(missing_ok=True)
         except OSError as error:
-            Logger(source=self._bus.source).warning("a void plan to move is kept", reason=str(error))
+            Logger(source=self._bus.source).warning("where the realm does not move after all is kept", reason=str(error))
 
     def _keep(self, signed: SignedEvent) -> bool:
         """Keep what is said of where the realm moves, and say so (rule 1); False on a full disk."""
@@ -113,35 +113,35 @@ class Follower:
         except UnusableEventError:
             return True
         nats = NatsTerms(authority=told.authority, replicas=told.replicas) if told.authority else None
-        plan = replace(self._realm, brokers=told.brokers, nats=nats)
+        there = replace(self._realm, brokers=told.brokers, nats=nats)
         try:
-            if not told.brokers or plan.engine == self._realm.engine:
-                self._plan.unlink(missing_ok=True)
+            if not told.brokers or there.engine == self._realm.engine:
+                self._file.unlink(missing_ok=True)
                 return True
-            write_config(self._plan, Plan(**asdict(plan), word=signed.raw, proof=self._bus.proof(signed)))
+            write_config(self._file, Destination(**asdict(there), word=signed.raw, proof=self._bus.proof(signed)))
         except OSError as error:  # who moves the realm is not told that it was heard
             Logger(source=self._bus.source).warning("where the realm moves is not kept", reason=str(error))
             return False
-        self._say(str(signed.id), plan)
+        self._say(str(signed.id), there)
         self._heard.set()
         return True
 
-    def _say(self, word: str, plan: RealmConfig) -> None:
-        said = Following(word=word, lacks="" if plan.nats is None or find_spec("nats") else LACKS)
+    def _say(self, word: str, there: RealmConfig) -> None:
+        said = Following(word=word, lacks="" if there.nats is None or find_spec("nats") else LACKS)
         if said != self._said:
             self._said = said
             self._bus.emit(Draft(f"{self._bus.source}/following", to_data(said), subject=self._bus.source))
 
-    def _planned(self) -> RealmConfig | None:
+    def _destination(self) -> RealmConfig | None:
         """To what the realm moves, if it is not there."""
         with suppress(InputError, OSError):
-            kept = read_config(self._plan, Plan)
-            plan = replace(self._realm, brokers=kept.brokers, nats=kept.nats)
-            if plan.engine != self._realm.engine and not self._is_void(kept):
-                return plan
+            kept = read_config(self._file, Destination)
+            there = replace(self._realm, brokers=kept.brokers, nats=kept.nats)
+            if there.engine != self._realm.engine and not self._is_void(kept):
+                return there
         return None
 
-    def _is_void(self, kept: Plan) -> bool:
+    def _is_void(self, kept: Destination) -> bool:
         """Whether who said so is believed no more (rule 4): it is forgotten."""
         with suppress(UnusableEventError):  # an earlier dsmt kept no word
             word = decode(kept.word)
@@ -161,7 +161,7 @@ class Follower:
         except (InputError, OSError) as error:
             Logger(source=self._bus.source).warning("where the realm has moved is not kept", reason=str(error))
             return False
-        self._plan.unlink(missing_ok=True)
+        self._file.unlink(missing_ok=True)
         return True
 
 

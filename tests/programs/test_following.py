@@ -25,7 +25,7 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.realm import NatsTerms
 from dsmt.programs import container_manager, following
 from dsmt.programs.configuration import ControllerFile, NodeFile, RealmConfig, read_config, write_config
-from dsmt.programs.following import LACKS, PLAN, Follower, written
+from dsmt.programs.following import DESTINATION, LACKS, Follower, written
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import TestRealm, memory_network, realm
 from tests.controllers.signing import signed
@@ -80,7 +80,7 @@ class Member:
 
     @property
     def plan(self) -> RealmConfig | None:
-        path = self.directory / PLAN
+        path = self.directory / DESTINATION
         return read_config(path, RealmConfig) if path.exists() else None
 
 
@@ -160,7 +160,7 @@ async def test_nobody_goes_where_the_word_of_a_key_that_has_ended_has_sent_it(al
         await until(lambda: member.plan == THERE)  # what it had displaced stands again, is read, and says the same
         await end(member._made, alice)
         await until(lambda: member.plan is None)
-    write_config(member.directory / PLAN, THERE)
+    write_config(member.directory / DESTINATION, THERE)
     async with member.running():
         await until(lambda: member.plan is None)
     assert member.logged == []
@@ -244,13 +244,13 @@ async def test_who_lacks_the_client_says_so_until_it_is_there(alice: Any, member
 
 @scenario
 async def test_who_cannot_write_it_down_has_not_heard_until_there_is_room(alice: Any, member: Member) -> None:
-    (member.directory / PLAN).mkdir(parents=True)
+    (member.directory / DESTINATION).mkdir(parents=True)
     async with member.running() as task:
         word = await tell(alice, TO_NATS)
         assert await unheard(alice, word, ["node/n1"], limit_s=0.5) == {"node/n1": "has not heard of it"}
         assert not task.done()
         assert member.logged[0].startswith("node/n1: where the realm moves is not kept: [Errno")
-        (member.directory / PLAN).rmdir()
+        (member.directory / DESTINATION).rmdir()
         assert await unheard(alice, word, ["node/n1"], limit_s=20) == {}
         assert member.plan == THERE
 
@@ -258,7 +258,7 @@ async def test_who_cannot_write_it_down_has_not_heard_until_there_is_room(alice:
 @scenario
 async def test_where_a_realm_is_already_nobody_moves(alice: Any, member: Member) -> None:
     member._realm = THERE
-    write_config(member.directory / PLAN, replace(THERE, brokers=(("h:5", b"b1"),)))
+    write_config(member.directory / DESTINATION, replace(THERE, brokers=(("h:5", b"b1"),)))
     member.attached, member.opens = False, True
     async with member.running() as task:
         await tell(alice, TO_NATS)
@@ -285,7 +285,7 @@ async def test_who_cannot_write_down_that_the_realm_has_moved_does_so_when_there
 
     def write_config(path: Path, config: Any) -> None:
         nonlocal tried
-        if full and path.name != PLAN:
+        if full and path.name != DESTINATION:
             tried += 1
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, config)
@@ -347,7 +347,7 @@ def test_a_word_that_cannot_be_read_and_one_that_changes_nothing_hold_up_none_th
     follower = Follower(nobody, nobody, tmp_path, HERE, nobody)
     assert follower._keep(said({"of": "another form"}))
     assert follower._keep(said(STAYS)), "it has heard of no move, as who came after that was broken off"
-    assert not (tmp_path / PLAN).exists()
+    assert not (tmp_path / DESTINATION).exists()
 
 
 def test_who_says_twice_that_it_has_heard_is_waited_for_no_more() -> None:
@@ -365,7 +365,7 @@ def test_a_realm_that_leaves_nats_goes_to_brokers(tmp_path: Path) -> None:
     bus.proof = lambda _signed: ()
     word = signed("operator/alice", ENGINE, replace(TO_NATS, authority="", replicas=0), version=2)
     assert Follower(bus, nobody, tmp_path, THERE, nobody)._keep(word)
-    assert read_config(tmp_path / PLAN, RealmConfig) == replace(THERE, nats=None)
+    assert read_config(tmp_path / DESTINATION, RealmConfig) == replace(THERE, nats=None)
     assert [draft.data for draft in bus.emitted] == [to_data(Following(word=str(word.id)))]
 
 
@@ -393,8 +393,8 @@ def test_who_looks_where_the_realm_goes_is_let_in_by_its_brokers_alone_and_leave
 
 
 def test_that_a_realm_on_nats_stays_there_is_no_place_to_go_to(tmp_path: Path) -> None:
-    write_config(tmp_path / PLAN, HERE)
+    write_config(tmp_path / DESTINATION, HERE)
     bus: Any = SimpleNamespace(source="node/n1")
     nobody: Any = None
     assert Follower(bus, nobody, tmp_path, THERE, nobody)._keep(signed("operator/alice", ENGINE, STAYS, version=2))
-    assert not (tmp_path / PLAN).exists()
+    assert not (tmp_path / DESTINATION).exists()

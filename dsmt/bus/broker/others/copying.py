@@ -31,7 +31,6 @@ from msgspec.structs import replace
 from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.broker.others.holders import Holders
 from dsmt.bus.broker.others.other import Asked, Linked, Other, Take, hear
-from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
@@ -75,7 +74,6 @@ class Copying:
         own: BrokerAddress,
         reach: Reach,
         *,
-        readings: Readings,
         holders: Holders,
         is_attached: Callable[[bytes], bool],
         seeds: Sequence[BrokerAddress] = (),
@@ -91,7 +89,8 @@ class Copying:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
         self._seeds = tuple(seeds)
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
-        self._readings, self._others, self._holders, self._is_attached = readings, readings.others, holders, is_attached
+        self._holders, self._readings, self._others = holders, holders.readings, holders.readings.others
+        self._is_attached = is_attached
         self._withholding, self._trimmed = withholding, trimmed
         self.leaf = False
         """Whether this broker is a leaf itself (rule 5)."""

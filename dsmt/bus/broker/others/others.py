@@ -118,7 +118,6 @@ class Others:
         return Copying(
             own,
             reach,
-            readings=self.readings,
             holders=self.holders,
             is_attached=self._is_attached,
             seeds=self._seeds,
