@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from dsmt.operations.local.processes import ending
 from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.kept import KeeperFile
-from dsmt.system.procfs import identity_of, is_alive
-from dsmt.system.records import record_path, write_record
+from dsmt.system.procfs import identity_of, is_alive, send_signal
+from dsmt.system.records import lock_holders, read_record, record_path, write_record
 
 
 @pytest.fixture
@@ -85,6 +87,47 @@ def test_what_does_not_die_is_not_removed(home: Home, stuck: ProcessIdentity) ->
     write_record(record_path(str(container), "deployment_agent"), stuck)
     with pytest.raises(FailedError, match=f"do not die: {stuck.pid}"):
         asyncio.run(ending.end_node(home, "n1"))
+
+
+MANAGER = """
+import signal, sys, time
+from dsmt.system.processes import start_spawner
+
+def ends(*_):
+    start_spawner(sys.argv[1], ["sleep", "60"])
+    sys.exit()
+
+signal.signal(signal.SIGTERM, ends)
+print("begun", flush=True)
+time.sleep(60)
+"""
+"""Begins another spawner at the last moment, for its own was killed."""
+
+
+def test_a_node_ends_with_the_spawner_that_its_manager_was_just_starting(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node lived on, in a directory that was removed under it."""
+    monkeypatch.setattr(ending, "GRACE_S", 30.0)
+    monkeypatch.setattr(ending, "START_S", 30.0)
+    node = home.part("nodes", "n1")
+    with subprocess.Popen([sys.executable, "-c", MANAGER, str(node)], stdout=subprocess.PIPE) as manager:
+        try:
+            assert manager.stdout is not None
+            manager.stdout.readline()
+            identity = identity_of(manager.pid)
+            assert identity is not None
+            runs(home, "nodes", "n1", "container_manager", identity)
+            asyncio.run(asyncio.wait_for(ending.end_node(home, "n1"), 60))
+            assert not is_alive(identity)
+            begun = read_record(record_path(str(node), "spawner"))
+            left = lock_holders(str(node))
+        finally:
+            manager.kill()
+            for one in lock_holders(str(node)):
+                send_signal(one, signal.SIGKILL)
+    assert left == set()
+    assert begun is None or not is_alive(begun)
 
 
 def test_what_is_ended_is_none_of_those_that_a_keeper_begins_which_follows_one_that_was_killed(home: Home) -> None:

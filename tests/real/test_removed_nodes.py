@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.system.procfs import is_alive
 from tests.real.homes import run
-from tests.real.seat import dsmt
+from tests.real.seat import dsmt, start
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SPEC = "service: kept\ncomponents: {app: {run: sleep 1000, data: true, update: {healthy_after: 1s}}}\n"
@@ -56,5 +58,22 @@ def test_one_that_was_never_heard_is_removed_too(tmp_path: Path) -> None:
         await dsmt(home.root, "node", "remove", "n2")
         assert home.names("nodes") == ["n1"]
         assert await names(home) == ["n1"]
+
+    run(tmp_path, scenario)
+
+
+def test_who_waits_for_another_that_removes_it_does_the_rest(tmp_path: Path) -> None:
+    """It had found the node of this home, and its directory no more."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "2", "--controllers", "1", "--detach")
+        async with alone(home):
+            removals = [await start(home.root, "node", "remove", "n2", "--yes") for _ in range(2)]
+            for one in removals:
+                assert one.stderr is not None
+                assert b"this waits for it" in await asyncio.wait_for(one.stderr.readline(), 60)
+        said = [await asyncio.wait_for(one.communicate(), 90) for one in removals]
+        assert [one.returncode for one in removals] == [0, 0], said
+        assert (await names(home), home.names("nodes")) == (["n1"], ["n1"])
 
     run(tmp_path, scenario)

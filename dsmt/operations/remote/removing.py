@@ -65,8 +65,9 @@ async def remove_own(connection: Connection, home: Home, node: str, *, reason: s
     """
     async with alone(home, waits):
         await _check_free(connection, node, sure=sure)
-        await end_node(home, node)
-        brokers.clear(home.part("nodes", node))
+        if home.part("nodes", node).exists():  # else who typed the same elsewhere has ended it, and was waited for
+            await end_node(home, node)
+            brokers.clear(home.part("nodes", node))
         try:
             return await _forget_ended(connection, home, node, reason=reason, waits=waits)
         except NotFoundError:

@@ -44,10 +44,11 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.containers import agents_in, containers_in, marked_in, owners_in
 from dsmt.programs.known_spawner import forget_spawner
 from dsmt.system.files import write_atomically
+from dsmt.system.placed import placed_below
 from dsmt.system.process_tree import kill_owned
 from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import descendants, identities, is_alive, send_signal
-from dsmt.system.records import process_of, take_lock
+from dsmt.system.records import lock_holders, process_of, take_lock
 
 GRACE_S: Final = 15.0
 """How long agents may take to stop their services before they are killed."""
@@ -226,12 +227,34 @@ async def end_node(home: Home, name: str) -> None:
     """
     directory = home.part("nodes", name)
     await _released(home, "spawner", directory)
-    for program in NODE_PROGRAMS:
-        await end_program(directory, program)
-    containers = containers_in(directory)
-    agents = [agent for container in containers for agent in agents_in(container)]
-    await end(agents, GRACE_S)
-    check_ended({*await _kill_left({*containers, *marked_in(directory)}), *(one.pid for one in agents if is_alive(one))})
+    with await _end_spawners(directory):
+        for program in NODE_PROGRAMS:
+            await end_program(directory, program)
+        containers = containers_in(directory)
+        agents = {*placed_below(str(directory)), *(agent for container in containers for agent in agents_in(container))}
+        await end(list(agents), GRACE_S)
+        stuck = await _kill_left({*containers, *marked_in(directory)})
+        check_ended({*stuck, *(one.pid for one in agents if is_alive(one))})
+
+
+async def _end_spawners(directory: Path) -> ExitStack:
+    """End a node's spawner, and the one that its manager may just be starting in its place; its lock keeps others away.
+
+    Raises `FailedError` where one does not end.
+    """
+    lock, deadline = ExitStack(), time.monotonic() + START_S
+    with suppress(IsADirectoryError, PermissionError):  # where there is no lock to take no spawner begins either
+        while time.monotonic() < deadline:
+            await end_program(directory, "spawner")
+            taken = take_lock(str(directory))
+            if taken is not None:
+                lock.callback(os.close, taken)
+                break
+            holders = list(lock_holders(str(directory)))  # one that was just born has no record yet
+            await end(holders, OWN_S)
+            check_ended([one.pid for one in holders if is_alive(one)])
+            await asyncio.sleep(0.01)
+    return lock
 
 
 async def _kill_left(containers: Iterable[Path]) -> tuple[int, ...]:
