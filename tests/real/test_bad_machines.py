@@ -178,6 +178,27 @@ async def test_a_node_on_whose_disk_no_directory_can_be_made_says_so_and_goes_on
 
 
 @in_real_time
+@pytest.mark.parametrize("kept", [True, False], ids=["with_its_identity", "with_another"])
+async def test_a_monitor_that_dies_on_a_full_disk_is_followed_by_one_that_is_attached(tmp_path, kept):
+    """It wrote the identity that it had found there, and could not: no monitor came back, and nobody probed the others."""
+    home = Home(tmp_path / "home")
+    async with small_disk(home.part("nodes", "n1"), "64m") as small, fleet_on(home, small) as made:
+
+        def monitor() -> int | None:
+            attachments = made.watch.view.nodes["n1"].sources.get("monitor/n1")
+            newest = None if attachments is None else attachments.newest
+            return newest[1].record.pid if newest is not None and newest[1].record.state == "open" else None
+
+        first = await made.watch.until("a monitor is attached", monitor, 60)
+        if not kept:
+            (small.path / "monitor.identity").unlink()
+        small.fill()
+        os.kill(first, signal.SIGKILL)
+        await made.watch.until("another monitor is attached", lambda: monitor() not in {None, first}, 60)
+        small.free()
+
+
+@in_real_time
 async def test_a_brokers_full_disk_acknowledges_nothing_that_it_cannot_keep_and_everything_once_it_can(tmp_path):
     home = Home(tmp_path / "home")
     async with small_disk(home.part("brokers", "b1"), "16m") as small, fleet_on(home, small) as made:
