@@ -87,6 +87,31 @@ async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that
 
 
 @scenario
+async def test_who_had_to_leave_a_full_store_is_not_said_to_have_closed_its_connection(r: TestRealm):
+    """All brokers were full for ten seconds: a node that came back a second after the controllers was dead by that."""
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    await alice.publish(Draft("user/t", {"n": 0}))
+    store, presence = broker._store, broker._session_words.presence
+
+    def full(_batch):
+        raise StoreFullError("store.full", "the disk is full", next="make room")
+
+    store.append = full
+    emission = alice.emit(Draft("user/t", {"n": 1}))
+    await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
+    await until(lambda: presence.record_of("operator/alice").state == "closed")
+    del store.append
+    await emission.acknowledged()
+    await r.stop(alice)
+    await until(lambda: presence.record_of("operator/alice").state == "closed")
+    async with reading(await r.client("operator/bob"), "broker/b1/session/", start=Start.HISTORY, follow=False) as got:
+        await got.complete()
+    closed = [one["how"] for one in got.of("broker/b1/session/operator/alice") if one["state"] == "closed"]
+    assert (set(closed[:-1]), closed[-1]) == ({"local"}, "peer"), "the last time it has left by itself"
+
+
+@scenario
 async def test_a_broker_that_finds_its_store_damaged_as_time_passes_ends_and_one_whose_disk_is_full_goes_on(r: TestRealm):
     broker = await r.broker()
     store, looks = broker._store, []

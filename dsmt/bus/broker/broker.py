@@ -232,7 +232,7 @@ class Broker:
                 self._look(session, message, published)
         self._publishing.store({} if self._others.left else published)  # its source says it again elsewhere
         for session, arrival in closed:
-            self._closed(session, "peer" if arrival.how == "peer" else "local")
+            self._closed(session, session.closed_by(arrival.how))
         if self._inbox.turns:
             if taken:
                 self._to_work.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from dsmt.bus.rules.presence import How
 from dsmt.ports.network import Peer
 from dsmt.ports.store import Row
 from dsmt.trust.certificate import Certificate
@@ -36,6 +37,8 @@ class Session:
     """Of a broker that keeps a copy: up to which row of ours it has said to hold everything (D1)."""
     refused: bool = False
     """It has been told to go: nothing of it is listened to any more."""
+    blameless: bool = False
+    """It has been told to go for what is wrong with the broker."""
     pid: int | None = None
     version: str = ""
     address: str = ""
@@ -54,6 +57,10 @@ class Session:
     """Revocations that it has yet to be told; until then nothing more of it is looked at."""
     known: dict[Signer, tuple[bytes, ...]] = field(default_factory=dict)
     """Which certificates it has been sent of whom."""
+
+    def closed_by(self, how: str) -> How:
+        """How its connection ended, by what the socket says: who had to leave for our own fault has not left by itself."""
+        return "peer" if how == "peer" and not self.blameless else "local"
 
     @property
     def by_broker(self) -> bool:

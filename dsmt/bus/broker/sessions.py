@@ -26,6 +26,9 @@ OFFENCES: Final = frozenset({"bus.frame", "bus.order", "quota"})
 OFFENDED_S: Final = (0.02, 1.0)
 """How long who was refused for one of these has to read why, and how long its key is not admitted then (rule D2)."""
 
+OWN_FAULTS: Final = frozenset({"store.full", "broker.left", "broker.expired"})
+"""For which somebody is sent away who has done nothing: that its connection ends then is no evidence of a death (F2)."""
+
 KEY_BYTES: Final = 32
 
 
@@ -68,7 +71,7 @@ class Sessions:
         """Send one away (rule 1)."""
         self._log.warning("refused", session=session.name, code=error.code, reason=error.message)
         self._send(session, f.Refused(code=error.code[:512], message=error.message[:4096], next=error.next[:4096]))
-        session.refused = True
+        session.refused, session.blameless = True, error.code in OWN_FAULTS
         read_s = REFUSED_S
         if error.code in OFFENCES:
             read_s, away_s = OFFENDED_S
