@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
-from dsmt.operations.local.processes import ending
+from dsmt.operations.local.processes import ending, keeping
 from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.kept import KeeperFile
+from dsmt.system.processes import SOCKET, Request, SpawnedProcesses
 from dsmt.system.procfs import identity_of, is_alive, send_signal
 from dsmt.system.records import lock_holders, read_record, record_path, write_record
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -139,6 +143,46 @@ def test_what_is_ended_is_none_of_those_that_a_keeper_begins_which_follows_one_t
     )
     asyncio.run(ending.end_node(home, "n1"))
     assert KeeperFile.read(keeper_directory(home)).nodes == ()
+
+
+def test_a_keeper_that_takes_no_connection_yet_is_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It followed one that was just killed: `dsmt node remove` said that it does not answer."""
+    directory, refused = keeper_directory(home), list[TransportError]()
+    write_kept(home)
+
+    class Counted(SpawnedProcesses):
+        async def request(self, request: Request) -> dict[str, Any]:
+            try:
+                return await super().request(request)
+            except TransportError as error:
+                refused.append(error)
+                raise
+
+    async def scenario() -> bytes:
+        ending_it = asyncio.create_task(ending.release(home, "broker", "b2"))
+        await until(lambda: refused or ending_it.done())
+        assert not ending_it.done()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.setblocking(False)
+            listening.bind(str(directory / SOCKET))
+            listening.listen(16)
+            connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listening), 30)
+            with connection:
+                asked = await asyncio.get_running_loop().sock_recv(connection, 4096)
+                await asyncio.get_running_loop().sock_sendall(connection, b"{}")
+                await asyncio.wait_for(ending_it, 30)
+        return asked
+
+    monkeypatch.setattr(keeping, "SpawnedProcesses", Counted)
+    with subprocess.Popen(["sleep", "60"]) as keeper:
+        try:
+            identity = identity_of(keeper.pid)
+            assert identity is not None
+            write_record(record_path(str(directory), "spawner"), identity)
+            asked = asyncio.run(scenario())
+        finally:
+            keeper.kill()
+    assert b"release" in asked
 
 
 def test_a_lock_that_is_none_keeps_nobody_from_being_ended(home: Home) -> None:

@@ -24,6 +24,8 @@ from dsmt.system.procfs import is_alive
 START_S = 30.0
 LIVES_S = 2.0
 """A keeper that cannot begin has ended by then."""
+BEGINS_S = 5.0
+"""How long one that runs may take to answer for the first time."""
 BEGUN_ANEW = "begun_anew"
 """Stands beside the keeper from when `upgrade` ends all until the keeper answers again, or `down` has ended it."""
 
@@ -165,5 +167,18 @@ async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> Non
 
 
 async def ask_keeper(home: Home, op: Literal["start", "keep", "release"], program: str, directory: Path) -> None:
-    """Have the keeper start, keep or release a program. Raises `TransportError`, or the `FailedError` that it answers."""
-    await SpawnedProcesses(str(keeper_directory(home))).request(Request(op, program, str(directory)))
+    """Have the keeper start, keep or release a program. Raises `TransportError`, or the `FailedError` that it answers.
+
+    One that takes no connection yet, for it has just followed one that was killed (C7), is waited for.
+    """
+    asking, deadline = SpawnedProcesses(str(keeper_directory(home))), time.monotonic() + BEGINS_S
+    while True:
+        try:
+            await asking.request(Request(op, program, str(directory)))
+        except TransportError as error:
+            taken = not isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
+            if taken or not is_up(home) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        await asyncio.sleep(0.02)
