@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import PATIENCE_S as RUNNING_PATIENCE_S
 from dsmt.operations.connection import UP_AGAIN
+from dsmt.operations.local.home import steadiness
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import init
@@ -110,7 +111,7 @@ def test_of_one_of_this_home_that_nobody_reaches_its_disk_is_looked_at(
     assert faults(realm, gone, home=tmp_path) == [
         f"no broker answers at 10.0.0.2:1; what it said last is in {directory / 'broker.log'}"
     ]
-    monkeypatch.setattr(unreached.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(steadiness.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     (said,) = faults(realm, gone, home=tmp_path)
     assert said == f"no broker answers at 10.0.0.2:1: it cannot start, for the disk of {directory} is full: free space there"
     assert asked == [GONE, GONE]
@@ -125,7 +126,7 @@ def test_who_reaches_no_broker_at_all_hears_of_a_disk_of_this_home_that_is_full(
     directory.mkdir(parents=True)
     (directory / "identity").touch()
     assert unreached.unreached(home, error) is error
-    monkeypatch.setattr(unreached.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr(steadiness.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     told = unreached.unreached(home, error)
     assert (told.code, told.message) == ("bus.stranger", f"the servers let nobody in: the disk of {directory} is full")
     assert told.next == "free space there; it goes on by itself"

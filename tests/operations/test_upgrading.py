@@ -129,6 +129,22 @@ def test_a_broker_that_ends_again_and_again_is_told(tmp_path: Path, monkeypatch:
     assert str(directory / "broker.log") in failed.value.next
 
 
+def test_a_broker_that_cannot_begin_for_its_disk_got_full_meanwhile_is_not_said_to_be_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no room to say so: who upgraded was told to install the dsmt that ran before."""
+    home = Home(tmp_path)
+    directory = home.part("brokers", "b1")
+    realm = RealmConfig(name="r", roots=(bytes(32),), brokers=())
+    BrokerFile(realm=realm, address=f"127.0.0.1:{free_port()}").write(directory)
+    starts = iter(ProcessIdentity(pid=number, started=number, boot="b") for number in range(1, 100))
+    monkeypatch.setattr(upgrading, "process_of", lambda _directory, _program: next(starts))
+    monkeypatch.setattr(steadiness.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(FailedError, match=f"broker b1 cannot begin: the disk of {directory} is full; ") as failed:
+        asyncio.run(upgrading._check_broker(home, "b1"))
+    assert failed.value.next == "free space there, and type it again"
+
+
 def test_who_is_only_slow_stays() -> None:
     one = ProcessIdentity(pid=1, started=1, boot="b")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,6 +30,8 @@ ENDS: Final = 3
 LOOK_S: Final = 0.02
 TRIAL_S: Final = 60
 """How long the trial of all programs may take."""
+FULL_BYTES = 2**20
+"""With less room than this on its disk a broker cannot start: it opens its store, and writes."""
 
 
 async def stays(
@@ -90,8 +93,22 @@ async def check_programs(who: str) -> None:
         raise FailedError("upgrade.broken", said, next="install the dsmt that ran before, or a whole one, and type it again")
 
 
+def is_full(directory: Path) -> bool:
+    """Whether the disk of a directory has no room for what a program writes as it begins."""
+    try:
+        return shutil.disk_usage(directory).free < FULL_BYTES
+    except OSError:
+        return False
+
+
 def broken(what: str, log: Path, then: str) -> FailedError:
-    """Why what is installed does not run: `what` ends again and again, and `then` is what was left as it is."""
+    """Why what is installed does not run: `what` ends again and again, and `then` is what was left as it is.
+
+    A disk that got full meanwhile is no fault of what is installed, and has no room for what a program says of it.
+    """
+    if is_full(log.parent):
+        said = f"{what} cannot begin: the disk of {log.parent} is full; {then}"
+        return FailedError("upgrade.full", said, next="free space there, and type it again")
     words = last_words(log)
     last = f": {words}" if words else ""
     said = f"{what} ends again and again with dsmt {__version__}{last}; {then}"

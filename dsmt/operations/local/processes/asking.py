@@ -14,8 +14,7 @@ from msgspec.structs import replace
 from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import connect
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.local.home.steadiness import ended
-from dsmt.operations.local.processes.unreached import is_full
+from dsmt.operations.local.home.steadiness import ended, is_full
 from dsmt.operations.read.rows.broker_rows import Broker
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig

@@ -6,7 +6,6 @@ Who is attached to one hears of the others from it: `asking`.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from dsmt.operations.connection import UP_AGAIN, listens
 from dsmt.operations.local.home.addresses import check_free, is_here
 from dsmt.operations.local.home.home import Home, is_up
 from dsmt.operations.local.home.lock import is_held
-from dsmt.operations.local.home.steadiness import LOOK_S, ended, stays
+from dsmt.operations.local.home.steadiness import LOOK_S, ended, is_full, stays
 from dsmt.operations.local.processes.keeping import broker_programs, is_kept, was_up
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.programs.configuration import BrokerFile, RealmConfig
@@ -32,8 +31,6 @@ DOWN_PATIENCE_S = 0.5
 """How long a command tries where everything is down."""
 STAYS_S = 20.0
 """How long it is looked whether the brokers of this home stay."""
-FULL_BYTES = 2**20
-"""With less room than this a broker cannot open its store and write."""
 
 
 def patience_s(home: Home, realm: RealmConfig) -> float:
@@ -148,8 +145,3 @@ async def _none_stays(home: Home) -> bool:
         return True
 
     return all(await asyncio.gather(*(ends(name, address) for name, address in at.items())))
-
-
-def is_full(directory: Path) -> bool:
-    """Whether the disk of a broker has too little room for it to start."""
-    return shutil.disk_usage(directory).free < FULL_BYTES
