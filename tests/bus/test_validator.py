@@ -130,6 +130,7 @@ def admitted(one: SignedEvent, at: Standing, *, own: bool = True) -> Any:
     return found.winner
 
 
+GRAVE = "tombstone/service/web"
 HELD = signed(version=5, sequence=7)
 NEXT = signed(version=6, sequence=8, replaces=HELD.id)
 DEAD = signed(version=5, sequence=7, at_ms=NOW - 2000, ttl=1000)
@@ -148,6 +149,8 @@ def status(sequence: int) -> SignedEvent:
         (signed(version=7, sequence=8), Standing(HELD), ("stale", "was first")),
         (signed(version=5, sequence=8, replaces=HELD.id), Standing(HELD), ("stale", "does not come after")),
         (NEXT, Standing(None), ("stale", "is not held here")),
+        (signed(GRAVE, version=6, replaces=HELD.id), Standing(None), True),
+        (signed(GRAVE, version=6, replaces=NEXT.id), Standing(HELD), ("stale", "was first")),
         (NEXT, Standing(DEAD), True),
         (signed(version=6, sequence=8), Standing(DEAD), True),
         (signed(version=6, sequence=9, replaces=NEXT.id), Standing(DEAD), ("stale", "is not held here")),
