@@ -78,8 +78,8 @@ async def _measure(home: Home, run: str, stamps: Stamps, cluster: Serf | None) -
             service = f"bench{number}"
             await apply(connection, service, run, instances=1)
             node = _node(await ear.until(f"the start of {service}", _is_running, PATIENCE_S))
+            await asyncio.to_thread(stamps.next, PATIENCE_S)
             await asyncio.sleep(SETTLE_S)
-            stamps.drain()
             ear.forget()
             with _serf_round(cluster, number, rounds):
                 await _round(home, node, stamps, ear, rounds)
