@@ -4,7 +4,7 @@ Rule 1: a value is 48 bits of milliseconds since 1970 and 16 bits of counter: `m
 Rule 2: `tick` is greater than every value ticked or merged before.
 Rule 3: a value more than `BOUND_MS` ahead of one's own realm time is not merged (rule A2); the reader
     still takes the event, for time is judged once, by the first broker that has it.
-Rule 4: it orders nothing but the siblings of one version (rule A1, A3).
+Rule 4: it orders nothing but the siblings of one version (rule A1, A3), and a node's removal among what gives its name (J2).
 """
 
 from __future__ import annotations

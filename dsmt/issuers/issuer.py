@@ -21,6 +21,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import milliseconds
 from dsmt.event.kinds.joining import JoinRefused, JoinRequest, RenewalRequest, Renewed, TokenFact
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import Revoked
@@ -55,7 +56,7 @@ class Issuer:
         self._tokens: dict[str, Use] = {}
         self._heard: dict[str, int] = {}
         self._left: dict[str, int] = {}
-        """By node: when it has joined or said its attributes last, and when an operator has removed it."""
+        """By node: when it has joined or said its attributes last, and when an operator has removed it (hybrid time)."""
         self._asked: Newest[str, tuple[float, int]] = Newest(_ASKED_KNOWN)
         """By source: how many requests were looked at, less one for each second since, and when the last one was."""
         self._log = Logger(source=identity.name)
@@ -93,9 +94,9 @@ class Issuer:
                 await self._renew(signed)
             case "dsmt.node.verdict":
                 if from_data(NodeVerdict, event.data).state == "left":
-                    self._left[event.topic.split("/")[1]] = event.time_ms
+                    self._left[event.topic.split("/")[1]] = event.time
             case _:
-                self._hear(event.topic.split("/")[1], event.time_ms)
+                self._hear(event.topic.split("/")[1], event.time)
                 await self._end(self._above(signed))
 
     def _learn(self, token: str, signed: SignedEvent) -> None:
@@ -107,12 +108,12 @@ class Issuer:
             self._facts[token] = signed
             self._tokens[token] = Use(signed.event.time_ms, signed.event.version or 0, token, said)
             if said.key:
-                self._hear(said.member, signed.event.time_ms)
+                self._hear(said.member, signed.event.time)
                 with suppress(UnusableEventError):  # who is certified has a name, before anybody hears them
                     self._trust.add(said.certificate)
 
-    def _hear(self, node: str, said_ms: int) -> None:
-        self._heard[node] = max(self._heard.get(node, 0), said_ms)
+    def _hear(self, node: str, said: int) -> None:
+        self._heard[node] = max(self._heard.get(node, 0), said)
 
     def _above(self, signed: SignedEvent) -> Sequence[Certificate]:
         return [one.certificate for one in self._trust.chain(signed.key_id, signed.event.source)]
@@ -165,19 +166,20 @@ class Issuer:
             return  # it has its answer, which it reads
         now_s = self._bus.now_ms() // 1000
         made = node_certificate(self._identity, asked.name, asked.public, now_s=now_s, serial=bytes.fromhex(token))
-        freed_ms = self._left.get(asked.name, 0)
+        freed_ms = milliseconds(self._left.get(asked.name, 0))
         used = msgspec.structs.replace(fact, key=key.hex(), member=asked.name, certificate=made.raw, freed_ms=freed_ms)
         draft = Draft(
             f"{TOKENS}{token}", to_data(used), subject=f"node/{asked.name}", cause=(request.id,), replaces=self._facts[token]
         )
+        using = self._bus.emit(draft)
         try:
-            await self._bus.publish(draft)
+            await using.acknowledged()
         except DsmtError as error:
             if error.code not in _STALE:
                 raise  # else another issuer was first, or nobody knows: who asks asks again
             return
-        self._hear(asked.name, self._bus.now_ms())  # what comes next may ask for this name, before this is heard
-        self._trust.add(made.raw)
+        if using.signed is not None:  # what comes next may ask for this name, before this is heard
+            self._learn(token, using.signed)
 
     async def _renew(self, request: SignedEvent) -> None:
         """Give a node its next certificate, if it has one whose time for that has come."""

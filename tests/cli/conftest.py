@@ -58,7 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
     for module in LOOKS:
         monkeypatch.setattr(f"dsmt.{module}.look", look)
-    monkeypatch.setattr("dsmt.operations.write.node_control.given_ms", never_given)
+    monkeypatch.setattr("dsmt.operations.write.node_control.given", never_given)
     monkeypatch.setattr("dsmt.operations.local.up.machine.start_keeper", never)
     monkeypatch.chdir(tmp_path)
 

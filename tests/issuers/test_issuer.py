@@ -128,6 +128,18 @@ async def test_a_node_that_was_certified_and_never_came_is_removed_and_its_name_
 
 
 @scenario
+async def test_the_name_of_a_removed_node_is_free_though_who_gave_it_is_ahead_of_who_says_so(j: Joining) -> None:
+    """What is said then has the time of what gave the name, to the millisecond."""
+    await j.begin()
+    issuer = j.issuers[0][0]
+    issuer._time.begin(issuer.now_ms() + 3000)
+    for _ in range(2):
+        assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
+        assert await node_control.free(j.bus, "web-1", by="alice", reason="")
+        assert not await node_control.free(j.bus, "web-1", by="alice", reason=""), "it is said once"
+
+
+@scenario
 async def test_a_token_is_listed_and_revoked_and_then_good_for_nobody(j: Joining) -> None:
     await j.begin()
     token, other = await j.token(name="web-9", reason="rack 4"), await j.token()
@@ -336,17 +348,18 @@ def test_a_name_is_nobodys_any_more_whose_certificate_has_ended() -> None:
 async def test_a_request_that_is_not_answered_in_time_keeps_nobody_from_an_answer(j: Joining) -> None:
     await j.begin(issuers=0)
     client = await j.realm.client("issuer/i1", identity=(identity := j.realm.identity("issuer/i1")))
-    publish, hung = client.publish, list[Draft]()
+    emit, hung = client.emit, list[Draft]()
 
-    async def hangs(draft: Draft, **more: object) -> object:
-        if not hung:
-            hung.append(draft)
-            await asyncio.Event().wait()
-        return await publish(draft, **more)  # type: ignore[arg-type]
+    def hangs(draft: Draft, **more: Any) -> object:
+        if hung:
+            patch.setattr(issuing, "ANSWER_S", 20.0)
+            return emit(draft, **more)
+        hung.append(draft)
+        return SimpleNamespace(acknowledged=asyncio.Event().wait, signed=None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(issuing, "ANSWER_S", 0.1)
-        patch.setattr(client, "publish", hangs)
+        patch.setattr(client, "emit", hangs)
         await j.issuer("i1", client, identity)
         key, token = new_key(), await j.token()
         asks = await j.realm.client(token.identity.name, identity=token.identity)

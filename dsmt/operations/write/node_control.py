@@ -14,7 +14,7 @@ from dsmt.operations.read.rows.holding import Left, data_on, left_on
 from dsmt.operations.read.rows.node_rows import find_node, is_only_named
 from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.words.telling import Tell, silent
-from dsmt.operations.write.tokens import given_ms
+from dsmt.operations.write.tokens import given
 from dsmt.operations.write.writing import decided_again, follow, say, say_word
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.view.entries import NodeEntry
@@ -155,8 +155,8 @@ async def free(bus: Bus, name: str, *, by: str, reason: str) -> bool:
     if entry is not None and entry.sources and sight.fleet.state(name) != "left":
         return False
     verdict = None if entry is None else entry.verdict
-    given = await given_ms(bus, name)
-    if not given or (verdict is not None and verdict.signed.event.time_ms > given):
+    last = await given(bus, name)
+    if not last or (verdict is not None and verdict.signed.event.time > last):
         return False
     await say(bus, [_left(sight, name, by, reason)])
     return True

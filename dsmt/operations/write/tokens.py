@@ -148,10 +148,10 @@ async def _facts(bus: BusReader) -> dict[str, SignedEvent]:
     return {one.event.topic.removeprefix(TOKENS): one for one in await retained(bus, TOKENS, "the tokens")}
 
 
-async def given_ms(bus: BusReader, node: str) -> int:
-    """When the name of a node was last given to a key, by a token (realm time, ms); 0 where it never was."""
+async def given(bus: BusReader, node: str) -> int:
+    """When the name of a node was last given to a key, by a token (hybrid time); 0 where it never was."""
     told = [one.event for one in (await _facts(bus)).values()]
-    return max((one.time_ms for one in told if from_data(kinds.TokenFact, one.data).member == node), default=0)
+    return max((one.time for one in told if from_data(kinds.TokenFact, one.data).member == node), default=0)
 
 
 async def listing(bus: BusReader) -> list[Listed]:
