@@ -31,7 +31,7 @@ def process(module: str, role: str, *arguments: str) -> Iterator[subprocess.Pope
         started.wait()
 
 
-def wait_for(path: Path, writer: subprocess.Popen[bytes], seconds: float = 20.0) -> str:
+def wait_for(path: Path, writer: subprocess.Popen[bytes], seconds: float = 120.0) -> str:
     """What a process writes into a file, once it is there. Raises `RuntimeError`."""
     deadline = time.monotonic() + seconds
     while not path.exists():

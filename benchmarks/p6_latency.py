@@ -86,7 +86,7 @@ def _start_nats(stack: ExitStack, program: str, directory: Path) -> str:
     )
     stack.callback(process.wait)
     stack.callback(process.kill)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for ports in directory.glob("*.ports"):
             told = json.loads(ports.read_text())
