@@ -30,18 +30,18 @@ def waits(_directory: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("program", "how"),
+    ("program", "longest_s", "how"),
     [
-        (breaks, "with code 70: RuntimeError: broken build"),
-        (lambda _directory: 0, "with code 0"),
-        (waits, "by SIGALRM"),
+        (breaks, 60, "with code 70: RuntimeError: broken build"),
+        (lambda _directory: 0, 60, "with code 0"),
+        (waits, 1, "by SIGALRM"),
     ],
     ids=["raises", "ends well", "hangs"],
 )
 def test_a_program_that_ends_otherwise_or_not_at_all_is_named(
-    program: trial.Main, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: trial.Main, longest_s: int, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trial, "LONGEST_S", 1)
+    monkeypatch.setattr(trial, "LONGEST_S", longest_s)
     with pytest.raises(FailedError) as told, capsys.disabled():
         check_begins("monitor", program)
     assert told.value.message == f"the program monitor ends as it begins, {how}"
