@@ -232,8 +232,8 @@ def test_a_slow_keeper_has_the_time_for_one_node_for_each_of_them(tmp_path: Path
     init(home, name="test")
     nodes = [f"n{number}" for number in range(1, 9)]
     monkeypatch.setattr(machine, "start_keeper", AsyncMock())
-    monkeypatch.setattr(processes, "PATIENCE_S", 0.6)
-    with slow_keeper(keeper_directory(home), 0.15) as asked:
+    monkeypatch.setattr(processes, "PATIENCE_S", 3.0)
+    with slow_keeper(keeper_directory(home), 0.4) as asked:
         assert asyncio.run(machine.start(home, [], [], nodes)).nodes == tuple(nodes)
     assert len(asked) == len(nodes)
 

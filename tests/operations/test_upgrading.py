@@ -22,6 +22,7 @@ from dsmt.operations.local.processes import keeping
 from dsmt.operations.local.up import upgrading
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import ATTACHED, BrokerFile, RealmConfig
+from dsmt.simulator.engine.run import run
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import record_path, write_record
 from tests.waiting import until
@@ -252,6 +253,7 @@ def test_who_follows_stays_unless_it_ends_and_ends(
     monkeypatch: pytest.MonkeyPatch, named: list[int], *, lives: bool, begins: bool, stays_: bool
 ) -> None:
     monkeypatch.setattr(steadiness, "is_alive", lambda _: lives)
+    monkeypatch.setattr(steadiness, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time()))
     seen, left = set[ProcessIdentity](), iter(named)
 
     def look() -> set[ProcessIdentity]:
@@ -261,7 +263,7 @@ def test_who_follows_stays_unless_it_ends_and_ends(
             seen.add(ProcessIdentity(pid=number, started=number, boot="b"))
         return seen.copy()
 
-    assert asyncio.run(follows(look, lambda: begins, patience_s=0.3, lives_s=0.05)) == stays_
+    assert run(follows(look, lambda: begins, patience_s=0.3, lives_s=0.05)) == stays_
 
 
 def test_what_ends_its_process_by_its_import_or_hangs_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
