@@ -32,10 +32,14 @@ def session() -> list[tuple[str, str]]:
 
 
 def masked(text: str) -> list[str]:
-    """The lines of an output without what differs from run to run: numbers, random names, the width of columns."""
+    """The lines of an output without what differs from run to run: numbers, random names, the width of columns.
+
+    On a busy machine both controllers may have decided, and what the second one said then was refused.
+    """
     text = re.sub(r"\.[0-9a-f]{8}\b", ".HEX", text)
-    text = re.sub(r"\d+(\.\d+)?", "N", text)
-    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    text = re.sub(r"\d+(\.\d+)?", "N", text).replace("N decisions of N controllers,", "N decision of N controller,")
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return [line for line in lines if not line.endswith("refused as stale: another controller's was first")]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_every_key_that_has_no_effect_yet_is_named() -> None:
 
 
 @pytest.mark.real
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_first_session_of_the_readme_runs_as_it_stands(tmp_path):
     steps = session()
     assert [command.split()[0:2] for command, _ in steps[:1]] == [["dsmt", "up"]]
@@ -75,12 +79,13 @@ def test_the_first_session_of_the_readme_runs_as_it_stands(tmp_path):
     environment = {**os.environ, "PATH": path, "DSMT_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
     try:
         for command, output in steps:
+            argv = ["sh", "-c", command]
             done = subprocess.run(
-                ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+                argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
             )
             assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
             if not command.startswith("cat"):
                 said = done.stdout.replace(str(tmp_path / "home"), "~/.local/state/dsmt")
                 assert masked(said) == masked(output), command
     finally:
-        subprocess.run(["dsmt", "down"], env=environment, timeout=60, check=False, capture_output=True)
+        subprocess.run(["dsmt", "down"], env=environment, timeout=120, check=False, capture_output=True)
