@@ -103,6 +103,7 @@ async def test_what_one_broker_is_slow_to_give_comes_by_another_so_that_who_goes
         patch.setattr(other, "BEHIND_MS", 900)
         patch.setattr(rereading, "NEW_S", 1.0)
         b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+        await until(lambda: b1._others.copying._linked.names == ["broker/b2", "broker/b3"])  # each was read once
         take, slow = b1._others.copying._take, [True]
         b1._others.copying._take = lambda by, *rest: 100 if by == "broker/b3" and slow[0] else take(by, *rest)
         await say(r, b3, "user/alone")
