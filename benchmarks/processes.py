@@ -96,10 +96,11 @@ def running(
 
 
 def kill_all(victims: Sequence[int]) -> None:
-    """SIGKILL processes, one right after the other."""
-    for pid in victims:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """SIGKILL processes, of which none sees another one's death and begins it again, however slowly they are killed."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def kill_with_all_below(root: int) -> None:

@@ -189,9 +189,10 @@ async def _kill_node(stage: _Stage, watch: Watch) -> str:
     pids = [process.pid for process in processes(watch.sight(), watch.view.nodes[node])]
     stage.say("kill -9", f"all {len(pids)} processes of node {node}, its spawner first")
     began = time.monotonic()
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # none sees another one's death, and begins it again
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
     session = f"/session/node/{node}"
     closed = await watch.until(
         "its session's end",

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,9 +159,7 @@ class Fleet:
         return [process.pid for process in processes(self.watch.sight(), self.watch.view.nodes[node])]
 
     async def kill_node(self, node: str) -> None:
-        for pid in self.processes_of_node(node):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_at_once(self.processes_of_node(node))
 
 
 async def eventually(what: str, look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
@@ -173,6 +171,14 @@ async def eventually(what: str, look: Callable[[], Any], patience_s: float = PAT
         await asyncio.sleep(pause)
         pause = min(0.1, pause * 1.5)
     return found
+
+
+def kill_at_once(pids: Sequence[int]) -> None:
+    """Kill processes, of which none sees another one's death, and begins it again, however slowly they are killed."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 async def gone(*identities: ProcessIdentity) -> None:

@@ -25,7 +25,7 @@ from dsmt.ports.bus import Bus
 from dsmt.system.procfs import handles, identity_of, is_alive
 from dsmt.view import View
 from tests.loops import in_real_time
-from tests.real.fleet import ENGINE, Fleet, eventually, fleet, processes_of, redis_spec
+from tests.real.fleet import ENGINE, Fleet, eventually, fleet, kill_at_once, processes_of, redis_spec
 from tests.real.redis_realm import redis_processes, run, settled
 from tests.real.seat import dsmt
 
@@ -125,9 +125,7 @@ def test_a_node_whose_spawner_and_manager_die_at_once_is_begun_again_and_service
         before = made.pids("store")
         node = next(iter(before))[2]
         two = [made.record("nodes", node, program) for program in ("spawner", "container_manager")]
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # neither sees the other's death
-            for one in two:
-                os.kill(one.pid, number)
+        kill_at_once([one.pid for one in two])
         for program, one in zip(("spawner", "container_manager"), two, strict=True):
             await made.replaced("nodes", node, program, one)
         await settled(made)
