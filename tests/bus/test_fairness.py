@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from dsmt.bus.broker import sessions
 from dsmt.bus.broker.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
 from dsmt.bus.rules.quota import BURST, RATE, UNIT_BYTES, Rates
 from dsmt.bus.rules.turns import CERTIFICATE_WEIGHT, FEW_PARTS, LARGEST_PART, TURN, WINDOW, Turns, cost
@@ -330,13 +331,15 @@ def test_who_stays_deaf_to_what_must_not_be_lost_is_cut_off():
 async def test_who_offended_is_not_admitted_for_a_while(r: TestRealm):
     broker = await r.broker()
     identity = r.identity("node/n1")
-    raw = await r.raw(identity.name, identity=identity)
-    raw.send(f.Publish(), bytes(200_000))
-    refused, _ = await raw.next(f.Refused)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "OFFENDED_S", (0.5, 5.0))
+        raw = await r.raw(identity.name, identity=identity)
+        raw.send(f.Publish(), bytes(200_000))
+        refused, _ = await raw.next(f.Refused)
     assert refused.code == "bus.frame"
     await raw.closed()
     with pytest.raises(TransportError):
-        await asyncio.wait_for(r.raw(identity.name, identity=identity), 0.5)
+        await asyncio.wait_for(r.raw(identity.name, identity=identity), 4.0)
     others = await r.client("node/n2")
     assert others.attached
     await until(lambda: broker._admit(link_key(identity.key.public)))
