@@ -33,4 +33,4 @@ async def test_what_went_with_its_directory_is_shown_nowhere_and_holds_no_drain_
         await made.watch.until("its return", lambda: made.watch.sight().fleet.state("n1") == "alive", 60)
         await dsmt(root, "wait", "web", "--for", "gone", "--timeout", "30s")
         assert (await dsmt(root, "ps", "--json")).json == []
-        await dsmt(root, "node", "drain", "n1", "--wait=30s")
+        await dsmt(root, "node", "drain", "n1", "--wait=90s")

@@ -32,7 +32,7 @@ def test_a_further_operator_acts_and_follows_the_realm_to_other_brokers_until_th
         try:
             await dsmt(home.root, "up", "--nodes", "1", "--detach")
             made = (await dsmt(home.root, "operator", "add", "bob", "--into", str(bobs), "--json")).json
-            await dsmt(bobs, "apply", str(tmp_path / "slow.yaml"), "--wait=30s")
+            await dsmt(bobs, "apply", str(tmp_path / "slow.yaml"), "--wait=90s")
             await dsmt(home.root, "broker", "add", "b2")
             await told(lambda: both(bobs), "both brokers", 60)
             await dsmt(home.root, "broker", "remove", "b1", "--yes")

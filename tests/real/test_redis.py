@@ -63,7 +63,7 @@ async def test_redis_has_its_keys_again_after_a_crash_and_leaves_them_behind_onl
         async with asyncio.timeout(30):
             while "its data is on" not in json.dumps((await rows(made, "store"))[lost]):
                 pass  # each look asks the bus anew
-        await dsmt(made.home.root, "move", lost, "--accept-data-loss", "--wait=30s")
+        await dsmt(made.home.root, "move", lost, "--accept-data-loss", "--wait=90s")
         moved = (await rows(made, "store"))[lost]
         assert moved["node"] not in (None, node)
         assert await redis(moved["ports"]["redis"], "GET", "who") == ""  # a data directory stays on its node

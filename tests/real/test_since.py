@@ -22,10 +22,10 @@ def test_it_begins_with_the_event_that_was_named_and_says_what_it_does_not_prove
     async def scenario() -> None:
         try:
             await dsmt(home.root, "up", "--nodes", "1", "--detach")
-            await dsmt(home.root, "apply", str(tmp_path / "slow.yaml"), "--wait=30s")
+            await dsmt(home.root, "apply", str(tmp_path / "slow.yaml"), "--wait=90s")
             await dsmt(home.root, "publish", "user/x", '{"said": "now"}')
             (spoken,) = (await dsmt(home.root, "tail", "user/x", "--no-follow", "--json")).lines
-            await dsmt(home.root, "restart", "slow", "--wait=30s")
+            await dsmt(home.root, "restart", "slow", "--wait=90s")
             done = (await dsmt(home.root, "export", some, "--since", f"{spoken['source']}#{spoken['id']}", "--json")).json
             everything = (await dsmt(home.root, "export", whole, "--json")).json
             assert 0 < done["before"] < everything["rows"]

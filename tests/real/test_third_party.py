@@ -298,7 +298,7 @@ async def _restart(home: Path, made: Fleet, before: dict[str, Any]) -> None:
 async def _stop_and_start(home: Path, made: Fleet, path: Path) -> None:
     """A hold is who, when and why; it survives another revision, and only `start` lifts it."""
     pid = (await rows(made, "greet"))["greet/app/1"]["pid"]
-    said = await dsmt(home, "stop", "greet/app/1", "--wait=30s", "--reason", "inspection", "--json")
+    said = await dsmt(home, "stop", "greet/app/1", "--wait=90s", "--reason", "inspection", "--json")
     assert said.json["instances"] == ["greet/app/1"]
     stopped = (await rows(made, "greet"))["greet/app/1"]
     assert (stopped["state"], stopped["pid"], stopped["held"]["reason"]) == ("stopped", None, "inspection")
@@ -306,16 +306,16 @@ async def _stop_and_start(home: Path, made: Fleet, path: Path) -> None:
     again = (await dsmt(home, "stop", "greet/app/1", "--json")).json
     assert (again["instances"], again["unchanged"]) == ([], ["greet/app/1"])
     edit(path, "the web team", "somebody else")
-    said_so = (await dsmt(home, "apply", str(path), "--wait=30s", "--json")).json
+    said_so = (await dsmt(home, "apply", str(path), "--wait=90s", "--json")).json
     assert (said_so["revision"], said_so["outcome"], said_so["wanted"]) == (3, "ready", 1)  # what is held is not waited for
     assert (await rows(made, "greet"))["greet/app/1"]["state"] == "stopped"
     await dsmt(home, "wait", "greet/app/1", "--for", "ready", "--timeout", "200ms", code=3)
-    assert (await dsmt(home, "start", "greet/app/1", "--wait=30s", "--json")).json["instances"] == ["greet/app/1"]
+    assert (await dsmt(home, "start", "greet/app/1", "--wait=90s", "--json")).json["instances"] == ["greet/app/1"]
     assert (await rows(made, "greet"))["greet/app/1"]["health"] == "ready"
 
 
 async def _scale_and_remove(home: Path, made: Fleet, before: dict[str, Any]) -> None:
-    assert (await dsmt(home, "scale", "greet/app", "1", "--wait=30s", "--json")).json["outcome"] == "ready"
+    assert (await dsmt(home, "scale", "greet/app", "1", "--wait=90s", "--json")).json["outcome"] == "ready"
     assert set(await rows(made, "greet")) == {"greet/app/0"}
     refused: Said = await dsmt(home, "remove", "greet", "--json", code=2)
     assert refused.error["next"] == "dsmt remove greet --yes"

@@ -191,7 +191,7 @@ def test_who_is_given_another_certificate_uses_it_at_once_and_services_go_on(tmp
         await dsmt(home.root, "up", "--nodes", "1", "--controllers", "1", "--detach")
         spec = home.root / "web.yaml"
         spec.write_text("service: web\ncomponents: {app: {run: sleep 1000}}\n")
-        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        await dsmt(home.root, "apply", str(spec), "--wait=90s")
         before = (await dsmt(home.root, "ps", "--json")).json
         for name, place in members:
             was = at(home, *place)()
@@ -201,7 +201,7 @@ def test_who_is_given_another_certificate_uses_it_at_once_and_services_go_on(tmp
             if done["before"] != done["key"]:
                 await dsmt(home.root, "cert", "revoke", done["before"], "--keep", "--yes")
         spec.write_text("service: web\ncomponents: {app: {run: sleep 1000, instances: 2}}\n")
-        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        await dsmt(home.root, "apply", str(spec), "--wait=90s")
         after = (await dsmt(home.root, "ps", "--json")).json
         assert [(one["pid"], one["since"]) for one in after][:1] == [(one["pid"], one["since"]) for one in before]
         assert len(after) == 2
@@ -214,7 +214,7 @@ def test_a_controller_that_is_removed_ends_and_what_it_had_said_stands(tmp_path)
         await dsmt(home.root, "up", "--nodes", "1", "--controllers", "1", "--detach")
         spec = home.root / "web.yaml"
         spec.write_text("service: web\ncomponents: {app: {run: sleep 1000}}\n")
-        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        await dsmt(home.root, "apply", str(spec), "--wait=90s")
         before = (await dsmt(home.root, "ps", "--json")).json
         assert (await dsmt(home.root, "controller", "remove", "c1", "--json", code=4)).error["code"] == "controller.last"
         assert (await dsmt(home.root, "controller", "remove", "c7", "--json", code=5)).error["code"] == "controller.unknown"
@@ -234,7 +234,7 @@ def test_a_controller_that_is_removed_ends_and_what_it_had_said_stands(tmp_path)
         assert home.names("controllers") == ["c2"]
         assert [one["controller"] for one in (await dsmt(home.root, "controllers", "--json")).json] == ["c2"]
         spec.write_text("service: web\ncomponents: {app: {run: sleep 1000, instances: 2}}\n")
-        await dsmt(home.root, "apply", str(spec), "--wait=30s")
+        await dsmt(home.root, "apply", str(spec), "--wait=90s")
         after = (await dsmt(home.root, "ps", "--json")).json
         assert [(one["pid"], one["since"]) for one in after][:1] == [(one["pid"], one["since"]) for one in before]
         await dsmt(home.root, "down")
@@ -293,7 +293,7 @@ def test_a_check_that_runs_when_all_of_dsmt_was_killed_ends_with_down(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "1", "--detach")
         (home.root / "checked.yaml").write_text(CHECKED)
-        await dsmt(home.root, "apply", str(home.root / "checked.yaml"), "--wait=30s")
+        await dsmt(home.root, "apply", str(home.root / "checked.yaml"), "--wait=90s")
         parts, tries = Parts(home), owner_of_tries(str(next(iter(Parts(home).containers()))))
         await eventually("the check that lasts", lambda: [one for one in bearers([tries]) if _is_endless(one.pid)])
         everyone = set(parts.all()) - set(parts.instances())
