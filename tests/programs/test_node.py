@@ -116,6 +116,7 @@ class World:
 
     async def ready(self, after: int = 0) -> dict[str, Any]:
         await self.until(lambda: self.endpoint() and self.status()["restarts"] >= after, "the instance is served")
+        await self.until(self.is_agent_told, "its manager has said who its agent is")
         found = self.endpoint()
         assert found is not None
         return found
@@ -134,6 +135,10 @@ class World:
         found = process_of(self.directory, program)
         assert found is not None
         return found.pid
+
+    def is_agent_told(self) -> bool:
+        found = living(str(self.container() / PROCESS))
+        return found is not None and self.status("agent").get("pid") == found.pid
 
     def agent(self) -> int:
         found = living(str(self.container() / PROCESS))
