@@ -12,7 +12,7 @@ Rule 4: epoch and version are at most 2^20 above those held (A3). What was said 
     steps, and be brought to a store that has nothing: of that they are at most its time in ms, if that is more.
 Rule 5: a shared fact is compared where its own source says it: it must replace the winner that is held there, in an epoch
     that has not ended; else it is `stale` (A3). A tombstone replaces the one before it, and ends its or a
-    later epoch. Where there is none, it need not know that: what it follows may be a revoked key's, which nobody brings (J3).
+    later epoch. What it follows need not be held: it may be a revoked key's, which no broker brings (J3).
 Rule 6: a fact that is dead or over when it comes is history only.
 Rule 7: anyone may re-offer a fact of anyone (R5), which is merged by fact order; a signal comes from its own source only.
 """
