@@ -274,10 +274,11 @@ async def test_of_brokers_that_are_all_full_each_is_read_until_one_has_room(r: T
         raise StoreFullError("store.full", "the disk is full", next="make room")
 
     append = b1._store.append
-    b1._store.append = b2._store.append = full
-    for client in (one, other):
+    for broker, client in ((b1, one), (b2, other)):  # in turns: b2 never sees that b1 has room
+        broker._store.append = full
         client.emit(Draft("user/x", {"n": 1}))
-    await until(lambda: all(each._recorder.ingest.full is not None and not each.whole for each in (b1, b2)))
+        await until(lambda broker=broker: broker._recorder.ingest.full is not None and not broker.whole)
+    await until(lambda: (b1._others.refusal, b2._others.refusal) == (None, None))
     reader = await r.raw("operator/r", reads=True)  # at b2
     with pytest.raises(TimeoutError):
         await reader.next(f.Refused, 3 * LOOK_S)
