@@ -39,6 +39,7 @@ from dsmt.event.registry import row_of
 from dsmt.trust.grants import is_said_again
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
+from dsmt.trust.revocations import is_void
 from dsmt.view import View
 
 TRIES: Final = 500
@@ -261,8 +262,8 @@ class _Reading:
 
 
 def _may_be_void(signed: SignedEvent) -> bool:
-    """Whether nobody says a fact again whose key has ended (J3)."""
-    return not is_said_again(signed.event.topic)
+    """Whether perhaps nobody says a fact again whose key has ended (J3)."""
+    return not is_said_again(signed.event.topic) or is_void(signed, lambda _: True)
 
 
 def _replay_one(

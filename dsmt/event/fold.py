@@ -9,7 +9,7 @@ Rule 3: of a thing that has ended, its last ended epoch and the latest one that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dsmt.event.envelope import Event, SignedEvent, thing_of
@@ -78,6 +78,12 @@ class Fold:
         self._ended[thing] = epoch
         hidden = [topic for topic in sorted(self._of.get(thing, ())) if is_over(self._winners[topic].event, epoch)]
         return [Change(topic, self.drop(topic), None) for topic in hidden]
+
+    def exhume(self, is_void: Callable[[SignedEvent], bool]) -> None:
+        """Take back the tombstones that are void (J3): what each has ended is to be taken again, but for earlier epochs."""
+        for signed in [one for one in self._winners.values() if one.event.ends and is_void(one)]:
+            self.drop(signed.event.topic)
+            self._ended[signed.event.ends] = (signed.event.epoch or 1) - 1
 
     def drop(self, topic: str) -> SignedEvent:
         """Let go of a topic's winner, which is dead. Raises `KeyError` when there is none."""

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Final, Never
 
@@ -46,6 +47,7 @@ from dsmt.system.procfs import boot, children, identity_of, send_signal
 from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.revocations import is_void
 from dsmt.trust.store import Realm, TrustStore
 
 FORMER: Final = "identity.former"
@@ -65,7 +67,7 @@ async def _serve(directory: Path) -> int:
         spawner = KnownSpawner(directory, keeper_teller(on_the_bus(bus), directory))
         bus.on_attached(Attached(directory).note)  # so the node lives without its agents
         bus.on_attached(spawner.attached)
-        manager = ContainerManager(_config(told, identity, directory), _surroundings(bus, identity, directory))
+        manager = ContainerManager(_config(told, identity, directory), _surroundings(bus, identity, directory, trust))
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=spawner.replaced))
         renewing = asyncio.ensure_future(_renew(bus, identity, trust, directory, running))
@@ -107,7 +109,7 @@ def _config(told: NodeFile, identity: Identity, directory: Path) -> NodeConfig:
     )
 
 
-def _surroundings(bus: Bus, identity: Identity, directory: Path) -> NodeSurroundings:
+def _surroundings(bus: Bus, identity: Identity, directory: Path, trust: TrustStore) -> NodeSurroundings:
     spawner = SpawnedProcesses(str(directory))
     return NodeSurroundings(
         bus=bus,
@@ -122,6 +124,7 @@ def _surroundings(bus: Bus, identity: Identity, directory: Path) -> NodeSurround
         entropy=SystemEntropy(),
         ended=spawner.ended,
         boot=boot(),
+        is_void=partial(is_void, is_revoked=trust.disowns),
     )
 
 

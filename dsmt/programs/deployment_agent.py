@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from dsmt.agents.drivers import drivers_of
@@ -29,6 +30,8 @@ from dsmt.system.marks import bear
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import boot
 from dsmt.system.sockets import LinuxSockets
+from dsmt.trust.revocations import is_void
+from dsmt.trust.store import TrustStore
 
 
 def main(directory: str) -> int:
@@ -53,7 +56,8 @@ async def _serve(directory: str) -> int:
         await checks.clear()
     learnt = bus_of_agent(files)
     hand_on_brokers(DiskFiles(bus_of_manager(config.node_directory), durable=False), quick.below("bus"))
-    async with client(identity, realm, directory=learnt, address=config.address) as bus:
+    trust = TrustStore(realm.realm)
+    async with client(identity, realm, directory=learnt, address=config.address, trust=trust) as bus:
         agent = DeploymentAgent(
             config,
             InstanceSurroundings(
@@ -71,6 +75,7 @@ async def _serve(directory: str) -> int:
                 entropy=SystemEntropy(),
                 boot=boot(),
                 inherited=dict(os.environ),
+                is_void=partial(is_void, is_revoked=trust.disowns),
             ),
         )
         on_signals({signal.SIGTERM: agent.shutdown, signal.SIGINT: agent.shutdown})

@@ -329,6 +329,7 @@ class SimNode:
                 entropy=host.entropy("manager"),
                 ended=host.exit_of,
                 boot=host.boot,
+                is_void=bus.is_void,
             ),
         )
         await _beside(bus, manager.run())
@@ -381,6 +382,7 @@ class SimNode:
                 entropy=host.entropy("agent"),
                 boot=host.boot,
                 inherited={},
+                is_void=bus.is_void,
             ),
         )
         here = current_process()

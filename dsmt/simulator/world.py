@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
+from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.files import Files
 from dsmt.ports.realm import About, BrokerAddress
@@ -23,6 +25,7 @@ from dsmt.simulator.engine.network import Hosts, SimFabric, SimNetwork
 from dsmt.simulator.engine.rng import Stream
 from dsmt.simulator.reading import Reader
 from dsmt.trust.identity import Identity, delegate, root_issued
+from dsmt.trust.revocations import is_void
 from dsmt.trust.store import Realm, TrustStore
 from dsmt.version import __version__
 
@@ -36,6 +39,8 @@ class TappedClient(BusClient):
     tap: Callable[[str], None] | None = None
     said: list[ClientEmission] | None = None
     """What was said, by all of the realm's clients; None while nobody wants to know."""
+    is_void: Callable[[SignedEvent], bool]
+    """Whether a fact stands for nobody, as far as this client was told (J3)."""
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
         """Sign and send, without waiting."""
@@ -125,9 +130,10 @@ class World:
         reads: bool = False,
     ) -> TappedClient:
         """A connection to the realm for a process."""
+        trust = trust or self.trust()
         client = TappedClient(
             identity=identity,
-            trust=trust or self.trust(),
+            trust=trust,
             brokers=brokers or self.brokers_of(process.host),
             network=SimNetwork(self.fabric, process),
             clock=process.host.clock,
@@ -136,7 +142,7 @@ class World:
             kept=kept,
             reads=reads,
         )
-        client.said = self.said
+        client.said, client.is_void = self.said, partial(is_void, is_revoked=trust.disowns)
         return client
 
     def brokers_of(self, host: Host) -> list[BrokerAddress]:

@@ -42,9 +42,14 @@ def revoked_by(topic: str) -> bytes | None:
 
 
 def is_void(signed: SignedEvent, is_revoked: Callable[[SignedEvent], bool]) -> bool:
-    """Whether a shared fact is one of a revoked key that nobody says again: it stands for nobody."""
+    """Whether a shared fact is one of a revoked key, and stands for nobody: nobody says it again, or perhaps nobody.
+
+    That is so of an operator's tombstone: where no controller was none says it again, and no other broker takes it.
+    """
     event = signed.event
-    return event.version is not None and is_revoked(signed) and not is_said_again(event.topic)
+    if event.version is None or not is_revoked(signed):
+        return False
+    return not is_said_again(event.topic) or (bool(event.ends) and event.source.startswith("operator/"))
 
 
 class Revocations:

@@ -45,6 +45,7 @@ class Realm:
 
     def __init__(self) -> None:
         self.facts: dict[str, SignedEvent] = {}
+        self.void: list[SignedEvent] = []
         self.log: list[SignedEvent] = []
         self.readers: list[tuple[Interest, str, asyncio.Queue[Any]]] = []
         self.whole = True

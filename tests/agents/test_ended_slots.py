@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from dsmt.ports.bus import Complete, Cursor, Draft
+from dsmt.ports.bus import Complete, Cursor, Draft, Notice
+from dsmt.ports.realm import KEY_ENDED
 from dsmt.simulator.engine.run import run
 from tests.loops import in_virtual_time
 
@@ -129,6 +130,24 @@ async def test_what_a_tombstone_buried_is_an_orphan_until_a_fact_ends_it() -> No
     at.site.assign(spec, version=2, desired="gone", node=None, epoch=2)
     await at.realm.until(lambda: at.states("container")[-1] == "gone")
     assert not at.node.machine.alive
+    at.end()
+
+
+@in_virtual_time
+async def test_what_a_revoked_key_had_buried_is_obeyed_again_with_all_that_follows() -> None:
+    at = Managed()
+    at.start()
+    spec = at.site.spec()
+    at.site.assign(spec)
+    await at.site.until("running")
+    grave = at.site.spec_bus.emit(Draft("tombstone/service/web", buried(), version=1)).signed
+    await at.realm.until(lambda: at.told("container")[-1]["orphan"] and at.told("agent")[-1]["orphan"])
+    at.realm.void.append(grave)
+    at.realm.tell(Notice(KEY_ENDED, ""))
+    await at.realm.until(lambda: not at.told("container")[-1]["orphan"] and not at.told("agent")[-1]["orphan"])
+    assert len(at.node.machine.alive) == len(at.node.machine.programs) == 1
+    at.site.assign(spec, version=2, desired="stopped")
+    await at.realm.until(lambda: not at.node.machine.alive)
     at.end()
 
 

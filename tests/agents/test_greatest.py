@@ -62,6 +62,20 @@ def test_what_was_hidden_once_never_begins_again_though_nobody_holds_it_any_more
     assert Register(SLOT, fold).held is None
 
 
+def test_what_a_void_tombstone_hid_is_buried_no_more_and_what_was_hidden_before_it_stays_so() -> None:
+    grave = tombstone(5, epoch=2)
+    known = taken(fact(9, 4, 2), grave)
+    known.exhume(lambda _: False)
+    assert known.buried
+    known.exhume(lambda one: one is grave)
+    assert (known.held, known.buried) == (fact(9, 4, 2), False)
+    assert known.take(fact(10, 6, 2))
+    fold = Fold()
+    Register(SLOT, fold).bury(grave)
+    Register(SLOT, fold).exhume(lambda one: one is grave)
+    assert not Register(SLOT, fold).take(fact(9, 9)), "it is of the epoch before"
+
+
 def test_a_fact_whose_time_is_over_is_none_for_all_who_share_its_fold() -> None:
     fold = Fold()
     known, other = Register(SLOT, fold), Register("service/web/slot/app/1", fold)

@@ -10,22 +10,29 @@ from tests.waiting import until
 
 
 @scenario
-async def test_a_service_that_it_had_ended_and_made_anew_is_ended_and_can_be_made_anew(r: TestRealm) -> None:
+async def test_a_service_that_it_had_ended_and_made_anew_stands_again_where_no_controller_says_that_it_has_ended(
+    r: TestRealm,
+) -> None:
+    spec, barrier = {"spec": {}, "by": "bob", "reason": ""}, "service/web/barrier/begin/released"
     async with sides(r) as s:
-        spec, topic = {"spec": {}, "by": "bob", "reason": ""}, "service/web/spec"
-        await s.bob.publish(topic, spec)
+        carol = Facts(await r.client("controller/carol", brokers=at(s.b1)))
+        await s.bob.publish("service/web/spec", spec)
+        await carol.publish(barrier, {"at_ms": 1})
         await s.alike()
-        await s.eve.publish("tombstone/service/web", GRAVE)
-        await s.eve.publish(topic, spec | {"by": "eve"}, epoch=2)
-        await s.alike()
-        await revoke(r, s.eve, s.b1)
+        async with cut(r, s.b2, [s.b1]):
+            await s.eve.publish("tombstone/service/web", GRAVE)
+            await s.eve.publish("service/web/spec", spec | {"by": "eve"}, epoch=2)
+            assert stands(s.b2, barrier) is None
+            await revoke(r, s.eve, s.b1)
         key = s.eve._client._identity.key.key_id
         await until(lambda: s.b1._trust.is_revoked(key) and s.b2._trust.is_revoked(key))
-        assert stands(s.b1, topic) == stands(s.b2, topic) == ("operator/eve", spec | {"by": "eve"})
-        late = Facts(await r.client("operator/late", brokers=at(s.b2)))
-        assert await read(late._client, topic) == []
-        await late.publish(topic, spec | {"by": "late"}, epoch=2, version=2)
-        await until(lambda: stands(s.b1, topic) == stands(s.b2, topic) == ("operator/late", spec | {"by": "late"}))
+        for one in (s.b1, s.b2):
+            assert stands(one, "service/web/spec") == ("operator/bob", spec)
+            assert stands(one, barrier) == ("controller/carol", {"at_ms": 1})
+        late = await r.client("operator/late", brokers=at(s.b2))
+        assert await read(late, "service/web/") == [{"at_ms": 1}, spec]
+        await carol.publish(barrier, {"at_ms": 2})
+        await until(lambda: stands(s.b1, barrier) == stands(s.b2, barrier) == ("controller/carol", {"at_ms": 2}))
 
 
 @scenario

@@ -164,6 +164,8 @@ def test_what_a_stranger_is_shown_of_a_signer_begins_with_whoever_stands_highest
         ("operator/alice", "service/web/spec", 1, True),
         ("controller/c1", "service/web/slot/app/0", 1, False),  # controllers say it again
         ("node/n1", "node/n1/attributes", None, False),  # nobody else may say it
+        ("operator/alice", "tombstone/service/web", 1, True),  # where a controller was it is said again
+        ("controller/c1", "tombstone/service/web", 1, False),
     ],
 )
 def test_a_shared_fact_of_a_revoked_key_is_void_unless_controllers_say_it_again(realm, source, topic, version, void):

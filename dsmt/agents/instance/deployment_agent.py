@@ -47,6 +47,7 @@ from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Notice, Start
 from dsmt.ports.listening import listen
+from dsmt.ports.realm import KEY_ENDED
 
 
 class DeploymentAgent:
@@ -169,6 +170,8 @@ class DeploymentAgent:
                 self._store = cursor.store
             case Notice(type="dsmt.notice.namesake"):
                 self._reporter.again()
+            case Notice(type=kind) if kind == KEY_ENDED and self._facts.exhume():
+                self._heard()
             case _:
                 pass
 

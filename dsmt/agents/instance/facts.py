@@ -143,6 +143,12 @@ class Facts:
             return self._take_health(signed)
         return False
 
+    def exhume(self) -> bool:
+        """A key has ended: whether what its tombstone hid is to be obeyed again (J3)."""
+        buried = self._greatest.buried
+        self._greatest.exhume(self._deps.is_void)
+        return buried and not self._greatest.buried
+
     def take_told(self) -> bool:
         """Take in the fact that the node's manager has heard and this agent may not have; whether it tells anything new."""
         told = kept(self._deps.files, TOLD, self._deps.bus)

@@ -118,12 +118,13 @@ class ContainerKeeper:
             self._obey()
         return wins
 
-    def bury(self, tombstone: SignedEvent) -> None:
-        """Take in a tombstone: what it hides orders nothing any more, and stops nothing (A5)."""
-        self._greatest.bury(tombstone)
+    def buried(self) -> None:
+        """A tombstone came, or is void: what one hides orders nothing any more, and stops nothing (A5)."""
         if self._greatest.buried and self._fact is not None:
             self._fact = None
             self.orphaned()
+        elif self._orphan and self.acts_on is not None:
+            self._obey()
 
     def _obey(self) -> None:
         """Another fact is the greatest."""

@@ -49,6 +49,7 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Notice
 from dsmt.ports.files import Files
 from dsmt.ports.listening import listen
+from dsmt.ports.realm import KEY_ENDED
 
 TOMBSTONES: Final = "tombstone/service/"
 RENEW_EACH_S: Final = 3600.0
@@ -247,6 +248,8 @@ class ContainerManager:
             case Notice(type="dsmt.notice.namesake"):
                 for keeper in self._keepers.values():
                     keeper.again()
+            case Notice(type=kind) if kind == KEY_ENDED:
+                self._exhume()
             case _:
                 pass
         for slot, said in former.items():
@@ -284,7 +287,15 @@ class ContainerManager:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
         self._fold.take(signed)
         for keeper in self._keepers.values():
-            keeper.bury(signed)
+            keeper.buried()
+
+    def _exhume(self) -> None:
+        """A key has ended: what its tombstones hid orders again, unless somebody else's hides it (J3)."""
+        self._fold.exhume(self._deps.is_void)
+        for known in self._known.values():
+            known.exhume(self._deps.is_void)
+        for keeper in self._keepers.values():
+            keeper.buried()
 
     def _take_complete(self, *, known: bool) -> None:
         """All facts have come; say everything again where it may not be `known`."""

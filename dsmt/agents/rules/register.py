@@ -2,10 +2,13 @@
 
 Rule 1: the greatest in fact order is held (`event.fold`).
     One whose time to live is over is none.
-Rule 2: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes.
+Rule 2: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes, or
+    the tombstone is void (J3).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
@@ -42,3 +45,9 @@ class Register:
     def bury(self, tombstone: SignedEvent) -> None:
         """Take in a tombstone."""
         self._fold.take(tombstone)
+
+    def exhume(self, is_void: Callable[[SignedEvent], bool]) -> None:
+        """Take back tombstones that are void: what they hid, and is still held, is buried no more."""
+        self._fold.exhume(is_void)
+        if self.held is not None:
+            self._fold.take(self.held)

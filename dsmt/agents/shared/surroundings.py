@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from dsmt.event.envelope import SignedEvent
 from dsmt.ports.artifacts import Artifacts
 from dsmt.ports.bus import Bus
 from dsmt.ports.check import Checks
@@ -25,7 +26,7 @@ class InstanceSurroundings:
 
     `files` is its container's directory; `quick` the same place, without the cost of surviving a power cut; `data` the
     node's data root; `host` the whole machine, of which only files named by `env` are read. `inherited` is the environment
-    from which `inherit_env` picks.
+    from which `inherit_env` picks. `is_void` says whether a fact stands for nobody, for a key has ended (J3).
     """
 
     bus: Bus
@@ -42,6 +43,7 @@ class InstanceSurroundings:
     entropy: Entropy
     boot: str
     inherited: Mapping[str, str]
+    is_void: Callable[[SignedEvent], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class NodeSurroundings:
     `make_key` makes a key of 32 secret bytes. `drivers` makes those of the container in a
     directory; they are used only to end what an agent that was killed has left running. `clear` ends at once all that bears
     the marks of the containers in some directories, their agents too, whether these are there or not. `ended` tells how a
-    process ended that is not this one's child.
+    process ended that is not this one's child. `is_void` says whether a fact stands for nobody, for a key has ended (J3).
     """
 
     bus: Bus
@@ -68,3 +70,4 @@ class NodeSurroundings:
     entropy: Entropy
     ended: Callable[[ProcessIdentity], Awaitable[Exit]]
     boot: str
+    is_void: Callable[[SignedEvent], bool]

@@ -6,7 +6,8 @@ Rule 2: only what a controller may write; what operators said is for an operator
     A successor has the causes of what it replaces, in their order: which verdict a slot was moved for stands nowhere else.
 Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
 Rule 4: what an operator's key said nobody says again: it was signed anew, or dropped, before its end. Where a winner is
-    such a word all the same (it came from the other side of a partition, or a moment before) its reader begins anew.
+    such a word all the same (it came from the other side of a partition, or a moment before) its reader begins anew. An
+    operator's tombstone of a service is such a word, and said again (rule 5): who was there has acted by it.
 Rule 5: who begins anew does not read again what rule 1 has yet to be said of, and says it again all the same, for `LEFT_S`:
     a tombstone that nobody else knows would hide a service at its own broker, and nowhere else.
 """

@@ -4,6 +4,7 @@ Rule 1: the thief and the owner are on two sides of a partition. The owner signs
 Rule 2: when they have met all brokers and controllers hold the same, and of what is void nothing wins where anything else
     is known. What was started by a void word runs until the owner has said again what is to run; but for what a slot keeps
     where that has failed in another one, which is kept as any earlier revision is (A18).
+    In every seventh seed no controller is on the thief's side: then nobody says again what controllers might have written.
 Rule 3: the broker that has taken the thief's words may have no room to displace them, and end before it has.
 """
 
@@ -18,7 +19,6 @@ from dsmt.controllers.rollout import Governing
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.registry import is_fact
-from dsmt.simulator.engine.host import Host
 from dsmt.simulator.fleet import Fleet, key_of
 from dsmt.simulator.kinds import scale, update
 from dsmt.simulator.operator import SimOperator
@@ -41,6 +41,8 @@ CALM_S: Final = 80.0
 whose fact follows a void word is decided about, for who decides waited as long for that word."""
 VOID: Final = 65
 """What the thief applies has this number, or a greater one."""
+ALONE, ALONE_AT = 7, 5
+"""In which seeds the thief is on a side without any controller."""
 EVIL: Final = "evil"
 FEW: Final = "few"
 Facts = dict[str, SignedEvent]
@@ -78,10 +80,14 @@ async def stolen(play: Play) -> None:
 def _parted(play: Play) -> SimOperator:
     """Cut the realm in two. On the side of the second broker is somebody with the owner's key, or with one below it."""
     fleet = play.fleet
-    members: list[Host] = [one.host for one in fleet.brokers]
-    members += [one.host for one in fleet.controllers.values()] + [one.host for one in fleet.nodes.values()]
+    brokers, nodes = ([one.host for one in some] for some in (fleet.brokers, fleet.nodes.values()))
+    controllers = [one.host for one in fleet.controllers.values()]
     thief = SimOperator(play.world, "mallory", "10.0.2.2")
-    play.world.part([members[0::2], [*members[1::2], thief.host]])
+    if play.world.seed % ALONE == ALONE_AT:
+        play.world.part([[*brokers[0::2], *controllers, *nodes[0::2]], [*brokers[1::2], *nodes[1::2], thief.host]])
+    else:
+        members = [*brokers, *controllers, *nodes]
+        play.world.part([members[0::2], [*members[1::2], thief.host]])
     thief.identity = stolen_key = fleet.operator.identity
     if play.stream.chance(0.5):
         thief.identity = play.world.identity(f"{stolen_key.name}.x7", parent=stolen_key)
