@@ -42,9 +42,9 @@ def revoked_by(topic: str) -> bytes | None:
 
 
 def is_void(signed: SignedEvent, is_revoked: Callable[[SignedEvent], bool]) -> bool:
-    """Whether a shared fact is one of a revoked key, and stands for nobody: nobody says it again, or perhaps nobody.
+    """Whether a shared fact is one of a revoked key that nobody says again: it stands for nobody.
 
-    That is so of an operator's tombstone: where no controller was none says it again, and no other broker takes it.
+    So it is with an operator's tombstone of a service, though controllers may write one: there may be none to say it again.
     """
     event = signed.event
     if event.version is None or not is_revoked(signed):

@@ -24,16 +24,17 @@ class Told(Hand):
     def __init__(self, *, has_read: bool) -> None:
         super().__init__()
         self.revocations, realm = 0, Realm("n1", "n2")
-        resaying = Resaying("controller/c1", lambda one: one.event.source == "operator/eve", lambda: self.revocations)
+        resaying = Resaying("controller/c1", lambda one: one.event.source.endswith("/eve"), lambda: self.revocations)
         self.runner._resaying = resaying
         self.runner._offering = Offering(self.bus.offer, self.heard.append, resaying.is_void)
         self.runner._fold([Reattached("broker/b1", "s1")])
         realm.apply(web(2))
         self.give(*(signed for _, signed in realm.rows))
-        self.grave = realm.say("operator/eve", "tombstone/service/old", Tombstone(by="eve", reason=""))
+        self.grave = realm.say("controller/eve", GRAVE, Tombstone(by="eve", reason=""))
+        self.void = realm.say("operator/eve", "tombstone/service/older", Tombstone(by="eve", reason=""))
         self.evil: SignedEvent = realm.say("operator/eve", EVIL, SpecFact(spec=spec(web(1)), by="eve", reason=""))
         if has_read:
-            self.give(self.grave, self.evil)
+            self.give(self.grave, self.void, self.evil)
         assert self.runner._fold([Complete(Cursor("s1", 100, 0), whole=True)])
         self.revocations = 1
 
@@ -56,7 +57,7 @@ def test_who_is_told_at_another_store_brings_it_what_was_held_and_is_not_void_an
 
 
 def test_who_begins_anew_says_again_what_it_does_not_read_again_until_somebody_has() -> None:
-    """A tombstone of a service: nobody who comes later believes it, and at its own broker it would hide the service."""
+    """A controller's tombstone of a service: at its own broker it would hide that for good. An operator's is void."""
     hand = Told(has_read=True)
     assert not hand.runner._fold([Bookmark(Cursor("s1", 101, 0), whole=True)])
     assert hand.runner.view.winner(GRAVE) is None

@@ -10,6 +10,9 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.void import Void
 from dsmt.controllers.loop.resaying import Resaying
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.fold import Fold
+from dsmt.trust.revocations import is_void
 from tests.simulator.planting import caught
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,9 +40,16 @@ def nobody_begins_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Resaying, "is_misled", lambda *_: False)
 
 
-def nothing_is_kept_to_be_said_again(patch: pytest.MonkeyPatch) -> None:
-    """A controller that begins anew forgets what it was to say again (`resaying` rule 5)."""
-    patch.setattr(Resaying, "_keep", lambda *_: None)
+def its_tombstones_of_services_stand(patch: pytest.MonkeyPatch) -> None:
+    """What an operator's key has said stands where controllers may write, too, though none says it again."""
+    patch.setattr(
+        "dsmt.bus.broker.void.is_void", lambda one, ended: is_void(one, ended) and not one.event.ends.startswith("service/")
+    )
+
+
+def nodes_go_on_by_its_tombstones(patch: pytest.MonkeyPatch) -> None:
+    """What a node has heard of once hides what comes, though the key has ended that said it."""
+    patch.setattr(Fold, "exhume", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +58,8 @@ def nothing_is_kept_to_be_said_again(patch: pytest.MonkeyPatch) -> None:
         (nothing_is_displaced, (2, 3), "J3: on"),
         (nothing_at_the_start, (11, 14), "J3: on"),
         (nobody_begins_anew, (2, 3), "J3: on"),
-        (nothing_is_kept_to_be_said_again, (5, 9, 20), "J3: on tombstone/service/"),
+        (its_tombstones_of_services_stand, (5,), "J3: on service/s2/slot/"),
+        (nodes_go_on_by_its_tombstones, (5,), "12.2"),
     ],
 )
 def test_a_planted_defect_is_caught(

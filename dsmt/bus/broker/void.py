@@ -8,8 +8,8 @@ Rule 2: of the facts that are stored the greatest one stands then that is believ
 Rule 3: it does so in the turn in which all are told that the key has ended. A broker that has heard of that, and cannot
     store it yet for its time is to come, holds nothing void against anybody, and displaces nothing: who reads later would
     decide by what stands again, and who has read before, and was not told, by what is void.
-Rule 4: a tombstone that is void hides nothing. So it is with an operator's of a service, which controllers may write, too:
-    one that was there says it again, and that stands. Where none was, nobody would, and no other broker takes it.
+Rule 4: a tombstone that is void hides nothing. So it is with an operator's of a service, though controllers may write one:
+    where no controller was nobody would say it again, and no other broker takes it.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ Rule 2: only what a controller may write; what operators said is for an operator
     A successor has the causes of what it replaces, in their order: which verdict a slot was moved for stands nowhere else.
 Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
 Rule 4: what an operator's key said nobody says again: it was signed anew, or dropped, before its end. Where a winner is
-    such a word all the same (it came from the other side of a partition, or a moment before) its reader begins anew. An
-    operator's tombstone of a service is such a word, and said again (rule 5): who was there has acted by it.
+    such a word all the same (it came from the other side of a partition, or a moment before) its reader begins anew.
+    An operator's tombstone of a service is such a word, though controllers may write it, too.
 Rule 5: who begins anew does not read again what rule 1 has yet to be said of, and says it again all the same, for `LEFT_S`:
-    a tombstone that nobody else knows would hide a service at its own broker, and nowhere else.
+    a controller's tombstone that nobody else knows would hide a service at its own broker, and nowhere else.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Resaying:
     def _keep(self, view: View, now: float) -> None:
         """Keep what is yet to be said again of a view that is given up (rule 5)."""
         held = _by_topic(*view.winners(), *self._left_of(view))
-        self._left = [one for one in held if self._is_revoked(one) and may_write(self._name, one.event.topic)]
+        said_again = [one for one in held if self._is_revoked(one) and not self.is_void(one)]
+        self._left = [one for one in said_again if may_write(self._name, one.event.topic)]
         self._left_until, self._settled = now + LEFT_S, 0
 
     def _left_of(self, view: View) -> list[SignedEvent]:
@@ -120,7 +121,8 @@ class Resaying:
         if known == self._settled:
             return []
         self._left = self._left_of(view) if now < self._left_until else []
-        wanted = again(_by_topic(*view.winners(), *self._left), self._name, self._is_revoked)
+        held = [one for one in _by_topic(*view.winners(), *self._left) if not self.is_void(one)]
+        wanted = again(held, self._name, self._is_revoked)
         if not wanted:
             self._settled = known
             self._since.clear()
