@@ -5,6 +5,7 @@ Rule 2: of a topic the greatest fact in fact order is held, unless a tombstone h
     fact of a later epoch comes.
 Rule 3: of a thing that has ended, its last ended epoch and the latest one that was heard of are remembered for ever; of any
     other thing, the latest one until its last fact is let go.
+Rule 4: it forgets what a winner has displaced. So who holds what is void begins anew (J3); but nodes take back a tombstone.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.void import Void
 from dsmt.controllers.loop.resaying import Resaying
-from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.trust.revocations import is_void
 from tests.simulator.planting import caught
