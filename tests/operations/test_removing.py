@@ -43,8 +43,9 @@ async def poisoned(made: TestRealm, *, buried: bool = False) -> None:
     await joined(made, "n1")
     eve = await made.client("operator/eve")
     if buried:
-        await (await made.client("operator/al")).publish(Draft(EVIL, of_evil(1, "al")))
-        await eve.publish(Draft("tombstone/service/evil", {"by": "eve", "reason": ""}))
+        al = await made.client("operator/al")
+        await al.publish(Draft(EVIL, of_evil(1, "al")))
+        await al.publish(Draft("tombstone/service/evil", {"by": "al", "reason": ""}))
     first = eve.emit(Draft(EVIL, of_evil(1, "eve"), epoch=1 + buried))
     await first.acknowledged()
     await eve.publish(Draft(EVIL, of_evil(2, "eve"), replaces=first))
