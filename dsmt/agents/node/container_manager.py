@@ -293,7 +293,7 @@ class ContainerManager:
         """A key has ended: what its tombstones hid orders again, unless somebody else's hides it (J3)."""
         self._fold.exhume(self._deps.is_void)
         for known in self._known.values():
-            known.exhume(self._deps.is_void)
+            known.stand()
         for keeper in self._keepers.values():
             keeper.buried()
 

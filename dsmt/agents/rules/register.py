@@ -49,5 +49,9 @@ class Register:
     def exhume(self, is_void: Callable[[SignedEvent], bool]) -> None:
         """Take back tombstones that are void: what they hid, and is still held, is buried no more."""
         self._fold.exhume(is_void)
+        self.stand()
+
+    def stand(self) -> None:
+        """Have what is held stand again, once the fold has taken back the tombstone that hid it."""
         if self.held is not None:
             self._fold.take(self.held)
