@@ -42,12 +42,13 @@ class Again(Intent, frozen=True):
 
 def again(facts: Iterable[SignedEvent], name: str, is_revoked: IsRevoked) -> list[Intent]:
     """What a controller of this name says again of the facts that stand, in order of the topics."""
+    return [_successor(signed) for signed in _writable(facts, name, is_revoked)]
+
+
+def _writable(facts: Iterable[SignedEvent], name: str, is_revoked: IsRevoked) -> list[SignedEvent]:
+    """What a revoked key has signed of these, and a controller of this name may write, in order of the topics."""
     found = [signed for signed in facts if signed.event.version is not None and is_revoked(signed)]
-    return [
-        _successor(signed)
-        for signed in sorted(found, key=lambda signed: signed.event.topic)
-        if may_write(name, signed.event.topic)
-    ]
+    return [one for one in sorted(found, key=lambda one: one.event.topic) if may_write(name, one.event.topic)]
 
 
 def _successor(signed: SignedEvent) -> Intent:
@@ -94,9 +95,7 @@ class Resaying:
 
     def _keep(self, view: View, now: float) -> None:
         """Keep what is yet to be said again of a view that is given up (rule 5)."""
-        held = _by_topic(*view.winners(), *self._left_of(view))
-        said_again = [one for one in held if self._is_revoked(one) and not self.is_void(one)]
-        self._left = [one for one in said_again if may_write(self._name, one.event.topic)]
+        self._left = self._wanted(*view.winners(), *self._left_of(view))
         self._left_until, self._settled = now + LEFT_S, 0
 
     def _left_of(self, view: View) -> list[SignedEvent]:
@@ -107,6 +106,11 @@ class Resaying:
             if (winner is None or newer(signed.event, winner.event)) and not view.is_over(signed.event):
                 found.append(signed)
         return found
+
+    def _wanted(self, *facts: SignedEvent) -> list[SignedEvent]:
+        """What controllers say again of these, of each topic the last."""
+        last = {signed.event.topic: signed for signed in facts}
+        return [one for one in _writable(last.values(), self._name, self._is_revoked) if not self.is_void(one)]
 
     def is_void(self, signed: SignedEvent) -> bool:
         """Whether nobody believes a fact any more, and nobody says it again."""
@@ -121,8 +125,7 @@ class Resaying:
         if known == self._settled:
             return []
         self._left = self._left_of(view) if now < self._left_until else []
-        held = [one for one in _by_topic(*view.winners(), *self._left) if not self.is_void(one)]
-        wanted = again(held, self._name, self._is_revoked)
+        wanted = [_successor(one) for one in self._wanted(*view.winners(), *self._left)]
         if not wanted:
             self._settled = known
             self._since.clear()
@@ -135,11 +138,6 @@ class Resaying:
                 self._said_until[topic] = now + ECHO_S
                 due.append(intent)
         return due
-
-
-def _by_topic(*facts: SignedEvent) -> list[SignedEvent]:
-    """Of each topic the last of these."""
-    return list({signed.event.topic: signed for signed in facts}.values())
 
 
 def nobody() -> Resaying:

@@ -48,9 +48,7 @@ from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import process_of, read_record
 
 FOLLOW_S: Final = 10.0
-"""How long who follows it may take to be there: it is started all the same later."""
-KEEPER_S: Final = 5.0
-"""How long those that a keeper kept may take to have started another one."""
+"""How long who follows somebody, a killed keeper too, may take to be there: it is started all the same later."""
 STEADY_S: Final = 1.0
 """How long a node's monitor, and the first agent that is begun anew there, have to live before the next agent ends."""
 LOOK_S: Final = 0.02
@@ -104,7 +102,7 @@ async def begin_settled(home: Home, *, waits: Tell = silent) -> None:
 
 async def _is_kept(home: Home, parts: Parts) -> bool:
     """Whether `up` keeps a home; one whose keeper was killed has another soon, for those that it kept start it (C7)."""
-    deadline = time.monotonic() + KEEPER_S
+    deadline = time.monotonic() + FOLLOW_S
     while was_up(home) and not is_kept(home) and (parts.controllers() or parts.brokers()):
         if time.monotonic() > deadline:  # something else keeps these
             break
