@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,6 +58,28 @@ def test_each_way_goes_on_from_the_same_moment() -> None:
     stream.word()
     second = stream.word()
     assert told_by(in_virtual_time, "a", "bcd") == [("a", 2.5, second), ("bcd", 4.5, second)]
+
+
+def test_of_what_runs_before_had_in_common_nothing_is_kept() -> None:
+    class Begun:
+        """Something that refers to itself, as a fleet does."""
+
+        def __init__(self) -> None:
+            self.own = self
+            begun.append(weakref.ref(self))
+
+    def main(which: Callable[[], str]) -> str:
+        async def play() -> str:
+            held = Begun()
+            await asyncio.sleep(1)
+            return which() if held.own is held else ""
+
+        return run(play())
+
+    begun: list[weakref.ref[Begun]] = []
+    for _ in range(3):
+        assert told_by(main, "a", "b") == ["a", "b"]
+    assert [one() for one in begun[:-1]] == [None, None]
 
 
 def test_what_a_fork_raises_is_told_with_where_it_was_raised() -> None:
