@@ -99,7 +99,9 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
     moved: Counter[tuple[str, EventId]] = Counter()
     done: set[tuple[str, int]] = set()
     """By slot, the numbers of moves that were made: what comes from the other side of a partition comes in any order."""
-    for signed in not_lost(list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))):
+    facts = list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))
+    nodes = {signed.id: _node_of(signed) for signed in facts if signed.event.type == "dsmt.slot"}
+    for signed in not_lost(facts):
         event, data = signed.event, signed.event.data
         if event.type == "dsmt.tombstone":
             service, ended = event.topic.rpartition("/")[2], event.epoch or 0
@@ -109,7 +111,9 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         _, service, _, component, index = event.topic.split("/")
         slot = f"{service}/{component}/{index}"
         if event.type == "dsmt.slot":
-            node, before = data["node"] if data["desired"] != "gone" else None, last.get(slot)
+            node, before = nodes[signed.id], last.get(slot)
+            if event.replaces in nodes:
+                before = nodes[event.replaces]
             if slot in asked and node is not None:
                 _, to, leaves = asked[slot]
                 if node == to or (not to and node != (leaves or before)):
@@ -130,6 +134,12 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         for slot, (signed, to, _) in asked.items()
         if slot in known and (not to or fleet.will.mode(to) == "active")
     ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
+
+
+def _node_of(fact: SignedEvent) -> str | None:
+    """Where a slot is to be, by a fact of it."""
+    node: str | None = fact.event.data["node"]
+    return node if fact.event.data["desired"] != "gone" else None
 
 
 def not_lost(facts: Sequence[SignedEvent]) -> Iterator[SignedEvent]:

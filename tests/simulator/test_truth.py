@@ -56,6 +56,22 @@ def test_a_move_that_was_asked_for_is_made_once(nodes: list[str], told: list[str
 
 
 @pytest.mark.parametrize(
+    ("came_from", "told"),
+    [("n2", []), ("n1", ["12.2: web/app/0 was to be moved to another node, and never was (a#1-3)"])],
+)
+def test_a_move_whose_fact_comes_before_what_it_follows_was_made(came_from: str, told: list[str]) -> None:
+    """As from the other side of a partition: there it was moved from n2 to n1, where it had been on this side."""
+    here = said(1, "dsmt.slot", node="n1", desired="running")
+    before = said(2, "dsmt.slot", node=came_from, desired="running")
+    word = said(3, "dsmt.slot.control", move="", move_number=1, leave="n2")
+    there = said(4, "dsmt.slot", (3,), node="n1", desired="running", move_number=1)
+    there.event.replaces = before.id
+    events = [here, there, before, word]
+    fleet: Any = SimpleNamespace(rows=lambda: enumerate(events), in_turn=lambda *_: events, wanted=lambda: [SLOT], will=None)
+    assert moved_as_asked(fleet) == told
+
+
+@pytest.mark.parametrize(
     ("nodes", "follows", "told"),
     [
         (["n2", "n2"], 1, []),
