@@ -248,6 +248,9 @@ def test_a_certificate_is_named_by_its_name_or_by_the_beginning_of_its_key_but_n
     for little in ("", node.key[:3]):
         with pytest.raises(NotFoundError, match="no certificate of"):
             certificates.one(found, little)
+    with pytest.raises(NotFoundError) as caught:
+        certificates.one(found, "n1")
+    assert caught.value.next == "did you mean node/n1? dsmt cert list shows them"
 
 
 ENDED = EndedKey(key=bytes(16).hex(), name="", by="alice", at="2026-11-20T09:00:00.000Z", reason="stolen", signer="root")

@@ -331,6 +331,9 @@ def test_a_name_with_two_keys_must_be_told_by_its_key_and_an_unknown_one_is_refu
         assert revoking.key_of(alice, "ab" * 16) == (b"\xab" * 16, "")
         with pytest.raises(NotFoundError, match="no valid key of node/n9"):
             revoking.key_of(alice, "node/n9")
+        with pytest.raises(NotFoundError) as caught:
+            revoking.key_of(alice, "eve")
+        assert caught.value.next == "did you mean operator/eve? dsmt cert list shows them"
 
     seated(tmp_path, test)
 

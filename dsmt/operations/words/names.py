@@ -26,3 +26,9 @@ def meant(name: str, known: Iterable[str]) -> str:
     """`did you mean web? `, to stand before what else can be done about a name that is none; empty where none is like it."""
     close = nearest(name, known)
     return f"did you mean {close}? " if close else ""
+
+
+def meant_whole(name: str, known: Iterable[str]) -> str:
+    """As `meant`, where names have their kind before them: of `n1` that is `node/n1`."""
+    whole = [one for one in in_order(known) if name and one.partition("/")[2] == name]
+    return f"did you mean {' or '.join(whole)}? " if whole else meant(name, known)

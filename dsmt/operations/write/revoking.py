@@ -39,6 +39,7 @@ from dsmt.operations.read.realm.patience import patience
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.revisions import earlier
+from dsmt.operations.words.names import meant_whole
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.tokens import ending, is_unused
 from dsmt.operations.write.writing import say
@@ -136,7 +137,9 @@ def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
         raise InputError("cert.ambiguous", f"{what} has several keys: {keys}", next="name one: dsmt cert revoke KEY")
     if len(what) == 32 and all(letter in "0123456789abcdef" for letter in what):
         return bytes.fromhex(what), ""
-    raise NotFoundError("cert.unknown", f"no valid key of {what} is known here", next="dsmt cert list shows them")
+    close = meant_whole(what, {name for key_id, name in known if not trust.is_revoked(key_id, name)})
+    said = f"no valid key of {what or repr(what)} is known here"
+    raise NotFoundError("cert.unknown", said, next=f"{close}dsmt cert list shows them")
 
 
 async def claim(connection: Reading, what: str) -> Claim:

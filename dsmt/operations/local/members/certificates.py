@@ -24,6 +24,7 @@ from dsmt.operations.local.home.home import KINDS, Home, is_up, write_secret
 from dsmt.operations.local.home.making import ensure_broker, had_address, issue
 from dsmt.operations.local.members import operators
 from dsmt.operations.read.rows.certificates import STAND_IN, State, in_use, is_listed, state_of
+from dsmt.operations.words.names import meant_whole
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey
@@ -173,9 +174,9 @@ def one(found: list[HeldCertificate], name: str) -> list[HeldCertificate]:
     """The certificates of a name, or of a key that begins so. Raises `NotFoundError`."""
     matching = [held for held in found if held.name == name or (len(name) >= 4 and held.key.startswith(name))]
     if not matching:
-        raise NotFoundError(
-            "cert.unknown", f"no certificate of {name or repr(name)} is known here", next="dsmt cert list shows them"
-        )
+        said = f"no certificate of {name or repr(name)} is known here"
+        close = meant_whole(name, {held.name for held in found})
+        raise NotFoundError("cert.unknown", said, next=f"{close}dsmt cert list shows them")
     return matching
 
 
