@@ -91,7 +91,8 @@ def sick(row: InstanceRow, now_ms: int, *, decided: bool = True) -> list[str]:
         return [f"  {name}: {screens.held(row.held, now_ms)}", f"    you    | dsmt start {row.instance}"]
     why, then = row.reason, f"    dsmt   | {next_act(row, now_ms, decided=decided)}"
     previous = "" if row.state is Shown.RUNNING else " --previous"
-    commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance}{previous}"]
+    commands = [f"dsmt why {row.instance}"]
+    commands += [] if row.node is None else [f"dsmt logs {row.instance}{previous}"]  # without a node nobody is asked for any
     if why is None:
         return [f"  {name}: {row.state}", then, f"    you    | {commands[0]}"]
     recent = f", {counted(row.restarts_recent, 'failure')} lately" if row.restarts_recent else ""

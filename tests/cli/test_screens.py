@@ -76,6 +76,15 @@ def test_the_screen_of_a_part_of_a_service_is_of_this_part_from_its_first_line_t
     assert "web      is r1, applied by alice" in said
 
 
+def test_nobody_is_sent_to_the_logs_of_what_has_no_node() -> None:
+    realm = Realm()
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    shown = of_service(realm, "web")
+    assert "dsmt why web/app/0" in shown
+    assert "dsmt logs" not in shown
+
+
 @pytest.mark.parametrize(("state", "told"), [("open", False), ("closed", True)])
 def test_of_what_waits_for_a_controller_it_is_said_that_none_is_alive(state: str, told: bool) -> None:
     realm = Realm("n1", "n2")
