@@ -2,12 +2,15 @@
 
 Rule 1: `--json`, `--bus`, `--home` and `--debug` may stand before the command or after it.
 Rule 2: `--wait` may stand alone or with a duration, as `--wait=30s`; alone it takes no limit back that is given beside it.
+    A number behind it that is no duration, and for which the command has no place, is told as no duration.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, Final
 
 import click
@@ -19,6 +22,8 @@ WAIT_FOREVER: Final = "forever"
 LONGEST_REASON: Final = 1000
 _DURATION: Final = re.compile(r"-?(\d+(\.\d+)?(ms|s|m|h|d))+")
 """What is taken for one behind `--wait`; below zero too, which then is told as no duration."""
+_MEANT: Final = re.compile(r"-?\d+(\.\d+)?[A-Za-z]*")
+"""What may be meant for one there, and is none: its unit is missing, or no unit."""
 
 
 def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -93,9 +98,14 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, after `--wait` has got its duration."""
         waits = any("--wait" in param.opts for param in self.params)
+        meant = _meant(args) if waits else None
+        if meant is not None and any(param.nargs == -1 for param in self.params) and not os.path.exists(meant):  # noqa: PTH110 - or what it is
+            seconds(meant)
         try:
             return super().parse_args(ctx, _with_wait(args) if waits else args)
         except click.UsageError as error:
+            if meant is not None and f"({meant})" in error.message:  # the one argument that is too much
+                seconds(meant)
             error.ctx = error.ctx or ctx  # click's parser names no command: its help is what comes next
             if isinstance(error, click.NoSuchOption) and re.fullmatch(r"-[0-9]", error.option_name):
                 self._count_below_none(ctx, args)
@@ -107,6 +117,13 @@ class Command(click.Command):
         for param in self.params:
             if typed is not None and isinstance(param, click.Argument) and isinstance(param.type, Count):
                 param.type.convert(typed, param, ctx)
+
+
+def _meant(args: list[str]) -> str | None:
+    """What stands behind `--wait` for a duration, and is none."""
+    before = args[: args.index("--")] if "--" in args else args
+    behind = [after for one, after in pairwise(before) if one == "--wait"]
+    return next((one for one in behind if _MEANT.fullmatch(one) and not _DURATION.fullmatch(one)), None)
 
 
 def _with_wait(args: list[str]) -> list[str]:

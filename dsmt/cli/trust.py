@@ -13,7 +13,7 @@ from dsmt.cli.printing import document, send_bytes
 from dsmt.errors import InputError
 from dsmt.operations.connection import Reading
 from dsmt.operations.offline import exporting
-from dsmt.system.files import write_atomically
+from dsmt.system.files import replacing
 
 
 @command()
@@ -23,6 +23,8 @@ def export(ctx: CliContext, file: str | None) -> None:
     file = None if file == "-" else file
     if file is None and (sys.stdout.isatty() or ctx.json):
         raise InputError("trust.file", "the export is binary: name a file for it", next="dsmt trust export realm.trust")
+    if file is not None and not Path(file).name:
+        raise InputError("trust.file", f"{file!r} names no file", next="name the file to write: dsmt trust export r.trust")
     home = ctx.home()
     if file is not None:
         exporting.check_replaces(Path(file), _is_export, code="trust.file", what="export of trust")
@@ -31,12 +33,13 @@ def export(ctx: CliContext, file: str | None) -> None:
         await exporting.gather(connection.bus)
         return exporting.keep(home, connection.trust)
 
-    exported = ctx.ask(read)
     if file is None:
-        send_bytes(exported)
+        send_bytes(ctx.ask(read))
         return
     try:
-        write_atomically(file, exported, mode=0o644, durable=False)
+        with replacing(file, mode=0o644) as written:  # where it cannot be, nothing is read for it
+            exported = ctx.ask(read)
+            written.write(exported)
     except OSError as error:
         raise InputError("trust.file", f"{file} cannot be written: {error.strerror}", next="name another file") from error
     if ctx.json:

@@ -252,3 +252,6 @@ def test_of_a_service_that_was_removed_no_part_is_looked_for() -> None:
     with pytest.raises(NotFoundError) as caught:
         slots_of(realm.view, Target.parse("web/app/0"))
     assert (caught.value.code, caught.value.next) == ("service.unknown", "dsmt history web")
+    with pytest.raises(NotFoundError, match="no service web any more: it was removed") as caught:
+        read(ScriptedBus([], view(realm), now_ms=START_MS), LogQuery(5), target="web")
+    assert caught.value.next == "dsmt history web"

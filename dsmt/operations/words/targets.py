@@ -84,6 +84,12 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     return found
 
 
+def still_there(view: View, target: Target) -> None:
+    """Raise `NotFoundError` for what has no slot because nothing is left of its service but what was said of it."""
+    if view.services[target.service].spec is None:
+        raise no_service(view, target.service)
+
+
 def no_service(view: View, service: str, advice: str = "") -> DsmtError:
     """The error of a service that is not there, or of which what was applied last cannot be read."""
     topic = f"service/{service}/spec"

@@ -29,7 +29,7 @@ from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.operations.read.realm.patience import told_if_slow
 from dsmt.operations.read.realm.sight import Sight, look
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, slots_of, still_there
 from dsmt.operations.words.times import local
 from dsmt.operations.write.controlling import command
 from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Start
@@ -156,6 +156,7 @@ class _Reader:
             self._ask(sight, key, first)
         if not self._asked:
             target = self._target
+            still_there(sight.view, target)
             said = f"no controller has placed {target} on a node"
             raise NotFoundError("logs.nowhere", said, next=f"dsmt ps {target.service}")
 

@@ -232,7 +232,8 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
     keys = slots_of(sight.view, target)
     spec = sight.view.services[target.service].spec
     if spec is None or (spec.record.removed and not keys):
-        raise no_service(sight.view, target.service, f"dsmt ps {target.service} shows what is left of it, which is to end")
+        left = f"dsmt ps {target.service} shows what is left of it, which is to end" if keys else ""
+        raise no_service(sight.view, target.service, left)
     if not keys:
         raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt scale {target} N")
     return keys

@@ -66,7 +66,8 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
     """Say how a node is to be used; one that was removed is only given back. Raises `NotFoundError`, `RefusedError`."""
     sight = await look(bus)
     entry = find_node(sight, name)
-    if mode != "active" and sight.fleet.state(name) == "left":
+    given_back = mode == "active" and entry.mode != "active"
+    if sight.fleet.state(name) == "left" and not given_back:
         advice = "it takes nothing until it attaches again: dsmt nodes"
         raise RefusedError("node.removed", f"{name} was removed; nothing was done", next=advice)
     if entry.mode == mode:

@@ -15,7 +15,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.instance_row import ON_ITS_WAY, InstanceRow, row
 from dsmt.operations.words.names import in_order
-from dsmt.operations.words.targets import Target, no_service, slots_of
+from dsmt.operations.words.targets import Target, slots_of, still_there
 from dsmt.operations.words.times import milliseconds
 from dsmt.view import SlotEntry, SlotKey
 from dsmt.view.served import served
@@ -42,7 +42,7 @@ def instances(
     """
     names = [target.service] if target is not None else in_order(sight.view.services)
     if target is not None and not slots_of(sight.view, target, gone=everything):
-        _still_there(sight, target.service)
+        still_there(sight.view, target)
     rows: list[InstanceRow] = []
     for name in names:
         entry = sight.view.services.get(name)
@@ -67,12 +67,6 @@ def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[I
 def living_holders(sight: Sight, entry: SlotEntry) -> list[str]:
     """The nodes that may live and have anything left of a slot."""
     return [node for node in entry.holders if not sight.fleet.is_lost(node)]
-
-
-def _still_there(sight: Sight, service: str) -> None:
-    """Raise `NotFoundError` for a service of which nothing is left but what was said of it."""
-    if sight.view.services[service].spec is None:
-        raise no_service(sight.view, service)
 
 
 def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[InstanceRow]:

@@ -18,7 +18,7 @@ from dsmt.operations.read.rows.advice import advised
 from dsmt.operations.read.rows.node_rows import find_node
 from dsmt.operations.read.rows.outside import revoked
 from dsmt.operations.words.names import in_order
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, slots_of, still_there
 from dsmt.view import SlotKey
 
 _LOSES: Final = "--accept-data-loss"
@@ -56,6 +56,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     """What keeps an instance off the nodes, or off one. Raises `NotFoundError`."""
     keys = slots_of(sight.view, target) or [*_of_each_node(sight, target)]
     if not keys:
+        still_there(sight.view, target)
         raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt ps {target.service}")
     key = _without_place(sight, keys)
     spec = sight.spec_of(key)
