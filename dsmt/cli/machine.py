@@ -147,7 +147,7 @@ async def _watched(home: Home, runs: Sequence[Run]) -> None:
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[Run], None]) -> bool:
     """Start it, and tell what runs. Whether anything that is here is let in: else nothing is to be kept."""
-    out: dict[str, str] = {}
+    out, left = dict[str, str](), set[str]()
     with ctx.lasting() as waits, ctx.progress() as tell:
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
@@ -160,7 +160,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         waits(f"an answer at {some(started.brokers)}")
 
         async def come_up() -> None:
-            warn(await coming_up.announced(home, started.amiss))
+            warn(await coming_up.announced(home, started.amiss, left=left))
             warn(await coming_up.attached(home, started, tell=lambda text: (waits(""), tell(text)), out=out))
 
         try:
@@ -168,6 +168,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         except TransportError as error:
             raise unreached(home, error) from error
     living = [node for node in started.nodes if node not in out]
+    started = msgspec.structs.replace(started, brokers=tuple(one for one in started.brokers if one not in left))
     keeps = bool(not out or living or home.names("brokers") or home.names("controllers"))
     if ctx.json:
         told = {"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes}

@@ -248,7 +248,7 @@ class Announcing:
 
         @asynccontextmanager
         async def connect(*_: object, brokers: Collection[str] = ("any",), **__: object) -> AsyncIterator[Any]:
-            (one,) = brokers
+            one = next(getattr(one, "address", one) for one in brokers)
             found = self.does.get(one, [])
             if isinstance(found, Exception):
                 raise found
@@ -264,13 +264,14 @@ class Announcing:
 
         patch.setattr(coming_up, "connect", connect)
         patch.setattr(coming_up, "announce", announce)
-        patch.setattr(coming_up, "meshed", lambda *_: {one: one for one in brokers})
+        patch.setattr(coming_up, "meshed", lambda *_: {one: SimpleNamespace(address=one) for one in brokers})
         patch.setattr(coming_up, "made_ms", lambda *_: {"b1": 5})
         patch.setattr(coming_up, "note_announced", note_announced)
         self._home: Any = SimpleNamespace(realm=lambda: SimpleNamespace(nats=nats), operator=lambda: None)
 
     def amiss(self) -> list[str]:
-        return asyncio.run(coming_up.announced(self._home))
+        self.left = set[str]()
+        return asyncio.run(coming_up.announced(self._home, left=self.left))
 
 
 def test_of_a_broker_that_is_alone_nothing_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +295,7 @@ def test_who_cannot_be_told_and_who_was_removed_keeps_nobody_from_being_told(mon
     }
     removed = "broker b2 does not belong to the realm any more, but is still here: dsmt broker remove b2 ends it"
     assert made.amiss() == ["b1 does not answer", removed]
-    assert (made.told, made.noted) == (["b3"], {"b1", "b3"})
+    assert (made.told, made.noted, made.left) == (["b3"], {"b1", "b3"}, {"b2"})
     made.does["b3"] = made.does["b1"]
     made.amiss()
     assert made.told == ["b3", "any"], "where none of them was told it is tried for longer, at any"

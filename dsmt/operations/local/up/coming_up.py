@@ -35,11 +35,11 @@ PATIENCE_S = 30.0
 CONTROLLERS_S = 10.0
 
 
-async def announced(home: Home, without: Collection[str] = ()) -> list[str]:
+async def announced(home: Home, without: Collection[str] = (), *, left: set[str] | None = None) -> list[str]:
     """Say which brokers are here, before nodes are waited for: those that ran already know of a new one by this alone.
 
     It is said at each of them, `without` those that are not started: what the new one alone is told no other one hears.
-    What went amiss is returned.
+    What went amiss is returned. `left` takes the addresses of those that do not belong to the realm any more.
     """
     known, made, realm = meshed(home, without), made_ms(home, without), home.realm()
     if len(known) < 2:
@@ -60,6 +60,8 @@ async def announced(home: Home, without: Collection[str] = ()) -> list[str]:
         async with connect(home.operator(), realm, patience_s=PATIENCE_S) as connection:
             gone.update(await announce(connection.bus, known, by=connection.by, made_ms=made))
     note_announced(home, known.keys() - gone)
+    if left is not None:
+        left.update(known[one].address for one in gone)
     removed = (
         f"broker {one} does not belong to the realm any more, but is still here: dsmt broker remove {one} ends it"
         for one in sorted(gone)
