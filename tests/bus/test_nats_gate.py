@@ -94,12 +94,16 @@ async def test_two_processes_of_one_name_are_both_kept_out_until_their_key_is_re
     root, bob = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/bob"])
     first, key = k.identities["node/n1"], k.identities["node/n1"].key.key_id
     topic = "broker/s0/session/node/n1"
-    async with reading(bob, "broker/s0/session/") as got:
+    async with reading(bob, "broker/s0/session/", "broker/s0/notice") as got:
         one = await k.bus(first, wait=False)
         await got.until(lambda g: states(g, "node/n1") == ["open"])  # two that begin in one millisecond have one incarnation
         both = [one, await k.bus(first, wait=False)]
         await got.until(lambda g: "kept_out" in (g.of(topic) or [{}])[-1])
         assert (got.of(topic)[-1]["state"], got.of(topic)[-1]["kept_out"]) == ("closed", key.hex())
+        await got.until(lambda g: g.of("broker/s0/notice"))
+        said = got.of("broker/s0/notice")[0]
+        assert (said["kind"], said["source"]) == ("clone", "node/n1")
+        assert said["message"] == "two processes keep attaching as node/n1"
         await until(lambda: not any(one.attached for one in both))
         await until(lambda: all(one.refusal for one in both))
         assert "trust.contested" in k.servers.log()

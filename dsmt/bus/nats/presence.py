@@ -35,6 +35,7 @@ from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.records import to_data
 from dsmt.event.registry import is_fact
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
@@ -51,11 +52,11 @@ _ADVISORY: Final = f"$SYS.ACCOUNT.{ACCOUNT}"
 
 
 class BusWords:
-    """What a gate says, on its bus; of what is said on a topic in one turn the newest. Fulfils `session_words.Says`."""
+    """What a gate says, on its bus; of what is said of a subject on a topic in one turn the newest: `session_words.Says`."""
 
     def __init__(self, bus: NatsBus) -> None:
         self._bus = bus
-        self._unsaid: dict[str, Draft] = {}
+        self._unsaid: dict[tuple[str, str], Draft] = {}
 
     def say(
         self,
@@ -71,7 +72,7 @@ class BusWords:
         del payer
         if not self._unsaid:
             asyncio.get_running_loop().call_soon(self._say)
-        self._unsaid[topic] = Draft(topic, to_data(record), subject=subject, ttl_ms=ttl_ms, to=to)
+        self._unsaid[topic, subject] = Draft(topic, to_data(record), subject=subject, ttl_ms=ttl_ms, to=to)
 
     def _say(self) -> None:
         unsaid, self._unsaid = self._unsaid, {}
@@ -98,7 +99,8 @@ class NatsPresence:
         self._tell_ended = ended
         self._accounts = accounts
         self._subjects = Subjects(trust.realm.name)
-        self._words = SessionWords(bus.source, BusWords(bus), clock.boottime())
+        self._says = BusWords(bus)
+        self._words = SessionWords(bus.source, self._says, clock.boottime())
         self._sessions = NatsSessions(bus.source, self._words)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         self._told: asyncio.Queue[Msg] = asyncio.Queue()
@@ -261,7 +263,11 @@ class NatsPresence:
     # --- who is heard --------------------------------------------------------------------------------------------
 
     async def _heard(self, message: Msg) -> None:
-        self._sessions.heard(self._subjects.publisher(message.subject), self._clock.boottime(), self._bus.now_ms())
+        name = self._subjects.publisher(message.subject)
+        own = self._sessions.heard(name, self._clock.boottime(), self._bus.now_ms())
+        if own is not None:
+            said = BrokerNotice(kind="clone", source=name, topic=None, first=0, last=0, message=two_of_one_name(own).message)
+            self._says.say(f"{self._bus.source}/notice", said, subject=name)
 
     async def _tick(self, link: NatsLink) -> Never:
         beat = 0.0

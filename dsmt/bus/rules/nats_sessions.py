@@ -115,15 +115,15 @@ class NatsSessions:
             self._words.closed(session, how_of(reason), now, now_ms)
         return session
 
-    def heard(self, name: str, now: float, now_ms: int) -> None:
-        """A source has said something, somewhere in the cluster: so it has attached."""
+    def heard(self, name: str, now: float, now_ms: int) -> Certificate | None:
+        """A source has said something, somewhere in the cluster: so it has attached. Its certificate, if it is kept out."""
         session = self._by_name.get(name)
         if session is None:
-            return
+            return None
         session.heard = now
         if session.attached:
             self._words.heard(session, now, now_ms)
-            return
+            return None
         known = self._words.presence.attachment_of(name)
         session.attachment = max(known + 1 if known else 0, min(session.attachment, now_ms + BOUND_MS))
         session.incarnation = min(session.incarnation, now_ms + BOUND_MS)
@@ -131,6 +131,7 @@ class NatsSessions:
         self._words.opened(session, now, now_ms)
         kept_out = self._is_kept_out(session)
         self.to_end.update((one.at, one) for one in self._of(name) if kept_out or one is not session)
+        return session.certificate if kept_out else None
 
     def _of(self, name: str) -> list[NatsSession]:
         """The connections of a name, but of those who only read."""
