@@ -10,7 +10,7 @@ import pytest
 from dsmt.agents.rules.held_here import why_held
 from dsmt.controllers.pending import waits_for
 from dsmt.errors import FailedError, RefusedError, TimedOutError
-from dsmt.event.kinds.instance import HeldHere
+from dsmt.event.kinds.instance import HeldHere, LastExit
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.summaries import service
@@ -22,6 +22,7 @@ from dsmt.operations.write.controlling import following
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+from .test_explaining import explain
 from .waits import wait
 
 STOP = HeldHere(id="aa", by="root", at_ms=1_700_000_000_000, reason="disk smokes")
@@ -180,3 +181,18 @@ def test_who_waits_is_told_that_it_was_stopped_there_meanwhile(realm: Realm) -> 
     held(realm, 1)
     with pytest.raises(FailedError, match=r"web/app/1 was stopped meanwhile.*held by root on n. with --local"):
         heed("restart", words)
+
+
+def test_what_is_begun_again_on_its_node_was_not_begun_by_the_start_of_its_manager() -> None:
+    """Whose manager was begun anew since it was placed, as by an upgrade, was said to have been started anew itself."""
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle()
+    realm.after(5).session("node/n1", "open", incarnation=realm.now_ms)
+    before = realm.after(5).now_ms
+    held(realm)
+    realm.after(5)
+    last = LastExit(code=None, signal="SIGTERM", at_ms=before, ran_s=10.0, reason=None)
+    realm.status(key(0), "n1", State.RUNNING, last_exit=last)
+    for target in ("web", "web/app/0"):
+        assert explain(realm, target).says.endswith(', because web is r1, applied by alice: "a test"')

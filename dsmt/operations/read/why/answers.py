@@ -182,11 +182,16 @@ def _cause(sight: Sight, cause: Event) -> str:
 
 
 def _started_anew(sight: Sight, row: InstanceRow, cause: Event, begin: Sequence[SignedEvent]) -> str:
-    """That its node was started anew since the cause, and its run began then; empty where not (rule 2)."""
+    """That its node was started anew since the cause, and its run began then; empty where not (rule 2).
+
+    Where the run before has ended since its node was, that start has begun another one, as `start --local` does.
+    """
     newest = sight.newest_session(f"node/{row.node}")
     if newest is None or row.since is None or cause.type in ("dsmt.status", "dsmt.command"):
         return ""
     began_ms = newest.record.incarnation
+    if row.last_exit is not None and row.last_exit.at is not None and milliseconds(row.last_exit.at) >= began_ms:
+        return ""
     anew = f"{row.node} has been started anew{_down(f'node/{row.node}', begin)}"
     return anew if cause.time_ms < began_ms <= milliseconds(row.since) else ""
 
