@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import Count, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
-from dsmt.cli.printing import columns, document, one_line, page, table
+from dsmt.cli.printing import columns, document, one_line, page, show, table
 from dsmt.cli.why_screen import screen
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Reading
@@ -57,7 +57,7 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
     if ctx.json:
         document(found)
         return
-    print("\n".join(why_not_lines(found)))
+    show("\n".join(why_not_lines(found)))
 
 
 def why_not_lines(found: Fitting) -> list[str]:

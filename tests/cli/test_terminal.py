@@ -30,7 +30,7 @@ from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.rows.past import Revision
 from dsmt.operations.read.screens.summaries import services, status
-from dsmt.operations.read.why.fitting import Clause, Fitting
+from dsmt.operations.read.why.fitting import Clause, Fitting, why_not
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.asking_logs import Line, LogNotice
@@ -245,3 +245,18 @@ def test_what_keeps_an_instance_off_several_nodes_in_the_same_words_is_said_once
     assert shown.count("  its data is on n4") == 1
     assert shown[0] == "db/pg/0: 0 of 3 nodes fit: -"
     assert shown[-1] == "    act"
+
+
+def test_why_not_goes_on_below_where_a_terminal_is_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="reserve: {memory: 900GiB}"))
+    realm.settle()
+    found = why_not(sight(realm), Target("web"))
+    monkeypatch.setattr(CliContext, "ask", lambda *_: found)
+    monkeypatch.setattr("dsmt.cli.printing.columns", lambda *_: 40)
+    assert main(["why-not", "web"]) == 0
+    told = capsys.readouterr().out
+    assert "900 GiB memory" in told
+    assert max(map(shown_columns, told.splitlines())) <= 40
