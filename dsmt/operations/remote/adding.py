@@ -93,7 +93,7 @@ class Adding:
         realm = self._connection.realm
         if tokens.is_loopback(*(address for address, _ in realm.brokers)):
             said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
-            raise RefusedError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
+            raise RefusedError("node.loopback", said, next=tokens.ANOTHER_REALM)
 
         ended = await asyncio.gather(*(self._tried(address, done) for address in hosts))
         if len(ended) == 1 and ended[0][1] is not None:

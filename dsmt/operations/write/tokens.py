@@ -118,13 +118,17 @@ async def create(
     )
 
 
+ANOTHER_REALM: Final = "make another realm, which is reached: dsmt --home DIR init --listen HOST:PORT"
+"""What to do about a realm that only its own machine reaches: a home that has a realm is given no other one."""
+
+
 def _unreached(brokers: list[str]) -> list[str]:
     """The warning that no other machine reaches the brokers that a token names."""
     if not is_loopback(*brokers):
         return []
     one, at = len(brokers) == 1, ", ".join(brokers)
     what = "the realm's only broker listens" if one else "the realm's brokers listen"
-    return [f"{what} at {at}: no other machine reaches {'it' if one else 'them'} (dsmt init --listen HOST:PORT)"]
+    return [f"{what} at {at}: no other machine reaches {'it' if one else 'them'}; {ANOTHER_REALM}"]
 
 
 async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[str, bytes], ...]:
