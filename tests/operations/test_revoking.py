@@ -324,8 +324,9 @@ def test_a_name_with_two_keys_must_be_told_by_its_key_and_an_unknown_one_is_refu
         alice = await seat.connection("operator/alice")
         other = seat.made.identity("operator/eve")
         alice.trust.add_all([one.raw for held in (seat.stolen, other) for one in held.chain])
-        with pytest.raises(InputError, match="has several keys"):
+        with pytest.raises(InputError, match="has several keys") as several:
             revoking.key_of(alice, "operator/eve")
+        assert several.value.next == "dsmt cert show operator/eve; then name one: dsmt cert revoke KEY"
         key_id = other.key.key_id
         assert revoking.key_of(alice, key_id.hex()[:8]) == (key_id, "operator/eve")
         assert revoking.key_of(alice, "ab" * 16) == (b"\xab" * 16, "")

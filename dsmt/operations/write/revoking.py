@@ -134,7 +134,11 @@ def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
         return found[0]
     if found:
         keys = ", ".join(key_id.hex() for key_id, _ in found)
-        raise InputError("cert.ambiguous", f"{what} has several keys: {keys}", next="name one: dsmt cert revoke KEY")
+        raise InputError(
+            "cert.ambiguous",
+            f"{what} has several keys: {keys}",
+            next=f"dsmt cert show {what}; then name one: dsmt cert revoke KEY",
+        )
     if len(what) == 32 and all(letter in "0123456789abcdef" for letter in what):
         return bytes.fromhex(what), ""
     close = meant_whole(what, {name for key_id, name in known if not trust.is_revoked(key_id, name)})
