@@ -14,8 +14,9 @@ Rule 5: what the store's broker had said in an earlier life, and others brought 
 Rule 6: who begins after a revocation is never given what that key had said. So where the digest is not that of rule 1, the
     view is tried of who began with this incarnation, or folded anew with a key's end, for the view held what was void by
     that: the winners of then that were believed, with what void ones had displaced, and what came since. Where the broker
-    had no room yet to let that stand again (`bus/broker/void`) it is tried without it, too. Each try folds all rows anew, so
-    of one controller there are `TRIES`: a thief of its key begins as often as it likes, and names no view that there was.
+    had no room yet to let that stand again (`bus/broker/void`), or waited for others to say it again, it is tried without
+    it, too. Each try folds all rows anew, so of one controller there are `TRIES`: a thief of its key begins as often as it
+    likes, and names no view that there was.
 """
 
 from __future__ import annotations
@@ -191,13 +192,17 @@ def _of_another(decision: Decision, store: str) -> str:
     return f"{where}: {advice}; where it is gone, or has another store now, nothing decides it again"
 
 
+_Place = tuple[float, Callable[[SignedEvent], bool]]
+"""A row, and what stands there of the keys that had ended."""
+
+
 class _Reading:
     """What one controller had folded at each of its decisions (rules 1, 5 and 6)."""
 
     def __init__(self, history: _History, broker: str, ended: RevokedAt) -> None:
         self._history, self._broker, self._ended = history, broker, ended
-        self._tried: set[tuple[int, float, bool]] = set()
-        self._begun: set[tuple[float, bool]] = set()
+        self._tried: set[tuple[int, _Place]] = set()
+        self._begun: set[_Place] = set()
         self._tries = 0
         self._ends: list[float] | None = None
         self.view, self._since = View(), 0.0
@@ -212,40 +217,38 @@ class _Reading:
             return True
         return any(self._begin(decision, place) for place in self._places(decision, event))
 
-    def _places(self, decision: Decision, event: Event) -> Iterator[tuple[float, bool]]:
+    def _places(self, decision: Decision, event: Event) -> Iterator[_Place]:
         """Where who decided may have begun: with its incarnation, or where something became void, the last first.
 
-        Each is given with whether the broker was late to let stand again what had been displaced, and once, until one of
-        them is found for the first time: each try folds all rows anew.
+        Each is given with what stands there of ended keys, and once, until one of them is found for the first time: each try
+        folds all rows anew.
         """
         if self._ends is None:
-            void = {self._ended(one) for _, one in self._history.rows if one.event.version is not None and _may_be_void(one)}
+            void = {self._ended(one) for _, one in self._history.rows}
             self._ends = sorted(void - {inf}, reverse=True)
         began = self._history.began(event)
-        ends = [(one, late) for one in self._ends if one <= decision.row for late in (False, True)]
-        for place, late in ((began, False), *ends):
-            if (event.incarnation, place, late) not in self._tried and self._tries < TRIES:
+        ends = [(one, stands) for one in self._ends if one <= decision.row for stands in (_said_again, _nothing, _all)]
+        begins = [(began, stands) for stands in (_said_again, _nothing)[: 2 if self._ends else 1]]
+        for place in (*begins, *ends):
+            if (event.incarnation, place) not in self._tried and self._tries < TRIES:
                 self._tries += 1
-                self._tried.add((event.incarnation, place, late))
-                yield min(place, decision.row), late
+                self._tried.add((event.incarnation, place))
+                yield min(place[0], decision.row), place[1]
 
-    def _fold(self, upto: float, *, beginning: bool = False, late: bool = False) -> None:
-        """Fold the rows up to one; `beginning`: there nobody believes a key that had ended, but for what is said again.
-
-        `late`: what it had said stands there all the same.
-        """
-        since = upto if beginning else self._since
+    def _fold(self, upto: float, *, beginning: Callable[[SignedEvent], bool] | None = None) -> None:
+        """Fold the rows up to one; `beginning`: there nobody believes a key that had ended, but for what stands by this."""
+        since = self._since if beginning is None else upto
         while self._next is not None and self._next[0] <= upto:
             signed = self._next[1]
-            if self._ended(signed) > since or (beginning and (late or not _may_be_void(signed))):
+            if self._ended(signed) > since or (beginning is not None and beginning(signed)):
                 self.view.apply(signed)
             self._next = next(self._rows, None)
 
-    def _begin(self, decision: Decision, place: tuple[float, bool]) -> bool:
+    def _begin(self, decision: Decision, place: _Place) -> bool:
         """Rule 6. Whether that is the view; else all stays as it was."""
-        began, late = place
+        began, stands = place
         other = _Reading(self._history, self._broker, self._ended)
-        other._fold(began, beginning=True, late=late)
+        other._fold(began, beginning=stands)
         believed, other.view = [one for one in other.view.winners() if self._ended(one) > began], View()
         for one in believed:
             other.view.apply(one)
@@ -261,9 +264,19 @@ class _Reading:
         return True
 
 
-def _may_be_void(signed: SignedEvent) -> bool:
-    """Whether perhaps nobody says a fact again whose key has ended (J3)."""
-    return not is_said_again(signed.event.topic) or is_void(signed, lambda _: True)
+def _said_again(signed: SignedEvent) -> bool:
+    """What controllers say again of an ended key has the time for that (J3)."""
+    return is_said_again(signed.event.topic) and not is_void(signed, lambda _: True)
+
+
+def _nothing(_: SignedEvent) -> bool:
+    """That time is over: what the key had displaced stands again."""
+    return False
+
+
+def _all(_: SignedEvent) -> bool:
+    """A broker was late to displace it: its disk was full."""
+    return True
 
 
 def _replay_one(
