@@ -47,7 +47,7 @@ from dsmt.system.procfs import boot, children, identity_of, send_signal
 from dsmt.system.records import ask_to_end
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
-from dsmt.trust.revocations import is_void
+from dsmt.trust.revocations import is_disowned
 from dsmt.trust.store import Realm, TrustStore
 
 FORMER: Final = "identity.former"
@@ -124,7 +124,7 @@ def _surroundings(bus: Bus, identity: Identity, directory: Path, trust: TrustSto
         entropy=SystemEntropy(),
         ended=spawner.ended,
         boot=boot(),
-        is_void=partial(is_void, is_revoked=trust.disowns),
+        is_void=partial(is_disowned, is_revoked=trust.disowns),
     )
 
 

@@ -30,7 +30,7 @@ from dsmt.system.marks import bear
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import boot
 from dsmt.system.sockets import LinuxSockets
-from dsmt.trust.revocations import is_void
+from dsmt.trust.revocations import is_disowned
 from dsmt.trust.store import TrustStore
 
 
@@ -75,7 +75,7 @@ async def _serve(directory: str) -> int:
                 entropy=SystemEntropy(),
                 boot=boot(),
                 inherited=dict(os.environ),
-                is_void=partial(is_void, is_revoked=trust.disowns),
+                is_void=partial(is_disowned, is_revoked=trust.disowns),
             ),
         )
         on_signals({signal.SIGTERM: agent.shutdown, signal.SIGINT: agent.shutdown})

@@ -335,9 +335,20 @@ class Fleet:
                     continue
                 if view.apply(signed) or not self.recent:
                     self.recent.append(view.digest)
+            if store in self._trusts:
+                self.recent.append(self._believed(store).digest)
         self._views[store] = (view, row)
         if view.expire(self.broker.now_ms):
             self.recent.append(view.digest)
+        return view
+
+    def _believed(self, store: SimStore) -> View:
+        """What who has begun since keys ended sees of a store: nothing of what those say of themselves, either."""
+        view = View()
+        for _, signed in self.held(store):
+            if not self.is_disowned(store, signed):
+                view.apply(signed)
+        view.expire(self.broker.now_ms)
         return view
 
     def is_void(self, store: SimStore, signed: SignedEvent) -> bool:
@@ -345,11 +356,16 @@ class Fleet:
         trust = self._trusts.get(store)
         return trust is not None and is_void(signed, trust.disowns)
 
+    def is_disowned(self, store: SimStore, signed: SignedEvent) -> bool:
+        """Whether nobody who reads a store believes an event any more."""
+        trust = self._trusts.get(store)
+        return trust is not None and trust.disowns(signed)
+
     def winners(self, store: SimStore) -> list[SignedEvent]:
         """What stands in a store for who comes later."""
         self.held(store)
         stand = (self.world.reader.read(row.sealed) for row in store.rows(0, 1 << 30, winners_only=True))
-        return [signed for signed in stand if not self.is_void(store, signed)]
+        return [signed for signed in stand if not self.is_disowned(store, signed)]
 
     def digest(self) -> str:
         """A hash over all rows of all stores, in order: what two runs of a seed are compared by."""

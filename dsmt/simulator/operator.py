@@ -83,7 +83,8 @@ class SimOperator:
         return not self._wishes
 
     @property
-    def _realm(self) -> RealmConfig:
+    def realm(self) -> RealmConfig:
+        """What it is configured with."""
         realm = self.world.realm
         return RealmConfig(
             name=realm.name, roots=realm.roots, brokers=tuple((b.address, b.public) for b in self.world.brokers)
@@ -141,7 +142,7 @@ class SimOperator:
         async def ended(bus: Bus) -> None:
             if self.trust.is_revoked(former.key.key_id):
                 return
-            own = Connection(bus, self.identity, self.trust, self._realm, self.name, [])
+            own = Connection(bus, self.identity, self.trust, self.realm, self.name, [])
             claim = await revoking.claim(own, former.key.key_id.hex())
             await revoking.sign_anew(own, claim, drop=())
             process = self.kept.process
@@ -149,7 +150,7 @@ class SimOperator:
                 raise RuntimeError("the operator does not run")
             client = self.world.client(process, root)
             async with running(client):
-                speaking = Connection(client, root, self.trust, self._realm, self.name, [])
+                speaking = Connection(client, root, self.trust, self.realm, self.name, [])
                 await revoking.revoke(speaking, claim, by=self.name, reason="it was stolen")
 
         self._wishes.appendleft(Wish("end the former key", ended))

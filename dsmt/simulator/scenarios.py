@@ -22,7 +22,7 @@ from dsmt.simulator.engine.trace import Trace
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.invariants import ViewWatch, proven, replayed, replicas
 from dsmt.simulator.play import Play, Report
-from dsmt.simulator.scenes import both, brokers, clocks, controllers, nodes, services, stolen, stores
+from dsmt.simulator.scenes import both, brokers, clocks, controllers, nodes, services, stolen, stores, usurped
 from dsmt.simulator.truth import all_true
 
 Act = Callable[[Play], Awaitable[None]]
@@ -81,6 +81,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "site": Scenario(brokers.site, "E5: a site repairs itself while its uplink is down", 130.0, 9, 3, brokers=3, site=4),
     "returned": Scenario(brokers.returned, "12.5: a broker that was away is whole by itself", 100.0, 7, 2, brokers=3),
     "stolen": Scenario(stolen.stolen, "J3: what a stolen key said where nobody heard of its end", 240.0, 4, 2, brokers=2),
+    "usurped": Scenario(
+        usurped.usurped, "J3: what a stolen controller's key said where nobody heard of its end", 240.0, 4, 2, brokers=2
+    ),
     "both": Scenario(both.both, "E2: what two operators say on both sides of a partition", 240.0, 6, 3, brokers=2),
     "clock": Scenario(clocks.clock, "J4: a broker's clock steps, and realm time does not"),
 }

@@ -52,6 +52,11 @@ def is_void(signed: SignedEvent, is_revoked: Callable[[SignedEvent], bool]) -> b
     return not is_said_again(event.topic) or (bool(event.ends) and event.source.startswith("operator/"))
 
 
+def is_disowned(signed: SignedEvent, is_revoked: Callable[[SignedEvent], bool]) -> bool:
+    """Whether a shared fact is one of a revoked key: somebody may yet say it again, and until then nobody believes it."""
+    return signed.event.version is not None and is_revoked(signed)
+
+
 class Revocations:
     """Who has revoked which keys, by the ids of both."""
 

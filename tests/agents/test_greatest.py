@@ -27,8 +27,12 @@ def tombstone(at_ms: int, epoch: int = 1) -> SignedEvent:
     return signed("operator/alice", "tombstone/service/web", record, version=1, epoch=epoch, time_ms=START_MS + at_ms)
 
 
-def taken(*events: SignedEvent) -> Register:
-    known = Register(SLOT)
+def register(fold: Fold | None = None, topic: str = SLOT, *, void: tuple[SignedEvent, ...] = ()) -> Register:
+    return Register(topic, lambda one: one in void, fold)
+
+
+def taken(*events: SignedEvent, void: tuple[SignedEvent, ...] = ()) -> Register:
+    known = register(void=void)
     for one in events:
         known.bury(one) if one.event.ends else known.take(one)
     return known
@@ -57,41 +61,61 @@ def test_a_late_tombstone_changes_nothing_of_what_came_after_it() -> None:
 
 def test_what_was_hidden_once_never_begins_again_though_nobody_holds_it_any_more() -> None:
     fold = Fold()
-    Register(SLOT, fold).bury(tombstone(5))
-    assert not Register(SLOT, fold).take(fact(9, 9))
-    assert Register(SLOT, fold).held is None
+    register(fold).bury(tombstone(5))
+    assert not register(fold).take(fact(9, 9))
+    assert register(fold).held is None
 
 
 def test_what_a_void_tombstone_hid_is_buried_no_more_and_what_was_hidden_before_it_stays_so() -> None:
     grave = tombstone(5, epoch=2)
     known = taken(fact(9, 4, 2), grave)
-    known.exhume(lambda _: False)
+    known.exhume()
     assert known.buried
-    known.exhume(lambda one: one is grave)
+    known = taken(fact(9, 4, 2), grave, void=(grave,))
+    assert known.buried
+    known.exhume()
     assert (known.held, known.buried) == (fact(9, 4, 2), False)
     assert known.take(fact(10, 6, 2))
     fold = Fold()
-    Register(SLOT, fold).bury(grave)
-    Register(SLOT, fold).exhume(lambda one: one is grave)
-    assert not Register(SLOT, fold).take(fact(9, 9)), "it is of the epoch before"
+    register(fold).bury(grave)
+    register(fold, void=(grave,)).exhume()
+    assert not register(fold).take(fact(9, 9)), "it is of the epoch before"
 
 
 def test_a_fact_whose_time_is_over_is_none_for_all_who_share_its_fold() -> None:
     fold = Fold()
-    known, other = Register(SLOT, fold), Register("service/web/slot/app/1", fold)
+    known, other = register(fold), register(fold, "service/web/slot/app/1")
     known.expire(START_MS)
     assert known.take(brief(1, 0, 1000))
-    assert (Register(SLOT, fold).held, other.held) == (known.held, None)
+    assert (register(fold).held, other.held) == (known.held, None)
     known.expire(START_MS + 500)
     assert known.held is not None
     known.expire(START_MS + 5000)
-    assert known.held is Register(SLOT, fold).held is None
+    assert known.held is register(fold).held is None
 
 
 def test_what_another_has_taken_meanwhile_stays_when_the_one_before_it_is_over() -> None:
     fold = Fold()
-    known, other = Register(SLOT, fold), Register(SLOT, fold)
+    known, other = register(fold), register(fold)
     known.take(brief(1, 0, 1000))
     assert other.take(fact(2, 1))
     known.expire(START_MS + 5000)
-    assert (known.held, Register(SLOT, fold).held) == (None, fact(2, 1))
+    assert (known.held, register(fold).held) == (None, fact(2, 1))
+
+
+def test_what_is_held_by_the_word_of_a_key_that_has_ended_holds_against_nobody_and_wins_over_nobody() -> None:
+    thief, owner = fact(9, 4), fact(2, 1)
+    for order in permutations((thief, owner)):
+        known = taken(*order, void=(thief,))
+        assert (known.held, known.is_void) == (owner, False)
+    known = taken(thief, void=(thief,))
+    assert (known.held, known.is_void, known.buried) == (thief, True, False)
+
+
+def test_what_nobody_has_said_again_orders_nothing_until_another_fact_comes() -> None:
+    thief = fact(9, 4)
+    known = taken(thief, void=(thief,))
+    known.abandon()
+    assert (known.held, known.buried) == (thief, True)
+    assert known.take(fact(2, 1))
+    assert (known.held, known.buried) == (fact(2, 1), False)

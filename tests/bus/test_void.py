@@ -215,9 +215,9 @@ async def test_no_fact_of_who_is_trusted_is_read_when_the_key_of_somebody_else_e
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Elections, "standing", looked)
         await client.publish(Draft(topic_of(agent.key.key_id, node.name), to_data(Revoked(by=node.name))))
-        assert found == [[]]
+        assert not any(found)
         await revoke(r, eve, broker)
-    assert len(found[-1]) == 3
+    assert sum(map(len, found)) == 3
 
 
 @scenario

@@ -13,7 +13,7 @@ from dsmt.bus.client.client import BusClient
 from dsmt.controllers.loop.resaying import Resaying, again
 from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import look
@@ -223,3 +223,10 @@ def test_what_was_said_by_a_later_version_and_cannot_be_said_by_this_one_ends_no
             await asyncio.wait({task})
 
     run_alone(main())
+
+
+def test_the_node_that_a_slot_names_is_told_though_a_thief_has_addressed_it_to_another_one() -> None:
+    evil = Slot(node="n2", spec="operator/alice@1:1", revision=1, desired="running")
+    said = signed("controller/eve", SLOT, evil, version=2, epoch=1, to=("node/n1",))
+    (intent,) = again([said], "controller/c1", lambda _: True)
+    assert intent.to == ("node/n1", "node/n2")

@@ -47,7 +47,7 @@ class Facts:
         self._memory = memory
         self._writer = writer
         self._wake = wake
-        self._greatest = Register(config.slot.topic)
+        self._greatest = Register(config.slot.topic, deps.is_void)
         obeyed = kept(deps.files, SLOT, deps.bus)
         if obeyed is not None:
             self._greatest.take(obeyed)
@@ -146,7 +146,7 @@ class Facts:
     def exhume(self) -> bool:
         """A key has ended: whether what its tombstone hid is to be obeyed again (J3)."""
         buried = self._greatest.buried
-        self._greatest.exhume(self._deps.is_void)
+        self._greatest.exhume()
         return buried and not self._greatest.buried
 
     def take_told(self) -> bool:

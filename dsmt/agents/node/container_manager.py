@@ -22,6 +22,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from dsmt.agents.node.abandoned import Abandoned
 from dsmt.agents.node.clearing import clear
 from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.former import Former
@@ -78,6 +79,7 @@ class ContainerManager:
         self._former = Former(config.node, deps.bus)
         self._purging = Purging(deps.data, self._stands, self._create)
         self._strays = Strays(self._end_strays, self._not_here, self._looked_for)
+        self._abandoned = Abandoned(deps.bus, self._void, self._take_fact, self._abandon)
         self._ended = asyncio.Event()
         self._closing = False
         self._store = ""
@@ -101,7 +103,8 @@ class ContainerManager:
             self._offer()
             interest = Interest(self._patterns(), inbox=True, conflate=True, signals=False)
             listening = listen(self._deps.bus, interest, self._take)
-            works = (listening, self._beat(), self._renew(), self._end_hung(), self._strays.run(), self._purging.run())
+            mine = (self._beat(), self._renew(), self._end_hung())
+            works = (listening, *mine, self._strays.run(), self._purging.run(), self._abandoned.run())
             background = [group.create_task(work) for work in works]
             await self._ended.wait()
             for one in (*background, *self._running.values()):
@@ -230,7 +233,7 @@ class ContainerManager:
     # -- facts
 
     def _greatest(self, slot: SlotKey) -> Register:
-        return self._known.setdefault(slot, Register(slot.topic, self._fold))
+        return self._known.setdefault(slot, Register(slot.topic, self._deps.is_void, self._fold))
 
     def _take(self, delivery: Delivery) -> None:
         self._hearing.take(delivery)
@@ -292,9 +295,20 @@ class ContainerManager:
     def _exhume(self) -> None:
         """A key has ended: what its tombstones hid orders again, unless somebody else's hides it (J3)."""
         self._fold.exhume(self._deps.is_void)
+        self._abandoned.ended()
         for known in self._known.values():
             known.stand()
         for keeper in self._keepers.values():
+            keeper.buried()
+
+    def _void(self) -> list[SlotKey]:
+        """The slots of which a fact counts here that nobody believes any more."""
+        return sorted(slot for slot, known in self._known.items() if known.is_void and not known.buried)
+
+    def _abandon(self, slot: SlotKey) -> None:
+        """Nobody has said again what counts here of a slot: it orders nothing any more."""
+        self._greatest(slot).abandon()
+        if (keeper := self._keepers.get(slot)) is not None:
             keeper.buried()
 
     def _take_complete(self, *, known: bool) -> None:

@@ -2,7 +2,8 @@
 
 Rule 1: the greatest in fact order is held (`event.fold`).
     One whose time to live is over is none.
-Rule 2: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes, or
+Rule 2: what is held by the word of a key that has ended holds against nobody: brokers give what stands in its place (J3).
+Rule 3: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes, or
     the tombstone is void (J3).
 """
 
@@ -17,19 +18,35 @@ from dsmt.event.fold import Fold
 class Register:
     """The greatest fact known of one topic; `held` is None while there is none. A `fold` may serve many topics."""
 
-    __slots__ = ("_fold", "held")
+    __slots__ = ("_abandoned", "_fold", "_is_void", "held")
 
-    def __init__(self, topic: str, fold: Fold | None = None) -> None:
+    def __init__(self, topic: str, is_void: Callable[[SignedEvent], bool], fold: Fold | None = None) -> None:
         self._fold = Fold() if fold is None else fold
+        self._is_void = is_void
+        self._abandoned: SignedEvent | None = None
         self.held = self._fold.get(topic)
 
     @property
     def buried(self) -> bool:
-        """Whether a tombstone hides what is held."""
-        return self.held is not None and self._fold.is_over(self.held.event)
+        """Whether a tombstone hides what is held, or nobody has said it again in time."""
+        return self.held is not None and (self.held is self._abandoned or self._fold.is_over(self.held.event))
+
+    @property
+    def is_void(self) -> bool:
+        """Whether nobody believes what is held any more."""
+        return self.held is not None and self._is_void(self.held)
+
+    def abandon(self) -> None:
+        """Have what is held order nothing any more, until another fact comes (J3)."""
+        self._abandoned = self.held
 
     def take(self, signed: SignedEvent) -> bool:
         """Take in a fact; whether it is held now."""
+        held = self._fold.get(signed.event.topic)
+        if held is not None and self._is_void(held) != self._is_void(signed):
+            if self._is_void(signed):
+                return False
+            self._fold.drop(signed.event.topic)
         wins = bool(self._fold.take(signed))
         if wins:
             self.held = signed
@@ -46,9 +63,9 @@ class Register:
         """Take in a tombstone."""
         self._fold.take(tombstone)
 
-    def exhume(self, is_void: Callable[[SignedEvent], bool]) -> None:
+    def exhume(self) -> None:
         """Take back tombstones that are void: what they hid, and is still held, is buried no more."""
-        self._fold.exhume(is_void)
+        self._fold.exhume(self._is_void)
         self.stand()
 
     def stand(self) -> None:

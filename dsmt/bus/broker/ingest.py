@@ -230,6 +230,11 @@ class Ingest:
         self._winners.clear()
         self._elected += self._void.displace(self._now_ms())
 
+    def let_go(self) -> None:
+        """Let go of what a key has said and nobody has said again in the time for that."""
+        if self._void.is_late(self._now_ms()):
+            self.revoked()
+
     def elected(self) -> list[Row]:
         """What stands again since this was last asked, in the place of what is void."""
         elected, self._elected = self._elected, []

@@ -52,6 +52,7 @@ class Upkeep:
         recorder.go_on()
         self._say_due(now, address)
         recorder.ingest.holes.overdue()
+        recorder.ingest.let_go()
         if now >= self._expire_at:
             recorder.ingest.expire()
             for rates in self._rates:

@@ -1,7 +1,9 @@
 """Void: what a revoked key said, and nobody says again, stands no more, and what it had displaced stands again (rule J3).
 
-Rule 1: what controllers may write they say again themselves, by what stands; so that stays. What an operator's key said was
-    signed anew, or dropped, before its end; what it said elsewhere meanwhile, or on the other side of a partition, is void.
+Rule 1: what controllers may write they say again themselves, by what stands; so that stays for `LEFT_MS` after the end was
+    heard. By then it is void, too: no controller was there to read it, and no other broker takes it. What an operator's key
+    said was signed anew, or dropped, before its end; what it said elsewhere meanwhile, or on the other side of a partition,
+    is void at once.
 Rule 2: of the facts that are stored the greatest one stands then that is believed, and that no believed tombstone hides.
     Where there is none nothing else is known, and the void one stays: nobody who comes later believes it. Who was there may
     replace it, in either case.
@@ -15,13 +17,17 @@ Rule 4: a tombstone that is void hides nothing. So it is with an operator's of a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
 from dsmt.event.fold import Fold
 from dsmt.event.order import newer
 from dsmt.ports.store import Events, Row, StoreFullError
-from dsmt.trust.revocations import is_void
+from dsmt.trust.revocations import is_disowned, is_void
 from dsmt.trust.store import TrustStore
+
+LEFT_MS: Final = 10_000
+"""Longer than controllers take to say again what they have read; so long `dsmt cert revoke` waits for them."""
 
 
 class Void:
@@ -33,6 +39,10 @@ class Void:
         """The rows that are void, of which it was seen to that: what comes for their places since then stands at once."""
         self.waits = False
         """Whether something is to be displaced as soon as the disk has room for that."""
+        self._heard_ms: dict[bytes, int] = {}
+        """By controllers' keys that have ended, when that was heard here first."""
+        self._left: set[bytes] = set()
+        """Those of which everything is void by now that nobody has said again (rule 1)."""
 
     def standing(self, row: Row | None) -> SignedEvent | None:
         """The fact of a row that stands; None for no row, and for one that is void."""
@@ -50,7 +60,17 @@ class Void:
         return named
 
     def _is_void(self, signed: SignedEvent) -> bool:
-        return is_void(signed, self._trust.disowns)
+        disowns = self._trust.disowns
+        return is_void(signed, disowns) or (signed.key_id in self._left and is_disowned(signed, disowns))
+
+    def is_late(self, now_ms: int) -> bool:
+        """Whether the time is over in which somebody might say again what an ended key has said (rule 1)."""
+        return any(now_ms >= at_ms + LEFT_MS for key_id, at_ms in self._heard_ms.items() if key_id not in self._left)
+
+    def _note_ended(self, now_ms: int) -> None:
+        for row in self._store.elections.standing("controller", self._has_ended):
+            self._heard_ms.setdefault(row.key_id, now_ms)
+        self._left = {key_id for key_id, at_ms in self._heard_ms.items() if now_ms >= at_ms + LEFT_MS}
 
     def _has_ended(self, key_id: bytes) -> bool:
         """Whether a key has ended, under any of its names: else nothing that it has signed is void, or is read."""
@@ -64,7 +84,11 @@ class Void:
 
     def displace(self, now_ms: int) -> list[Row]:
         """Keys have ended: let what they had displaced stand again (rules 2 and 3); what that is."""
-        standing = [row for row in self._store.elections.standing("operator", self._has_ended) if row.row not in self._seen]
+        self._note_ended(now_ms)
+        elections, left = self._store.elections, self._left
+        rows = elections.standing("operator", self._has_ended)
+        rows += elections.standing("controller", left.__contains__) if left else []
+        standing = [row for row in rows if row.row not in self._seen]
         void = {row.row: signed.event for row in standing if self._is_void(signed := row.read())}
         if not void:
             self.waits = False

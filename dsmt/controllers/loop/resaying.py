@@ -19,8 +19,10 @@ from typing import Any, Final
 
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.loop.echoes import ECHO_S
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import Event, SignedEvent
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
+from dsmt.event.records import readable
 from dsmt.ports.bus import Arrived, Delivery
 from dsmt.trust.grants import may_write
 from dsmt.trust.revocations import is_void
@@ -59,10 +61,17 @@ def _successor(signed: SignedEvent) -> Intent:
         replaces=signed,
         cause=(*event.cause, signed.id),
         because=f"the key of {event.source}, who said this, was revoked",
-        to=event.to,
+        to=_addressed(event),
         subject=event.subject,
         ttl_ms=event.ttl,
     )
+
+
+def _addressed(event: Event) -> tuple[str, ...]:
+    """Who is told: also the node that a slot's fact names, which a thief may have left out."""
+    slot = readable(Slot, event.data) if event.type == "dsmt.slot" else None
+    node = () if slot is None or slot.node is None else (f"node/{slot.node}",)
+    return tuple(dict.fromkeys((*event.to, *node)))
 
 
 class Resaying:

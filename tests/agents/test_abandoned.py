@@ -1,0 +1,101 @@
+"""What a node holds by the word of a stolen controller's key: when nobody says it again, what stands is obeyed (J3)."""
+
+import asyncio
+
+from dsmt.agents.node.abandoned import ASK_S
+from dsmt.event.envelope import SignedEvent
+from dsmt.ports.bus import Notice
+from dsmt.ports.realm import KEY_ENDED
+from tests.loops import in_virtual_time
+
+from .managed import Managed
+
+
+def end(at: Managed, *void: SignedEvent) -> None:
+    """The key ends that has said these, and the broker gives none of them any more."""
+    for one in void:
+        at.realm.facts.pop(one.event.topic, None)
+    at.realm.void += void
+    at.realm.tell(Notice(KEY_ENDED, ""))
+
+
+@in_virtual_time
+async def test_what_stands_is_obeyed_again_though_the_node_had_let_go_of_it() -> None:
+    at = Managed()
+    at.start()
+    spec = at.site.spec()
+    good = at.site.assign(spec)
+    await at.site.until("running")
+    evil = at.site.assign(spec, version=7, desired="gone")
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+    end(at, evil)
+    at.realm.facts[good.event.topic] = good
+    await at.site.until("running", 2 * ASK_S)
+    assert at.told("container")[-1]["generation"] == 1
+    at.end()
+
+
+@in_virtual_time
+async def test_what_runs_by_it_goes_on_and_what_stands_is_obeyed() -> None:
+    at = Managed()
+    at.start()
+    spec = at.site.spec()
+    good = at.site.assign(spec)
+    await at.site.until("running")
+    evil = at.site.assign(spec, version=7, restart=9)
+    await at.realm.until(lambda: at.told("container")[-1]["generation"] == 7)
+    end(at, evil)
+    at.realm.facts[good.event.topic] = good
+    await at.realm.until(lambda: at.told("container")[-1]["generation"] == 1, 2 * ASK_S)
+    assert not at.told("container")[-1]["orphan"]
+    assert len(at.node.machine.alive) == 1
+    at.site.assign(spec, version=2, desired="stopped")
+    await at.realm.until(lambda: not at.node.machine.alive, 60)
+    at.end()
+
+
+@in_virtual_time
+async def test_where_nothing_stands_it_is_told_as_an_orphan_and_goes_on_until_somebody_says_what_is_to_be() -> None:
+    at = Managed()
+    at.start()
+    spec = at.site.spec()
+    evil = at.site.assign(spec)
+    await at.site.until("running")
+    end(at, evil)
+    await asyncio.sleep(ASK_S / 2)
+    assert not at.told("container")[-1]["orphan"], "others have time to say it again"
+    await at.realm.until(lambda: at.told("container")[-1]["orphan"] and at.told("agent")[-1]["orphan"], 2 * ASK_S)
+    assert len(at.node.machine.alive) == 1
+    at.site.assign(spec, version=2, desired="gone")
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+    at.end()
+
+
+@in_virtual_time
+async def test_a_manager_that_begins_after_the_end_asks_too() -> None:
+    at = Managed()
+    at.start()
+    evil = at.site.assign(at.site.spec())
+    await at.site.until("running")
+    at.realm.facts.pop(evil.event.topic)
+    at.realm.void.append(evil)
+    assert at.process is not None
+    at.process.kill()
+    at.start()
+    await at.realm.until(lambda: at.told("container")[-1]["orphan"], 3 * ASK_S)
+    at.end()
+
+
+@in_virtual_time
+async def test_what_somebody_has_said_again_in_time_is_all_that_is_obeyed() -> None:
+    at = Managed()
+    at.start()
+    spec = at.site.spec()
+    evil = at.site.assign(spec)
+    await at.site.until("running")
+    end(at, evil)
+    at.site.assign(spec, version=2)
+    await asyncio.sleep(2 * ASK_S)
+    assert {told["orphan"] for told in at.told("container")} == {False}
+    assert len(at.node.machine.alive) == len(at.node.machine.programs) == 1
+    at.end()

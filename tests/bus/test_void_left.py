@@ -1,0 +1,87 @@
+"""What a stolen controller's key said where no other controller was: it stands nowhere when nobody says it again (J3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.bus.broker import void
+from tests.bus.meshes import at
+from tests.bus.realm import Facts, TestRealm, reading, scenario
+from tests.bus.test_leaf import cut
+from tests.bus.test_void import FOLDS, GRAVE, Sides, read, revoke, sides, stands
+from tests.waiting import until
+
+SPEC = {"spec": {}, "by": "bob", "reason": ""}
+FIRST, EVIL = {"at_ms": 1}, {"at_ms": 9}
+WEB, DB = (f"service/{name}/barrier/begin/released" for name in ("web", "db"))
+
+
+async def robbed(r: TestRealm, s: Sides) -> tuple[Facts, Facts]:
+    """Mallory, with a controller's key, is at the second broker, and carol at the first; what had stood at both."""
+    mallory = Facts(await r.client("controller/mallory", brokers=at(s.b2)))
+    carol = Facts(await r.client("controller/carol", brokers=at(s.b1)))
+    await s.bob.publish("service/db/spec", SPEC)
+    for topic in (WEB, DB):
+        await carol.publish(topic, FIRST)
+        mallory._last[topic] = carol._last[topic]
+    await s.alike()
+    return mallory, carol
+
+
+@scenario
+async def test_what_nobody_has_said_again_in_time_stands_nowhere_and_what_it_displaced_or_hid_stands(r: TestRealm) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(void, "LEFT_MS", 600_000)
+        async with sides(r) as s:
+            mallory, carol = await robbed(r, s)
+            async with cut(r, s.b2, [s.b1]):
+                for _ in range(3):
+                    await mallory.publish(WEB, EVIL)
+                await mallory.publish("tombstone/service/db", GRAVE)
+                await revoke(r, mallory, s.b1)
+            key = mallory._client._identity.key.key_id
+            await until(lambda: s.b2._trust.is_revoked(key))
+            assert stands(s.b2, WEB) == ("controller/mallory", EVIL), "others have time to say it again"
+            assert stands(s.b2, DB) is None
+            patch.setattr(void, "LEFT_MS", 0)
+            for one in (s.b1, s.b2):
+                await until(lambda one=one: stands(one, WEB) == stands(one, DB) == ("controller/carol", FIRST))
+                assert stands(one, "service/db/spec") == ("operator/bob", SPEC)
+            late = await r.client("operator/late", brokers=at(s.b2))
+            assert sorted(await read(late, "service/"), key=str) == sorted([FIRST, FIRST, SPEC], key=str)
+            await carol.publish(WEB, {"at_ms": 2})
+            await until(lambda: stands(s.b1, WEB) == stands(s.b2, WEB) == ("controller/carol", {"at_ms": 2}))
+
+
+@scenario
+async def test_who_has_read_it_may_say_it_again_also_when_the_time_is_over_and_that_stands_everywhere(r: TestRealm) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(void, "LEFT_MS", 0)
+        async with sides(r) as s:
+            mallory, _ = await robbed(r, s)
+            dave = Facts(await r.client("controller/dave", brokers=at(s.b2)))
+            async with cut(r, s.b2, [s.b1]):
+                for _ in range(3):
+                    dave._last[WEB] = await mallory.publish(WEB, EVIL)
+                await revoke(r, mallory, s.b1)
+            await until(lambda: stands(s.b2, WEB) == ("controller/carol", FIRST))
+            await dave.publish(WEB, EVIL)
+            await until(lambda: stands(s.b1, WEB) == stands(s.b2, WEB) == ("controller/dave", EVIL))
+
+
+@scenario
+async def test_a_reader_that_holds_it_no_more_is_told_what_stands_again(r: TestRealm) -> None:
+    """Who had begun in the meantime has nothing there: it believed none of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(void, "LEFT_MS", 600_000)
+        async with sides(r) as s:
+            mallory, _ = await robbed(r, s)
+            async with cut(r, s.b2, [s.b1]):
+                await mallory.publish(WEB, EVIL)
+                await revoke(r, mallory, s.b1)
+            await until(lambda: s.b2._trust.is_revoked(mallory._client._identity.key.key_id))
+            late = await r.client("operator/late", brokers=at(s.b2))
+            async with reading(late, WEB, **FOLDS) as got:
+                assert not got.arrived
+                patch.setattr(void, "LEFT_MS", 0)
+                await until(lambda: [one.signed.event.data for one in got.arrived] == [FIRST])
