@@ -3,7 +3,7 @@
 Rule 1: what controllers may write they say again themselves, by what stands; so that stays for `LEFT_MS` after the end was
     heard. By then it is void, too: no controller was there to read it, and no other broker takes it. What an operator's key
     said was signed anew, or dropped, before its end; what it said elsewhere meanwhile, or on the other side of a partition,
-    is void at once.
+    is void at once. So is an issuer's word on a token.
 Rule 2: of the facts that are stored the greatest one stands then that is believed, and that no believed tombstone hides.
     Where there is none nothing else is known, and the void one stays: nobody who comes later believes it. Who was there may
     replace it, in either case.
@@ -86,7 +86,7 @@ class Void:
         """Keys have ended: let what they had displaced stand again (rules 2 and 3); what that is."""
         self._note_ended(now_ms)
         elections, left = self._store.elections, self._left
-        rows = elections.standing("operator", self._has_ended)
+        rows = [row for role in ("operator", "issuer") for row in elections.standing(role, self._has_ended)]
         rows += elections.standing("controller", left.__contains__) if left else []
         standing = [row for row in rows if row.row not in self._seen]
         void = {row.row: signed.event for row in standing if self._is_void(signed := row.read())}

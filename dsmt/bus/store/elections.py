@@ -8,7 +8,7 @@ from typing import Any, Final
 from dsmt.bus.store.database import Database
 from dsmt.ports.store import Row
 
-_ROLES: Final = ("controller", "operator")
+_ROLES: Final = ("controller", "issuer", "operator")
 """Who says shared facts: rows of others are not looked at, of which there are many more."""
 _BEATEN: Final = (
     "SELECT row, topic FROM events WHERE source > ? AND source < ? AND fact = 1 AND winner = 0 AND epoch IS NOT NULL"
