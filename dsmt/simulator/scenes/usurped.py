@@ -3,6 +3,7 @@
 Rule 1: the thief and the owner are on two sides of a partition. The owner signs anew what stands, and ends the key.
 Rule 2: when they have met, all is as the operator wants it, and all brokers and controllers hold the same. What other
     controllers have read of the thief they say again, or decide otherwise. In every second seed none is on its side.
+Rule 3: who has heard the thief may end before that, and be started again.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ ALONE: Final = 2
 """In each so-manieth seed the thief is on a side without any other controller."""
 AGAIN_S: Final = 0.5
 TOLD_S: Final = 20.0
-OVER_S: Final = LEFT_MS / 1000 + 5.0
+OVER_S: Final = LEFT_MS / 1000 + 8.0
 """How long after the sides met what nobody has said again may stand."""
+KILLED, KILL_S = 0.15, 5.0
+"""How many of them, and until when."""
 Facts = Mapping[str, SignedEvent]
 
 
@@ -99,11 +102,22 @@ async def usurped(play: Play) -> None:
         thief.says(text, drafts)
     robbed.identity = play.world.identity(robbed.identity.name)
     play.world.later(play.between(0.0, 10.0), robbed.kept.start)
+    _kill(play)
     await asyncio.sleep(OVER_S)
     play.wrong += of_one_mind(fleet) + displaced(fleet)
     await fleet.say_again()
     await play.settled(CALM_S, "after the owner has said again what is to be")
     play.wrong += await never_quiet(play) + of_one_mind(fleet) + displaced(fleet)
+
+
+def _kill(play: Play) -> None:
+    """While others may yet say it again, who has heard the thief may end: its broker, nodes and controllers."""
+    fleet, stream = play.fleet, play.stream
+    managers = [node.manager for node in fleet.nodes.values()]
+    for kept in (fleet.brokers[1].kept, *managers, *(one.kept for one in fleet.controllers.values())):
+        if stream.chance(KILLED):
+            play.faults.note(f"{kept.host.name}: {kept.name} is to be killed")
+            play.world.later(play.between(0.0, KILL_S), kept.kill)
 
 
 def _part(play: Play, thief: Thief) -> None:
