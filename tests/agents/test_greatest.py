@@ -75,6 +75,7 @@ def test_what_a_void_tombstone_hid_is_buried_no_more_and_what_was_hidden_before_
     assert known.buried
     known.exhume()
     assert (known.held, known.buried) == (fact(9, 4, 2), False)
+    assert not known.take(fact(8, 3, 2)), "what is held orders what comes, as before"
     assert known.take(fact(10, 6, 2))
     fold = Fold()
     register(fold).bury(grave)

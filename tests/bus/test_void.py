@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.read.realm.sight import watch
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import StoreFullError
+from dsmt.trust.identity import delegate
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from tests.bus.meshes import at, held, linked, mesh, words
@@ -176,6 +179,23 @@ async def test_who_is_a_broker_is_told_by_what_stands_then_and_the_brokers_read_
             await until(lambda: stands(s.b2, topic) == ("operator/bob", said))
         await until(lambda: linked(s.b1) == linked(s.b2) == 1)
         await until(lambda: "b1" in reader.brokers._words.present)
+
+
+@scenario
+async def test_what_a_key_said_under_the_name_that_has_ended_is_void_though_another_has_named_that_key(
+    r: TestRealm,
+) -> None:
+    b1 = await r.broker()
+    thief, other = r.identity("operator/eve"), r.identity("operator/mole")
+    eve = r.identity("operator/eve.x7", parent=thief)
+    said, bob = Facts(await r.client(eve.name, identity=eve)), Facts(await r.client("operator/bob"))
+    mole = delegate("operator/mole.x7", other, key=eve.key, now_s=int(time.time()), serial=os.urandom(16))
+    b1._trust.add_all([one.raw for one in mole.chain])
+    said._last["config/x"] = await bob.publish("config/x", {"n": 1})
+    await said.publish("config/x", {"n": 2})
+    root = await r.client("root", identity=r.identity("root"))
+    await root.publish(Draft(topic_of(thief.key.key_id, "root"), to_data(Revoked(by="root", name=thief.name))))
+    assert stands(b1, "config/x") == ("operator/bob", {"n": 1})
 
 
 @scenario

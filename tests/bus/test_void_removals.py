@@ -51,3 +51,17 @@ async def test_a_service_that_a_revoked_controller_had_ended_is_ended_on_both_si
             assert stands(s.b1, topic) is None
         await until(lambda: all(stands(one, grave) == ("controller/carol", GRAVE) for one in (s.b1, s.b2)))
         assert stands(s.b2, topic) is None
+
+
+@scenario
+async def test_what_a_revoked_controller_had_ended_does_not_stand_again_when_a_void_word_is_displaced(r: TestRealm) -> None:
+    topic, spec = "service/web/spec", {"spec": {}, "by": "bob", "reason": ""}
+    b1 = await r.broker()
+    bob, eve, mallory = [Facts(await r.client(name)) for name in ("operator/bob", "operator/eve", "controller/mallory")]
+    await bob.publish(topic, spec)
+    await mallory.publish("tombstone/service/web", GRAVE)
+    await eve.publish(topic, spec | {"by": "eve"}, epoch=2)
+    await revoke(r, mallory, b1)
+    await revoke(r, eve, b1)
+    assert stands(b1, topic) == ("operator/eve", spec | {"by": "eve"}), "nothing else does, and nobody believes this one"
+    assert await read(await r.client("operator/late"), topic) == []
