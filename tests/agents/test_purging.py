@@ -1,14 +1,19 @@
 """What a service that has ended left on a node goes when an operator says so, and nothing of the one that was made anew."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from dsmt.agents.node.purging import AGAIN_S, KEPT
+from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import PURGES, PurgeWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from tests.loops import in_virtual_time
 
 from .managed import SLOT, Managed
+from .memory_machine import MemoryFiles
 
 HERE = "/n1/data/web/app/0/rows"
 OTHER = "/n1/data/web/old/3/rows"
@@ -147,6 +152,34 @@ async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_i
     await at.site.until("running")
     assert left(at) == {ELSE}
     assert at.manager.slots == (SLOT,)
+    at.end()
+
+
+@in_virtual_time
+async def test_a_word_that_a_full_disk_does_not_take_is_obeyed_when_there_is_room_and_nothing_begins_before() -> None:
+    at, full, write = Managed(), [True], MemoryFiles.write
+
+    def refuses(self: MemoryFiles, path: str, content: bytes, **about: Any) -> None:
+        if full and path == KEPT:
+            raise FailedError("node.files", "the disk is full", next="make room")
+        write(self, path, content, **about)
+
+    at.start()
+    await at.ended()
+    fill(at)
+    at.buried()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryFiles, "write", refuses)
+        say(at)
+        await asyncio.sleep(2 * AGAIN_S)
+        at.site.assign(at.site.spec(epoch=2), epoch=2)
+        await asyncio.sleep(2 * AGAIN_S)
+        assert left(at) == {HERE, OTHER, ELSE}
+        assert at.manager is not None
+        assert at.manager.slots == ()
+        full.clear()
+        await at.site.until("running")
+    assert left(at) == {ELSE}
     at.end()
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
+from dsmt.event.hlc import hlc
+from dsmt.event.kinds.node import NodeControl
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.holding import data_on, left_on
@@ -336,3 +338,27 @@ def test_of_the_last_node_that_takes_instances_it_is_known_what_ends_with_it_and
     realm.close("n2")
     realm.verdict("n2")
     assert of("n1") == LastNode(ends=[end], stays=["web/app/0"])
+
+
+def test_a_name_is_free_where_it_was_given_to_a_key_that_nobody_came_with_and_was_not_said_to_be_free_since(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {"n1": hlc(realm.now_ms), "n8": hlc(realm.now_ms)}
+    bus: Any = None
+
+    async def given(_bus: object, name: str) -> int:
+        return times.get(name, 0)
+
+    def free(name: str) -> bool:
+        realm.after(1)
+        return asyncio.run(node_control.free(bus, name, by="operator/alice", reason="sold"))
+
+    monkeypatch.setattr(node_control, "given", given)
+    realm.say("operator/alice", "node/n8/control", NodeControl(mode="excluded", by="alice", reason=""))
+    assert [free(name) for name in ("n1", "n8", "n9")] == [False, True, False]
+    verdict = realm.view.nodes["n8"].verdict
+    assert verdict is not None
+    assert verdict.record.state == "left"
+    assert not free("n8"), "that was said since"
+    times["n8"] = hlc(realm.now_ms)
+    assert free("n8"), "it was given to another key since"

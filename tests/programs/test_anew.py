@@ -11,7 +11,7 @@ import pytest
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 from dsmt.programs.anew import NOTHING, Family, Forked, Past, past_of
-from dsmt.system.processes import Request, SpawnedProcesses
+from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
 from dsmt.system.procfs import identity_of, stat_of
 from tests.loops import in_real_time
 from tests.programs.spawned import kill
@@ -131,6 +131,23 @@ async def test_one_that_is_told_to_end_ends_whether_it_was_to_begin_anew_or_not(
         await until(lambda: node.program("node_monitor") is None)
         with pytest.raises(FailedError, match="no program that can go on here, or nothing is to"):
             await processes.request(anew)
+    await until(lambda: not any(map(node.program, ("spawner", "container_manager", "node_monitor"))))
+
+
+@in_real_time
+async def test_one_that_is_told_to_end_as_it_is_followed_is_followed_by_one_that_ends(node):
+    told = (
+        "import os, signal\n"
+        "import dsmt.programs.spawner as one\n"
+        "def told(*about, begin=one.begin_anew):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    begin(*about)\n"
+        "one.begin_anew = told\n"
+    )
+    node.seen.add(start_spawner(node.directory, [*node.argv[:-1], told + node.argv[-1]]))
+    await node.up()
+    await SpawnedProcesses(node.directory).request(Request("anew", python=installed(node)))
+    await until(began(node).exists)
     await until(lambda: not any(map(node.program, ("spawner", "container_manager", "node_monitor"))))
 
 

@@ -210,6 +210,9 @@ def test_a_spawner_that_hangs_is_killed_and_followed_by_one_that_takes_over_and_
 
 
 def test_who_is_kept_and_has_ceased_to_ask_hangs_is_killed_and_started_again_and_who_never_asked_is_not(node):
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    node.seen.add(other := identity_of(stranger.pid))
+
     async def ping(identity):
         message = Request("ping", pid=identity.pid, started=identity.started)
         assert await SpawnedProcesses(node.directory).request(message) == {}
@@ -220,14 +223,17 @@ def test_who_is_kept_and_has_ceased_to_ask_hangs_is_killed_and_started_again_and
         node.seen.add(start_spawner(node.directory, argv))
         _spawner, manager, monitor = await node.up()
         await node.answers()
+        await ping(other)
         await ping(monitor)
         second = await until(lambda: (now := node.program("node_monitor")) != monitor and now)
         assert not is_alive(monitor)
         await ping(manager)
         await until(lambda: (now := node.program("container_manager")) != manager and now)
         assert is_alive(second)  # it is not expected to ask before it has asked once
+        assert stranger.poll() is None, "who is not kept here would not be started again"
 
     asyncio.run(main())
+    stranger.communicate(b"\n")
 
 
 @in_real_time

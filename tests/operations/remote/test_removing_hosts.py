@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import NotFoundError, RefusedError
+from dsmt.errors import NotFoundError, RefusedError, TransportError
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.remote import removing
 from dsmt.operations.remote.places import NodePlace, keep_place, places
@@ -30,6 +30,7 @@ class Removal:
         self.home = Home(directory / "home")
         self.steps: list[str] = []
         self.ours, self.known, self.freed, self.broker = True, True, False, True
+        self.cut: list[TransportError] = []
         self.liveness = ["alive", "suspect", "dead"]
         asyncio.run(keep_place(self.home, "one", PLACE))
         for place, name, done in (
@@ -61,6 +62,8 @@ class Removal:
         return None
 
     async def remove_broker(self, *_: Any, **__: Any) -> None:
+        if self.cut:
+            raise self.cut.pop()
         self.steps.append("its broker is none")
         if not self.broker:
             raise NotFoundError("broker.unknown", "there is no broker one")
@@ -104,6 +107,16 @@ def test_a_host_is_cleared_when_its_broker_is_none_and_its_node_has_left_when_no
 def test_a_removal_goes_on_where_its_broker_was_none_before(removal: Removal) -> None:
     removal.broker = False
     assert removal.remove() == DONE
+    assert places(removal.home) == {}
+
+
+def test_who_is_cut_off_before_the_broker_of_a_host_is_none_types_it_again_and_it_is(removal: Removal) -> None:
+    removal.cut.append(TransportError("link.lost", "the link is lost", next="try again"))
+    with pytest.raises(TransportError):
+        removal.forget("one")
+    assert places(removal.home) == {"one": PLACE}
+    assert removal.forget("one") == DONE
+    assert removal.steps == ["it has left", "it has left", "its broker is none"]
     assert places(removal.home) == {}
 
 
