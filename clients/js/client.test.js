@@ -21,6 +21,8 @@ const TOPIC = "user/greeting";
 /** A broker that lets the client in; what it was sent, and how it tells it something. */
 class Broker {
   sent = [];
+  /** Whether it tells all that was revoked at once. */
+  all = true;
   #link = { onMessage: () => {}, onClosed: () => {}, send: (message) => this.#came(message), close: (why) => this.#ends(why) };
 
   async open() {
@@ -42,7 +44,7 @@ class Broker {
     const answer = {
       time: { t: "timeis", sent: frame.sent, realm_ms: NOW_MS },
       hello: { t: "welcome", ...granted, realm_ms: NOW_MS },
-      attach: { t: "revocations", all: true },
+      attach: { t: "revocations", all: this.all },
     }[frame.t];
     if (answer) queueMicrotask(() => this.tell(answer));
   }
@@ -54,8 +56,8 @@ class Broker {
   }
 }
 
-async function attached(t) {
-  const [broker, open] = [new Broker(), Link.open];
+async function attached(t, broker = new Broker()) {
+  const open = Link.open;
   Link.open = () => broker.open();
   t.after(() => (Link.open = open));
   const realm = { name: CERTIFICATES.realm, roots: [CERTIFICATES.root], brokers: [{ address: "127.0.0.1:1", public: KEY.public }] };
@@ -98,11 +100,13 @@ test("what comes late is told once, also what is before the first that came, of 
   assert.deepEqual(got, [3, [3, 7], 7, 2, 5, 1, 4, 6]);
 });
 
-test("a delivery with more rows than events ends the link", async (t) => {
-  const { broker, client } = await attached(t);
-  client.subscribe([TOPIC], () => {});
-  broker.tell({ t: "deliver", id: 1, rows: [1, 2], live: true }, said(2000, {}));
-  assert.match((await client.closed).message, /sent 1 events for 2 rows/);
+test("a delivery with more rows than events, or fewer, ends the link", async (t) => {
+  for (const rows of [[1, 2], []]) {
+    const { broker, client } = await attached(t);
+    client.subscribe([TOPIC], () => {});
+    broker.tell({ t: "deliver", id: 1, rows, live: true }, said(2000, {}));
+    assert.match((await client.closed).message, new RegExp(`sent 1 events for ${rows.length} rows`));
+  }
 });
 
 test("what the broker misses is sent again, and what was let go of is told to be gone", async (t) => {
@@ -118,4 +122,53 @@ test("what the broker misses is sent again, and what was let go of is told to be
   broker.tell({ t: "missing", incarnation: 1000, ranges: [[2, 4]] });
   assert.equal(broker.of("publish").length, before + 1);
   assert.deepEqual(broker.of("gone").map(({ frame }) => frame.ranges), [[[2, 2], [3, 3]]]);
+});
+
+test("of what the broker misses, and nobody has, each frame tells no more than a broker takes", async (t) => {
+  const { broker } = await attached(t);
+  broker.tell({ t: "missing", incarnation: 1000, ranges: [[10, 139]] });
+  assert.deepEqual(broker.of("gone").map(({ frame }) => frame.ranges.length), [64, 64, 2]);
+});
+
+test("an answer to another source, or to an earlier process of this one, answers nothing", async (t) => {
+  const [{ broker, client }, answers] = [await attached(t), []];
+  client.publish({ topic: TOPIC, data: {} }).then((ack) => answers.push(ack.row));
+  const ack = (row, ...range) => broker.tell({ t: "acked", ranges: [[...range, 1, 9]], level: "stored", row });
+  ack(1, NAME, 999);
+  ack(2, `${NAME}.x7`, 1000);
+  ack(3, NAME, 1000);
+  await new Promise(setImmediate);
+  assert.deepEqual(answers, [3]);
+});
+
+test("no more is said than a broker may have to answer at once", async (t) => {
+  const { client } = await attached(t);
+  for (let n = 0; n < 4096; n += 1) client.publish({ topic: TOPIC, data: { n } }).catch(() => {});
+  assert.throws(() => client.publish({ topic: TOPIC, data: {} }), { code: "bus.window" });
+});
+
+test("a broker is told what was read of it before it has given all that it may", async (t) => {
+  const { broker, client } = await attached(t);
+  client.subscribe([TOPIC], () => {});
+  const parts = saidInARow(2000, 10, { text: "x".repeat(60_000) });
+  for (const [row, part] of parts.entries()) broker.tell({ t: "deliver", id: 1, rows: [row + 1], live: true }, part);
+  const bytes = parts.slice(0, 9).reduce((sum, part) => sum + part.length, 0);
+  assert.deepEqual(broker.of("consumed").map(({ frame }) => [frame.id, frame.count]), [[1, bytes]]);
+});
+
+test("who attaches waits until all is told that was revoked", async (t) => {
+  const broker = Object.assign(new Broker(), { all: false });
+  let there = false;
+  const attaching = attached(t, broker).then(() => (there = true));
+  while (!broker.of("attach").length) await new Promise(setImmediate);
+  for (let n = 0; n < 10; n += 1) await new Promise(setImmediate);
+  assert.equal(there, false);
+  broker.tell({ t: "revocations", all: true });
+  await attaching;
+});
+
+test("a broker that asks whether the client lives is answered, and one that answers is not", async (t) => {
+  const { broker } = await attached(t);
+  for (const asks of [false, true]) broker.tell({ t: "keepalive", asks });
+  assert.equal(broker.of("keepalive").length, 1);
 });
