@@ -381,10 +381,11 @@ def test_who_was_attached_to_a_broker_whose_certificate_has_ended_goes_to_one_th
 
 def test_of_a_broker_whose_certificate_has_ended_it_is_not_told_too_that_it_says_nothing() -> None:
     fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
-    found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": False}) for name in ("b1", "b2")]
+    about = [{"broker": name, "address": f"{name}:1", "fault": why} for name, why in (("b1", None), ("b2", "it is full"))]
+    found = [Broker(**fields | {"alive": False} | one) for one in about]
     seen = sight(Realm("n1"))
     used = certified(seen.now_ms // 1000, broker_b1=-60, broker_b2=-60)
-    assert [one.code for one in alerts(seen, Found(brokers=found, used=used))] == ["broker.expired"] * 2
+    assert [one.code for one in alerts(seen, Found(brokers=found, used=used))] == ["broker.expired"] * 2 + ["broker.silent"]
     (only,) = broker_rows(seen, [BrokerAddress("b1:1", bytes(32))])
     assert (only.broker, only.alive) == ("b1", False), "one that says nothing of itself, and answers, has a name"
 

@@ -62,6 +62,16 @@ def test_what_is_lost_while_the_brake_is_held_waits_for_it_and_nobody_is_told_th
     assert {one.who for one in alerts(realm) if one.code == "node.lost"} == {"dsmt"}
 
 
+def test_of_a_dead_node_with_nothing_on_it_nobody_is_told_that_it_waits_for_the_brake() -> None:
+    realm = lost()
+    empty = next(node for node in ("n1", "n2", "n3") if node != realm.slot().node)
+    realm.close(empty)
+    realm.verdict(empty)
+    hold(realm)
+    told = {one.target: one.code for one in alerts(realm)}
+    assert (told[f"node/{realm.slot().node}"], told[f"node/{empty}"]) == ("wait.brake", "node.lost")
+
+
 def test_of_a_dead_node_that_the_brake_lets_go_nobody_is_told_that_it_waits_for_that() -> None:
     realm = Realm(*(nodes := [f"n{number}" for number in range(1, 7)]))
     realm.apply(web(6))
@@ -116,13 +126,19 @@ def test_of_the_dead_only_the_silent_wait_for_it_where_nobody_holds_it() -> None
     assert waits == {"n1", "n2", "n3", "n4"}
 
 
-def orphan() -> Realm:
+def orphan(service: str = "old") -> Realm:
     """A realm where n1 runs what no service asks for, while the brake is held."""
     realm = Realm("n1", "n2")
     for layer, state in ((Layer.CONTAINER, State.INSTALLED), (Layer.APPLICATION, State.RUNNING)):
-        realm.status(key(2, service="old"), "n1", state, layer=layer, generation=3, orphan=layer is Layer.CONTAINER)
+        realm.status(key(2, service=service), "n1", state, layer=layer, generation=3, orphan=layer is Layer.CONTAINER)
     hold(realm)
     return realm
+
+
+def test_what_runs_beside_what_its_service_asks_for_is_told_once() -> None:
+    realm = orphan("web")
+    realm.apply(web(1))
+    assert [one.target for one in alerts(realm)].count("web/app/2") == 1
 
 
 def test_what_runs_and_is_wanted_no_more_is_told_on_each_screen_while_it_waits_for_the_brake() -> None:

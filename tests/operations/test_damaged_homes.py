@@ -142,6 +142,18 @@ def test_last_words_are_those_of_a_life_that_has_ended(log: str, words: str, tmp
     assert last_words(tmp_path / "none.log") == ""
 
 
+def test_where_the_realm_was_made_a_missing_key_is_no_damage_and_what_is_damaged_keeps_no_broker(home: Home) -> None:
+    init(home, name="test")
+    identity = ensure_node(home, "n1") / "identity"
+    identity.unlink()
+    assert startable.damaged(home) == {}, "it is made anew"
+    members = [*home.parts("nodes").values(), *home.parts("controllers").values()]
+    for one in members:
+        (one / "identity").write_bytes(b"x")
+    assert len(startable.damaged(home)) == len(members)
+    startable.check_whole(home)
+
+
 @pytest.mark.parametrize("content", [None, b"x"], ids=["missing", "damaged"])
 def test_a_machine_that_has_joined_and_lost_its_only_key_begins_nothing(home: Home, content: bytes | None) -> None:
     init(home, name="test")
