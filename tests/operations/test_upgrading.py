@@ -180,6 +180,7 @@ def test_no_node_is_begun_anew_where_a_broker_does_not_stay(tmp_path: Path, monk
     def act(name: str, *, fails: bool = False) -> None:
         async def acts(*_: object) -> None:
             done.append(name)
+            assert (tmp_path / "keeper" / upgrading.BEGUN_ANEW).exists(), "it is noted before anything has ended"
             if fails:
                 raise FailedError("upgrade.broken", "it ends again and again")
 
