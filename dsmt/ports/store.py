@@ -205,6 +205,10 @@ class Elections(Protocol):
         """The shared facts that stand of all sources of a role, signed by keys of which something is so."""
         ...
 
+    def signers(self, role: str) -> list[bytes]:
+        """The keys that have signed the shared facts that stand of all sources of a role: each of these is looked at."""
+        ...
+
     def beaten(self, topics: frozenset[str]) -> list[Row]:
         """The shared facts on some topics, and below them, that are stored and do not stand."""
         ...

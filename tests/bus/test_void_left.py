@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsmt.bus.broker import void
+from dsmt.bus.store.elections import Elections
 from tests.bus.meshes import at
 from tests.bus.realm import Facts, TestRealm, reading, scenario
 from tests.bus.test_leaf import cut
@@ -85,3 +86,31 @@ async def test_a_reader_that_holds_it_no_more_is_told_what_stands_again(r: TestR
                 assert not got.arrived
                 patch.setattr(void, "LEFT_MS", 0)
                 await until(lambda: [one.signed.event.data for one in got.arrived] == [FIRST])
+
+
+@scenario
+async def test_no_slot_is_looked_at_when_another_key_ends(r: TestRealm) -> None:
+    """Agents' keys end all the time, and there may be 20,000 slots."""
+    asked: list[str] = []
+    signers = Elections.signers
+
+    def note(self: Elections, role: str) -> list[bytes]:
+        asked.append(role)
+        return signers(self, role)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(void, "LEFT_MS", 0)
+        patch.setattr(Elections, "signers", note)
+        async with sides(r) as s:
+            mallory, carol = await robbed(r, s)
+            eve = Facts(await r.client("operator/eve", brokers=at(s.b2)))
+            await mallory.publish(WEB, EVIL)
+            await s.alike()
+            await revoke(r, mallory, s.b1)
+            await until(lambda: stands(s.b2, WEB) == stands(s.b1, WEB) == ("controller/carol", FIRST))
+            await carol.publish(WEB, {"at_ms": 2})
+            await s.alike()
+            asked.clear()
+            await revoke(r, eve, s.b1)
+            await until(lambda: asked.count("operator") >= len((s.b1, s.b2)))
+            assert "controller" not in asked

@@ -212,6 +212,8 @@ class Ingest:
     def _append(self, admitted: Admitted, now_ms: int, payer: str = "", brought: str = "") -> Append:
         signed, event = admitted.signed, admitted.signed.event
         payer = payer or self._accounts.payer(signed).subject
+        if admitted.fact:
+            self._void.note(signed)
         if admitted.winner:
             self._winners[event.topic] = self._won[event.topic] = signed
         return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer, brought)

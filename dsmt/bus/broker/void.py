@@ -16,7 +16,7 @@ Rule 4: a tombstone that is void hides nothing. So it is with an operator's of a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dsmt.event.envelope import TOMBSTONE, Event, SignedEvent, thing_of
@@ -39,10 +39,19 @@ class Void:
         """The rows that are void, of which it was seen to that: what comes for their places since then stands at once."""
         self.waits = False
         """Whether something is to be displaced as soon as the disk has room for that."""
+        self._controllers = set(store.elections.signers("controller"))
+        """The keys by which controllers have said what is stored. Agents' keys end often: no slot is looked at for that."""
         self._heard_ms: dict[bytes, int] = {}
-        """By controllers' keys that have ended, when that was heard here first."""
+        """By those of them that have ended, when that was heard here first."""
         self._left: set[bytes] = set()
         """Those of which everything is void by now that nobody has said again (rule 1)."""
+        self._let_go: set[bytes] = set()
+        """Those of which it was seen to that."""
+
+    def note(self, fact: SignedEvent) -> None:
+        """A shared fact is to be stored."""
+        if fact.event.source.startswith("controller/"):
+            self._controllers.add(fact.key_id)
 
     def standing(self, row: Row | None) -> SignedEvent | None:
         """The fact of a row that stands; None for no row, and for one that is void."""
@@ -68,8 +77,8 @@ class Void:
         return any(now_ms >= at_ms + LEFT_MS for key_id, at_ms in self._heard_ms.items() if key_id not in self._left)
 
     def _note_ended(self, now_ms: int) -> None:
-        for row in self._store.elections.standing("controller", self._has_ended):
-            self._heard_ms.setdefault(row.key_id, now_ms)
+        for key_id in filter(self._has_ended, self._controllers):
+            self._heard_ms.setdefault(key_id, now_ms)
         self._left = {key_id for key_id, at_ms in self._heard_ms.items() if now_ms >= at_ms + LEFT_MS}
 
     def _has_ended(self, key_id: bytes) -> bool:
@@ -87,25 +96,26 @@ class Void:
         self._note_ended(now_ms)
         elections, left = self._store.elections, self._left
         rows = [row for role in ("operator", "issuer") for row in elections.standing(role, self._has_ended)]
-        rows += elections.standing("controller", left.__contains__) if left else []
+        rows += elections.standing("controller", left.__contains__) if left != self._let_go else []
         standing = [row for row in rows if row.row not in self._seen]
         void = {row.row: signed.event for row in standing if self._is_void(signed := row.read())}
-        if not void:
-            self.waits = False
-            return []
-        topics = frozenset(topic for event in void.values() for topic in _topics(event))
-        rivals = {row.row: row for row in self._store.elections.beaten(topics)}
-        beside = {of for row in rivals.values() for of in (row.topic, TOMBSTONE + thing_of(row.topic))}
-        stand = [row for topic in sorted(beside) if (row := self._store.winner(topic)) is not None]
-        elected = [row for row in self._greatest([*stand, *rivals.values()], now_ms) if row.row in rivals]
+        elected = self._rivals(void, now_ms) if void else []
         try:
-            self._store.elections.elect(elected)
+            elections.elect(elected)
         except StoreFullError:
             self.waits = True
             return []
         self._seen.update(void)
-        self.waits = False
+        self.waits, self._let_go = False, left
         return elected
+
+    def _rivals(self, void: Mapping[int, Event], now_ms: int) -> list[Row]:
+        """What is to stand in the place of these."""
+        topics = frozenset(topic for event in void.values() for topic in _topics(event))
+        rivals = {row.row: row for row in self._store.elections.beaten(topics)}
+        beside = {of for row in rivals.values() for of in (row.topic, TOMBSTONE + thing_of(row.topic))}
+        stand = [row for topic in sorted(beside) if (row := self._store.winner(topic)) is not None]
+        return [row for row in self._greatest([*stand, *rivals.values()], now_ms) if row.row in rivals]
 
     def _greatest(self, rows: Iterable[Row], now_ms: int) -> list[Row]:
         """Of each topic the greatest that is believed, where that one lives: what a dead one had displaced is over."""

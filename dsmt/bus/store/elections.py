@@ -29,10 +29,13 @@ class Elections:
 
     def standing(self, role: str, signed_by: Callable[[bytes], bool]) -> list[Row]:
         """The shared facts that stand of all sources of a role, signed by keys of which something is so."""
-        within = (f"{role}/", f"{role}0")
-        keys = [key_id for (key_id,) in self._db.do(_SIGNERS, within) if signed_by(key_id)]
+        keys = list(filter(signed_by, self.signers(role)))
         marks = ",".join("?" * len(keys))
-        return self._find(f"{_STANDING} AND key_id IN ({marks})", (*within, *keys)) if keys else []
+        return self._find(f"{_STANDING} AND key_id IN ({marks})", (*_sources(role), *keys)) if keys else []
+
+    def signers(self, role: str) -> list[bytes]:
+        """The keys that have signed the shared facts that stand of all sources of a role: each of these is looked at."""
+        return [key_id for (key_id,) in self._db.do(_SIGNERS, _sources(role))]
 
     def beaten(self, topics: frozenset[str]) -> list[Row]:
         """The shared facts on some topics, and below them, that are stored and do not stand.
@@ -42,7 +45,7 @@ class Elections:
         found = [
             row
             for role in _ROLES
-            for row, topic in self._db.do(_BEATEN, (f"{role}/", f"{role}0"))
+            for row, topic in self._db.do(_BEATEN, _sources(role))
             if topic in topics or not topics.isdisjoint(_above(topic))
         ]
         parts = (found[first : first + _AT_ONCE] for first in range(0, len(found), _AT_ONCE))
@@ -50,12 +53,19 @@ class Elections:
 
     def elect(self, rows: Sequence[Row]) -> None:
         """Let each of these stand on its topic, in one commit. Raises `FailedError`."""
+        if not rows:
+            return
         with self._db.transaction() as db:
             for one in rows:
                 db.execute(
                     "UPDATE events SET winner = 0, ended = ? WHERE topic = ? AND winner = 1", (self._head(), one.topic)
                 )
                 db.execute("UPDATE events SET winner = 1, ended = NULL WHERE row = ?", (one.row,))
+
+
+def _sources(role: str) -> tuple[str, str]:
+    """Between which names those of a role are."""
+    return f"{role}/", f"{role}0"
 
 
 def _above(topic: str) -> Iterator[str]:
