@@ -74,7 +74,7 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
     "--to",
     default=None,
     metavar="N",
-    help="The revision, such as r3 or 3; by default the last good one before this, else the one before.",
+    help="The revision, such as r3 or 3; by default the last good one before this that runs something, else the one before.",
 )
 @reason_option
 @wait_option

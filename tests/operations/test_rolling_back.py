@@ -10,7 +10,7 @@ import pytest
 from dsmt.bus.client.client import BusClient
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.past import ServicePast, history
 from dsmt.operations.write import applying
@@ -20,7 +20,7 @@ from dsmt.spec.mistakes import BadSpecEventError
 from tests.controllers.build import spec, web
 from tests.controllers.signing import signed
 
-from .test_past import run
+from .test_past import run, spec_id
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
@@ -40,6 +40,27 @@ def test_a_rollback_to_what_needs_an_artifact_that_is_in_the_depot_no_more_says_
         done = await rollback(alice, "web", 4, by="alice", reason="")
         gone = "r4 names a.tar, which is in the depot no more: it is not installed where no node has kept it"
         assert done.warnings == ([] if is_kept else [f"{gone}; next: apply its file again, with that"])
+
+    run(tmp_path, work)
+
+
+def test_who_names_no_revision_does_not_end_the_service_by_going_back(tmp_path: Path) -> None:
+    """It had been scaled to nothing for a while."""
+
+    async def work(alice: BusClient, controller: BusClient) -> None:
+        async def applied(instances: int, env: int) -> None:
+            plain = spec(web(instances, component=f"env: {{LOG: '{env}'}}\n"))
+            fact = SpecFact(spec=plain, by="alice", reason="")
+            await applying.say_spec(alice, await look(alice), fact, "web")
+
+        await applied(1, 4)
+        good = Good(spec=await spec_id(alice), revision=4)
+        slot = Slot(node="n1", spec=good.spec, revision=4, desired="running", good=good)
+        await say(controller, [follow((await look(controller)).view, "service/web/slot/app/0", slot, subject="web/app/0")])
+        await applied(0, 4)
+        await applied(1, 6)
+        assert (await rollback(alice, "web", None, by="alice", reason="")).again == 4
+        assert (await rollback(alice, "web", 5, by="alice", reason="")).again == 5
 
     run(tmp_path, work)
 

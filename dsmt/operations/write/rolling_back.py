@@ -2,13 +2,15 @@
 
 Rule 1: what was there before stays in the history: a rollback is a revision like any other, and can be rolled back.
 Rule 2: it is said which artifacts are gone, and not refused: nodes may have kept them.
-Rule 3: who rolls a rollback back is told so: two may have typed the same at once, or one it again.
+Rule 3: to what runs nothing nobody goes back but by its number: it would end the service.
+Rule 4: who rolls a rollback back is told so: two may have typed the same at once, or one it again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -30,7 +32,7 @@ BACK: Final = "back to r"
 
 
 async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: str) -> Applied:
-    """Apply an earlier revision again: `to`, else the last good one before what stands, else the one before it.
+    """Apply an earlier revision again: `to`, else the last good one that runs something, else the one before what stands.
 
     One that was refused is gone back to only by its name. Raises `NotFoundError` when there is none.
     """
@@ -75,7 +77,7 @@ async def _lacking(bus: Bus, spec: ServiceSpec, number: int) -> list[str]:
 
 
 def _twice(entry: ServiceEntry, service: str) -> list[str]:
-    """What is said of a rollback that stood, and is rolled back by no number (rule 3)."""
+    """What is said of a rollback that stood, and is rolled back by no number (rule 4)."""
     if entry.spec is None or not entry.spec.record.reason.startswith(BACK):
         return []
     number, fact = entry.spec.version, entry.spec.record
@@ -97,7 +99,7 @@ def _heeded(service: str, number: int, told: ServicePast, *, named: bool, stays:
 
 def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
     """The revision to go back to where none is named."""
-    others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed]
+    others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed and _runs(one.spec)]
     earlier = [number for number in others if not told.was_refused(number)]
     good = [number for number in earlier if told.was_good(number)]
     in_part = [number for number in earlier if told.was_good(number, in_part=True)]
@@ -106,3 +108,11 @@ def _chosen(service: str, fact: SpecFact, told: ServicePast) -> int:
         said = f"the history has no other good revision of {service}; nothing was done"
         raise NotFoundError("revision.none", said, next=f"dsmt history {service}")
     return chosen
+
+
+def _runs(spec: Mapping[str, Any]) -> bool:
+    """Whether a revision wants an instance; of one that nobody can read, which others refuse, that is not asked."""
+    components = spec.get("components")
+    if not isinstance(components, Mapping) or not all(isinstance(one, Mapping) for one in components.values()):
+        return True
+    return any(one.get("instances", 1) != 0 for one in components.values())
