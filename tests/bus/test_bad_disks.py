@@ -225,15 +225,17 @@ def test_a_store_of_which_it_cannot_be_read_how_far_it_came_is_called_damaged(tm
     SqliteStore(str(tmp_path / "s.db"), identity="a" * 16).close()
 
 
-def test_that_a_broker_cannot_look_what_was_set_aside_does_not_end_it(tmp_path, monkeypatch):
+def test_that_a_broker_cannot_look_what_was_set_aside_does_not_end_it(tmp_path):
     (tmp_path / "store.damaged-1.db").touch()
     assert told(tmp_path).endswith("store.damaged-1.db")
-
-    def scarce(*_: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(os, "scandir", scarce)
-    assert told(tmp_path) == ""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))  # the lowest that is free: nothing more can be opened
+    try:
+        assert told(tmp_path) == ""
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
         time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=does("time")),
         sessions=SimpleNamespace(tick=does("sessions")),
         reporter=SimpleNamespace(tick=does("reporter")),
-        ingest=SimpleNamespace(full=None, holes=SimpleNamespace(overdue=does("overdue")), expire=does("expire")),
+        ingest=SimpleNamespace(
+            full=None, holes=SimpleNamespace(overdue=does("overdue")), let_go=does("void"), expire=does("expire")
+        ),
         trim=does("trim"),
         say_anew=lambda: None,
         go_on=lambda: None,
@@ -94,7 +96,7 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
     upkeep = Upkeep(recorder, *about, SimpleNamespace(let_go=does("let go")))
     with pytest.raises(FailedError):
         upkeep.tick(100.0, "")
-    assert {"sessions", "reporter", "overdue", "expire", "trim", "depot", "let go"} <= set(done)
+    assert {"sessions", "reporter", "overdue", "void", "expire", "trim", "depot", "let go"} <= set(done)
 
 
 def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_while_the_disk_is_full():
@@ -105,7 +107,9 @@ def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_wh
         time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=lambda: kept.append(1)),
         sessions=nothing,
         reporter=nothing,
-        ingest=SimpleNamespace(full=None, holes=SimpleNamespace(overdue=lambda: None), expire=lambda: None),
+        ingest=SimpleNamespace(
+            full=None, holes=SimpleNamespace(overdue=lambda: None), let_go=lambda: None, expire=lambda: None
+        ),
         trim=lambda: trims.append(now) or more[len(trims) - 1],
         say_anew=lambda: None,
         go_on=lambda: None,

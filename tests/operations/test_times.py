@@ -52,12 +52,13 @@ def test_what_is_outside_of_the_calendar_has_a_text_that_is_read_back_as_its_end
     assert zone(ms)
 
 
-def test_a_time_that_is_over_the_edge_of_the_calendar_here_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_a_time_that_is_over_the_edge_of_the_calendar_here_is_no_time(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     with monkeypatch.context() as patched:
         patched.setenv("TZ", "<-12>12")
         time.tzset()
         with pytest.raises(InputError, match="is not a time"):
-            moment("9999-12-31T23:59:59", NOW)
+            moment(text, NOW)
     time.tzset()
 
 

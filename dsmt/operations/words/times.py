@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -25,9 +26,9 @@ def rfc3339(ms: int | None) -> str | None:
 
 
 def milliseconds(text: str) -> int:
-    """The realm time of what `rfc3339` wrote, or of any RFC 3339 time. Raises `ValueError`."""
+    """The realm time of what `rfc3339` wrote, or of any RFC 3339 time. Raises `ValueError` or OverflowError."""
     told = datetime.fromisoformat(text.removeprefix("before ").removeprefix("after "))
-    return round((told if told.tzinfo else _zoned(told)).timestamp() * 1000)
+    return round((told if told.tzinfo else _zoned(told)).astimezone(UTC).timestamp() * 1000)
 
 
 def off_by(ahead_s: float) -> str:
@@ -99,8 +100,13 @@ def _here(ms: int) -> datetime:
 
 
 def _zoned(told: datetime) -> datetime:
-    """A time in the time zone here, and one that names no zone as of it; in UTC where `TZ` is a day or more off."""
+    """A time in the time zone here, and one that names no zone as of it; in UTC where `TZ` is a day or more off.
+
+    Raises OverflowError or `ValueError`, by the version of Python, for one that is beyond the calendar here.
+    """
     try:
         return told.astimezone()
     except ValueError:
+        if abs(time.localtime().tm_gmtoff) < DAY_MS // 1000:
+            raise
         return told if told.tzinfo else told.replace(tzinfo=UTC)
