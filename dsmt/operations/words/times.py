@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -107,6 +106,15 @@ def _zoned(told: datetime) -> datetime:
     try:
         return told.astimezone()
     except ValueError:
-        if abs(time.localtime().tm_gmtoff) < DAY_MS // 1000:
+        if _is_zone_here():
             raise
         return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
+def _is_zone_here() -> bool:
+    """Whether the time zone here is less than a day off."""
+    try:
+        instant(DAY_MS).astimezone()
+    except ValueError:
+        return False
+    return True
