@@ -25,7 +25,7 @@ from dsmt.simulator.engine.network import Hosts, SimFabric, SimNetwork
 from dsmt.simulator.engine.rng import Stream
 from dsmt.simulator.reading import Reader
 from dsmt.trust.identity import Identity, delegate, root_issued
-from dsmt.trust.revocations import is_disowned, is_void
+from dsmt.trust.revocations import is_disowned
 from dsmt.trust.store import Realm, TrustStore
 from dsmt.version import __version__
 
@@ -39,10 +39,8 @@ class TappedClient(BusClient):
     tap: Callable[[str], None] | None = None
     said: list[ClientEmission] | None = None
     """What was said, by all of the realm's clients; None while nobody wants to know."""
-    is_void: Callable[[SignedEvent], bool]
-    """Whether a fact stands for nobody, as far as this client was told (J3)."""
     is_disowned: Callable[[SignedEvent], bool]
-    """Whether nobody believes a fact any more: so is one that somebody may yet say again."""
+    """Whether nobody believes a fact any more, as far as this client was told (J3)."""
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
         """Sign and send, without waiting."""
@@ -144,8 +142,7 @@ class World:
             kept=kept,
             reads=reads,
         )
-        client.said, client.is_void = self.said, partial(is_void, is_revoked=trust.disowns)
-        client.is_disowned = partial(is_disowned, is_revoked=trust.disowns)
+        client.said, client.is_disowned = self.said, partial(is_disowned, is_revoked=trust.disowns)
         return client
 
     def brokers_of(self, host: Host) -> list[BrokerAddress]:
