@@ -5,7 +5,8 @@ Rule 2: of a topic the greatest fact in fact order is held, unless a tombstone h
     fact of a later epoch comes.
 Rule 3: of a thing that has ended, its last ended epoch and the latest one that was heard of are remembered for ever; of any
     other thing, the latest one until its last fact is let go.
-Rule 4: it forgets what a winner has displaced. So who holds what is void begins anew (J3); but nodes take back a tombstone.
+Rule 4: it forgets what a winner has displaced. So who holds the word of a key that has ended begins anew (J3); but nodes
+    take back a tombstone.
 """
 
 from __future__ import annotations
@@ -80,9 +81,9 @@ class Fold:
         hidden = [topic for topic in sorted(self._of.get(thing, ())) if is_over(self._winners[topic].event, epoch)]
         return [Change(topic, self.drop(topic), None) for topic in hidden]
 
-    def exhume(self, is_void: Callable[[SignedEvent], bool]) -> None:
-        """Take back the tombstones that are void (J3): what each has ended is to be taken again, but for earlier epochs."""
-        for signed in [one for one in self._winners.values() if one.event.ends and is_void(one)]:
+    def exhume(self, is_disowned: Callable[[SignedEvent], bool]) -> None:
+        """Take back tombstones of keys that have ended (J3): what each hid is to be taken again, but for earlier epochs."""
+        for signed in [one for one in self._winners.values() if one.event.ends and is_disowned(one)]:
             self.drop(signed.event.topic)
             self._ended[signed.event.ends] = (signed.event.epoch or 1) - 1
 

@@ -124,7 +124,7 @@ def _surroundings(bus: Bus, identity: Identity, directory: Path, trust: TrustSto
         entropy=SystemEntropy(),
         ended=spawner.ended,
         boot=boot(),
-        is_void=partial(is_disowned, is_revoked=trust.disowns),
+        is_disowned=partial(is_disowned, is_revoked=trust.disowns),
     )
 
 

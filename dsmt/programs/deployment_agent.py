@@ -75,7 +75,7 @@ async def _serve(directory: str) -> int:
                 entropy=SystemEntropy(),
                 boot=boot(),
                 inherited=dict(os.environ),
-                is_void=partial(is_disowned, is_revoked=trust.disowns),
+                is_disowned=partial(is_disowned, is_revoked=trust.disowns),
             ),
         )
         on_signals({signal.SIGTERM: agent.shutdown, signal.SIGINT: agent.shutdown})

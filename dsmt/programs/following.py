@@ -137,18 +137,19 @@ class Follower:
         with suppress(InputError, OSError):
             kept = read_config(self._file, Destination)
             there = replace(self._realm, brokers=kept.brokers, nats=kept.nats)
-            if there.engine != self._realm.engine and not self._is_void(kept):
+            if there.engine == self._realm.engine:
+                return None
+            if not self._disowns(kept):
                 return there
+            self._forget()
         return None
 
-    def _is_void(self, kept: Destination) -> bool:
-        """Whether who said so is believed no more (rule 4): it is forgotten."""
+    def _disowns(self, kept: Destination) -> bool:
+        """Whether who said so is believed no more (rule 4)."""
         with suppress(UnusableEventError):  # an earlier dsmt kept no word
             word = decode(kept.word)
             self._trust.add_all(kept.proof)
-            if self._trust.disowns(word):
-                self._forget()
-                return True
+            return self._trust.disowns(word)
         return False
 
     def _settled(self, realm: RealmConfig) -> bool:

@@ -346,7 +346,7 @@ class Fleet:
         """What who has begun since keys ended sees of a store: nothing of what those say of themselves, either."""
         view = View()
         for _, signed in self.held(store):
-            if not self.is_disowned(store, signed):
+            if not self.disowns(store, signed):
                 view.apply(signed)
         view.expire(self.broker.now_ms)
         return view
@@ -356,7 +356,7 @@ class Fleet:
         trust = self._trusts.get(store)
         return trust is not None and is_void(signed, trust.disowns)
 
-    def is_disowned(self, store: SimStore, signed: SignedEvent) -> bool:
+    def disowns(self, store: SimStore, signed: SignedEvent) -> bool:
         """Whether nobody who reads a store believes an event any more."""
         trust = self._trusts.get(store)
         return trust is not None and trust.disowns(signed)
@@ -365,7 +365,7 @@ class Fleet:
         """What stands in a store for who comes later."""
         self.held(store)
         stand = (self.world.reader.read(row.sealed) for row in store.rows(0, 1 << 30, winners_only=True))
-        return [signed for signed in stand if not self.is_disowned(store, signed)]
+        return [signed for signed in stand if not self.disowns(store, signed)]
 
     def digest(self) -> str:
         """A hash over all rows of all stores, in order: what two runs of a seed are compared by."""

@@ -329,7 +329,7 @@ class SimNode:
                 entropy=host.entropy("manager"),
                 ended=host.exit_of,
                 boot=host.boot,
-                is_void=bus.is_disowned,
+                is_disowned=bus.is_disowned,
             ),
         )
         await _beside(bus, manager.run())
@@ -382,7 +382,7 @@ class SimNode:
                 entropy=host.entropy("agent"),
                 boot=host.boot,
                 inherited={},
-                is_void=bus.is_disowned,
+                is_disowned=bus.is_disowned,
             ),
         )
         here = current_process()

@@ -108,9 +108,9 @@ def test_what_is_held_by_the_word_of_a_key_that_has_ended_holds_against_nobody_a
     thief, owner = fact(9, 4), fact(2, 1)
     for order in permutations((thief, owner)):
         known = taken(*order, void=(thief,))
-        assert (known.held, known.is_void) == (owner, False)
+        assert (known.held, known.is_disowned) == (owner, False)
     known = taken(thief, void=(thief,))
-    assert (known.held, known.is_void, known.buried) == (thief, True, False)
+    assert (known.held, known.is_disowned, known.buried) == (thief, True, False)
 
 
 def test_what_nobody_has_said_again_orders_nothing_until_another_fact_comes() -> None:

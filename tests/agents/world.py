@@ -117,7 +117,7 @@ class Site:
             entropy=self.entropy,
             boot=self.machine.boot,
             inherited={"PATH": "/bin", "SECRET": "x"},
-            is_void=lambda signed: signed in self.realm.void,
+            is_disowned=lambda signed: signed in self.realm.void,
         )
 
     def agent(self) -> DeploymentAgent:
@@ -288,5 +288,5 @@ class Node:
             entropy=self.entropy,
             ended=self.machine.ended,
             boot=self.machine.boot,
-            is_void=lambda signed: signed in self.realm.void,
+            is_disowned=lambda signed: signed in self.realm.void,
         )

@@ -47,7 +47,7 @@ class Facts:
         self._memory = memory
         self._writer = writer
         self._wake = wake
-        self._greatest = Register(config.slot.topic, deps.is_void)
+        self._greatest = Register(config.slot.topic, deps.is_disowned)
         obeyed = kept(deps.files, SLOT, deps.bus)
         if obeyed is not None:
             self._greatest.take(obeyed)

@@ -119,7 +119,7 @@ class ContainerKeeper:
         return wins
 
     def buried(self) -> None:
-        """A tombstone came, or is void: what one hides orders nothing any more, and stops nothing (A5)."""
+        """A tombstone came, or its key has ended: what one hides orders nothing any more, and stops nothing (A5)."""
         if self._greatest.buried and self._fact is not None:
             self._fact = None
             self.orphaned()

@@ -79,7 +79,7 @@ class ContainerManager:
         self._former = Former(config.node, deps.bus)
         self._purging = Purging(deps.data, self._stands, self._create)
         self._strays = Strays(self._end_strays, self._not_here, self._looked_for)
-        self._abandoned = Abandoned(deps.bus, self._void, self._take_fact, self._abandon)
+        self._abandoned = Abandoned(deps.bus, self._disowned, self._take_fact, self._abandon)
         self._ended = asyncio.Event()
         self._closing = False
         self._store = ""
@@ -233,7 +233,7 @@ class ContainerManager:
     # -- facts
 
     def _greatest(self, slot: SlotKey) -> Register:
-        return self._known.setdefault(slot, Register(slot.topic, self._deps.is_void, self._fold))
+        return self._known.setdefault(slot, Register(slot.topic, self._deps.is_disowned, self._fold))
 
     def _take(self, delivery: Delivery) -> None:
         self._hearing.take(delivery)
@@ -294,16 +294,16 @@ class ContainerManager:
 
     def _exhume(self) -> None:
         """A key has ended: what its tombstones hid orders again, unless somebody else's hides it (J3)."""
-        self._fold.exhume(self._deps.is_void)
+        self._fold.exhume(self._deps.is_disowned)
         self._abandoned.ended()
         for known in self._known.values():
             known.stand()
         for keeper in self._keepers.values():
             keeper.buried()
 
-    def _void(self) -> list[SlotKey]:
+    def _disowned(self) -> list[SlotKey]:
         """The slots of which a fact counts here that nobody believes any more."""
-        return sorted(slot for slot, known in self._known.items() if known.is_void and not known.buried)
+        return sorted(slot for slot, known in self._known.items() if known.is_disowned and not known.buried)
 
     def _abandon(self, slot: SlotKey) -> None:
         """Nobody has said again what counts here of a slot: it orders nothing any more."""

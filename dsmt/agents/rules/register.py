@@ -4,7 +4,7 @@ Rule 1: the greatest in fact order is held (`event.fold`).
     One whose time to live is over is none.
 Rule 2: what is held by the word of a key that has ended holds against nobody: brokers give what stands in its place (J3).
 Rule 3: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes, or
-    the tombstone is void (J3).
+    the key of the tombstone has ended (J3).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dsmt.event.fold import Fold
 class Register:
     """The greatest fact known of one topic; `held` is None while there is none. A `fold` may serve many topics."""
 
-    __slots__ = ("_abandoned", "_fold", "_is_void", "held")
+    __slots__ = ("_abandoned", "_fold", "_is_disowned", "held")
 
-    def __init__(self, topic: str, is_void: Callable[[SignedEvent], bool], fold: Fold | None = None) -> None:
+    def __init__(self, topic: str, is_disowned: Callable[[SignedEvent], bool], fold: Fold | None = None) -> None:
         self._fold = Fold() if fold is None else fold
-        self._is_void = is_void
+        self._is_disowned = is_disowned
         self._abandoned: SignedEvent | None = None
         self.held = self._fold.get(topic)
 
@@ -32,9 +32,9 @@ class Register:
         return self.held is not None and (self.held is self._abandoned or self._fold.is_over(self.held.event))
 
     @property
-    def is_void(self) -> bool:
+    def is_disowned(self) -> bool:
         """Whether nobody believes what is held any more."""
-        return self.held is not None and self._is_void(self.held)
+        return self.held is not None and self._is_disowned(self.held)
 
     def abandon(self) -> None:
         """Have what is held order nothing any more, until another fact comes (J3)."""
@@ -43,8 +43,8 @@ class Register:
     def take(self, signed: SignedEvent) -> bool:
         """Take in a fact; whether it is held now."""
         held = self._fold.get(signed.event.topic)
-        if held is not None and self._is_void(held) != self._is_void(signed):
-            if self._is_void(signed):
+        if held is not None and self._is_disowned(held) != self._is_disowned(signed):
+            if self._is_disowned(signed):
                 return False
             self._fold.drop(signed.event.topic)
         wins = bool(self._fold.take(signed))
@@ -64,8 +64,8 @@ class Register:
         self._fold.take(tombstone)
 
     def exhume(self) -> None:
-        """Take back tombstones that are void: what they hid, and is still held, is buried no more."""
-        self._fold.exhume(self._is_void)
+        """Take back tombstones of keys that have ended: what they hid, and is still held, is buried no more."""
+        self._fold.exhume(self._is_disowned)
         self.stand()
 
     def stand(self) -> None:

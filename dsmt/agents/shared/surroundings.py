@@ -26,7 +26,7 @@ class InstanceSurroundings:
 
     `files` is its container's directory; `quick` the same place, without the cost of surviving a power cut; `data` the
     node's data root; `host` the whole machine, of which only files named by `env` are read. `inherited` is the environment
-    from which `inherit_env` picks. `is_void` says whether a fact stands for nobody, for a key has ended (J3).
+    from which `inherit_env` picks. `is_disowned` says whether nobody believes a fact: its key has ended (J3).
     """
 
     bus: Bus
@@ -43,7 +43,7 @@ class InstanceSurroundings:
     entropy: Entropy
     boot: str
     inherited: Mapping[str, str]
-    is_void: Callable[[SignedEvent], bool]
+    is_disowned: Callable[[SignedEvent], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class NodeSurroundings:
     `make_key` makes a key of 32 secret bytes. `drivers` makes those of the container in a
     directory; they are used only to end what an agent that was killed has left running. `clear` ends at once all that bears
     the marks of the containers in some directories, their agents too, whether these are there or not. `ended` tells how a
-    process ended that is not this one's child. `is_void` says whether a fact stands for nobody, for a key has ended (J3).
+    process ended that is not this one's child. `is_disowned` says whether nobody believes a fact: its key has ended (J3).
     """
 
     bus: Bus
@@ -70,4 +70,4 @@ class NodeSurroundings:
     entropy: Entropy
     ended: Callable[[ProcessIdentity], Awaitable[Exit]]
     boot: str
-    is_void: Callable[[SignedEvent], bool]
+    is_disowned: Callable[[SignedEvent], bool]

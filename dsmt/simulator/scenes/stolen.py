@@ -194,7 +194,7 @@ def displaced(fleet: Fleet) -> list[str]:
         fold, now_ms = Fold(), broker.now_ms
         stands = _by_topic(fleet.winners(broker.store))
         for _, signed in fleet.rows(broker.store):
-            if is_fact(signed.event) and not fleet.is_disowned(broker.store, signed):
+            if is_fact(signed.event) and not fleet.disowns(broker.store, signed):
                 fold.take(signed)
         for signed in fold:
             held = stands.get(signed.event.topic)
