@@ -10,7 +10,7 @@ from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.instance_row import see
+from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.words.times import local
 from dsmt.view import SlotEntry, SlotKey
 
@@ -73,7 +73,7 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
     if slot is None:
         return "no controller has decided yet what becomes of it"
     if slot.previous is not None and slot.previous.node == node:
-        now = see(sight, key, slot.node)
+        now = SeenInstance(sight, key, slot.node)
         until = local(slot.previous.deadline_ms)
         return (
             f"its copy stays until the one on {slot.node} is ready, which is {now.state}; it ends at {until} at the latest"
@@ -92,7 +92,7 @@ def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:
     """How a slot is on the node to which it went."""
     if slot.node is None:
         return "it has no node"
-    state = see(sight, key, slot.node).state
+    state = SeenInstance(sight, key, slot.node).state
     return f"it {'runs' if state is Shown.RUNNING else f'is {state.value}'} on {slot.node}"
 
 

@@ -7,7 +7,6 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
-from dsmt.controllers.pinning import is_replaced
 from dsmt.controllers.rollout import standing
 from dsmt.event.kinds.instance import HeldHere, LastExit, Status
 from dsmt.event.phrases import whose
@@ -15,18 +14,13 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.advice import advised
-from dsmt.operations.read.rows.hearing import (
-    UNHEARD,
-    is_agentless,
-    is_unheard,
-    last_pid,
-)
-from dsmt.operations.read.rows.instance_reason import reason_of, serves_on, startup_of
+from dsmt.operations.read.rows.hearing import UNHEARD
+from dsmt.operations.read.rows.instance_reason import reason_of, startup_of
+from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.read.rows.serving import Serving, serving
 from dsmt.operations.words.times import rfc3339
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
-from dsmt.view.shown import Seen, decisive, shown, silent_for
 
 ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING, Shown.RUNNING})
 """What an instance passes through before it is ready, or gone."""
@@ -135,19 +129,15 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     """One slot's instance on a node."""
-    entry = sight.view.slot(key)
-    place = _place(sight, entry, node)
-    instance = None if place is None else entry.instances.get(place)
-    fact = entry.fact
-    seen = see(sight, key, node)
-    application = None if instance is None or instance.application is None else instance.application.record
+    one = SeenInstance(sight, key, node)
+    entry, instance, fact = one.entry, one.instance, one.entry.fact
+    application = None if one.application is None else one.application.record
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
-    policy = None if (spec := sight.spec_of(key)) is None else spec.restart
+    policy = None if one.spec is None else one.spec.restart
     failures = 0 if application is None else application.failures
-    alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING) or serves_on(sight, entry, node, seen)
-    status = None if seen.status is None else seen.status.record
-    how = health(sight, entry, node, seen)
-    before = serving(sight, entry, node) if seen.state in _COMING and how != "ready" else None
+    alive = one.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING) or one.serves_on
+    status, how = None if one.status is None else one.status.record, one.health
+    before = serving(one) if one.state in _COMING and how != "ready" else None
     if endpoint is not None and before is not None and before.node == node:
         endpoint = None  # the pid is that of the next program
     return InstanceRow(
@@ -156,7 +146,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         component=key.component,
         index=key.index,
         node=node,
-        state=seen.state,
+        state=one.state,
         health=how,
         pid=application.pid if application is not None and alive else None,
         ports={} if endpoint is None or not alive else endpoint.ports,
@@ -166,75 +156,21 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         failures=failures,
         tries=None if policy is None else tries_of(policy),
         last_exit=exit_of(None if application is None else application.last_exit),
-        next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
+        next_try_at=None if status is None or one.state is Shown.LOST else rfc3339(status.next_try_ms),
         next_step=None if policy is None or not failures else step_after(policy, failures),
         held=_held(sight, key, entry),
-        since=rfc3339(seen.since_ms),
+        since=rfc3339(one.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
-        reason=advised(sight, key, reason_of(sight, key, entry, node, seen)),
-        working=_working(application, seen),
-        startup=startup_of(instance, seen),
+        reason=advised(sight, key, reason_of(one)),
+        working=_working(application, one.state),
+        startup=startup_of(one),
         layers=_layers(instance),
-        observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
-        stale=is_unheard(sight, instance) or silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
-        agentless=is_agentless(seen),
+        observed_at=None if one.status is None else rfc3339(one.status.time_ms),
+        stale=one.is_unheard or one.silent_since_ms is not None,
+        agentless=one.is_agentless,
         serving=before,
     )
-
-
-def _place(sight: Sight, entry: SlotEntry, node: str | None) -> str | None:
-    """`node`, or None where what is known of it came from a machine since replaced under the same name, and silent."""
-    said, fact = None if node is None else entry.application(node), entry.fact
-    if said is None or fact is None or fact.record.desired != "running" or not is_replaced(sight.fleet, fact.record):
-        return node
-    word = sight.fleet.word_of(said.signed.event.source)
-    return node if word is not None and word.state == "open" else None
-
-
-def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
-    """The one word for a slot's instance on a node, now."""
-    entry = sight.view.slot(key)
-    place = _place(sight, entry, node)
-    instance = None if place is None else entry.instances.get(place)
-    verdict = None if node is None else sight.fleet.verdict(node)
-    spec = sight.spec_of(key)
-    return shown(
-        entry,
-        place,
-        lost_since_ms=None if verdict is None else verdict.record.since_ms,
-        silent_since_ms=silent_since(sight, instance, 0 if entry.fact is None else entry.fact.version),
-        job=spec is not None and spec.kind == "job",
-    )
-
-
-def silent_since(sight: Sight, instance: Instance | None, generation: int) -> int | None:
-    """Since when whoever speaks of an instance has been silent, if that is too long; else None."""
-    held = decisive(instance, generation)
-    if held is None:
-        return None
-    said = sight.fleet.word_of(held.signed.event.source)
-    if said is None or not silent_for(held.record, said.state, said.since_ms, sight.now_ms):
-        return None
-    return said.since_ms
-
-
-def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
-    """`ready`, `unready`, `unknown` of an agent that is unheard, or `none` when nothing is known or nothing is checked.
-
-    Of what has failed it is that of the copy that is served meanwhile.
-    """
-    if serves_on(sight, entry, node, seen):
-        return "ready"
-    instance = None if node is None else entry.instances.get(node)
-    if is_agentless(seen) and last_pid(entry, node):
-        return "unknown"
-    if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
-        return "none"
-    said = instance.health.record
-    if said.generation < seen.status.record.generation:
-        return "none"
-    return "unknown" if is_unheard(sight, instance) else said.health
 
 
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
@@ -259,8 +195,8 @@ def hold_on(node: str, here: HeldHere) -> Hold:
     return Hold(by=f"{here.by} on {node} with --local", at=rfc3339(here.at_ms), reason=here.reason)
 
 
-def _working(application: Status | None, seen: Seen) -> Working | None:
-    step = None if application is None or seen.state is Shown.LOST else application.step
+def _working(application: Status | None, state: Shown) -> Working | None:
+    step = None if application is None or state is Shown.LOST else application.step
     return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.operations.read.realm.sight import Sight
-from dsmt.view import SlotEntry
+from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.view.served import served
 
 
@@ -24,9 +23,10 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         return f"{before if self.node == node else f'the copy on {self.node}'} serves{at} until this is ready"
 
 
-def serving(sight: Sight, entry: SlotEntry, node: str | None) -> Serving | None:
-    """The copy that is served before the instance on a node is; None where none is, or it is that one itself."""
-    found = served(sight.fleet, entry)
+def serving(one: SeenInstance) -> Serving | None:
+    """The copy that is served before an instance is; None where none is, or it is that one itself."""
+    entry, node = one.entry, one.node
+    found = served(one.sight.fleet, entry)
     if found is None:
         return None
     said, fact = found.endpoint, entry.record

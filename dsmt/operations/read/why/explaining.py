@@ -25,11 +25,11 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.realm.patience import patience
 from dsmt.operations.read.realm.sight import Sight, look, look_at
 from dsmt.operations.read.rows.certificates import in_use
-from dsmt.operations.read.rows.instance_row import health, see
 from dsmt.operations.read.rows.instances import instances, is_problem
 from dsmt.operations.read.rows.node_rows import find_node
 from dsmt.operations.read.rows.outside import revoked
 from dsmt.operations.read.rows.overruled import overruled
+from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.read.why.answers import first_row, of_target
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
@@ -252,14 +252,12 @@ def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
         return []
     fact = slot.fact
     node = next(iter(slot.holders), None) if fact is None else fact.record.node
-    seen = see(sight, key, node)
-    found = []
-    instance = None if node is None else slot.instances.get(node)
+    seen, found = SeenInstance(sight, key, node), []
     if seen.state is Shown.LOST and node is not None:
         verdict = sight.fleet.verdict(node)
         found += [verdict.signed] if verdict is not None else []
-    checked = None if instance is None else instance.health
-    if checked is not None and seen.state is Shown.RUNNING and health(sight, slot, node, seen) != "none":
+    checked = None if seen.instance is None else seen.instance.health
+    if checked is not None and seen.state is Shown.RUNNING and seen.health != "none":
         of_this_run = seen.since_ms is None or checked.record.since_ms >= seen.since_ms
         found.append(checked.signed if of_this_run or seen.status is None else seen.status.signed)
     if not found and seen.status is not None:
