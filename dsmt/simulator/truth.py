@@ -4,21 +4,19 @@ Rule 1: what was acknowledged is in the store that acknowledged it; only a disk 
 Rule 2: a program that is said to run, with a pid, was started on that node for that slot; one that runs has a pid.
 Rule 3: nothing goes back to a revision that never ran.
 Rule 4: a node that was excluded gets nothing more.
-Rule 5: a slot that was to be moved has been there, or elsewhere, since it was said.
+Rule 5: a slot that was to be moved has been there, or elsewhere, since it was said (`moves`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Status
-from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.event.status import State
 from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.moves import moved_as_asked
 
 RAN_S: Final = 0.5
 """How long a program of a revision must have run somewhere for it to be said that it worked once."""
@@ -87,90 +85,6 @@ def placed_on_excluded(fleet: Fleet) -> list[str]:
         if signed.event.time_ms - start_ms > (since + HEARD_S + 10) * 1000:
             wrong.append(f"12.2: {slot} came to {node}, which is excluded ({signed.id})")
     return wrong
-
-
-def moved_as_asked(fleet: Fleet) -> list[str]:
-    """Every slot that is to exist has been where an operator wanted it moved, if that takes it now, and once (rule 5)."""
-    kept_now = {signed.id for _, signed in fleet.rows()}
-    asked: dict[str, tuple[SignedEvent, str, str]] = {}
-    numbers: dict[tuple[str, int | None], int] = {}
-    words: set[EventId] = set()
-    last: dict[str, str | None] = {}
-    moved: Counter[tuple[str, EventId]] = Counter()
-    done: set[tuple[str, int]] = set()
-    """By slot, the numbers of moves that were made: what comes from the other side of a partition comes in any order."""
-    facts = list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))
-    nodes = {signed.id: _node_of(signed) for signed in facts if signed.event.type == "dsmt.slot"}
-    for signed in not_lost(facts):
-        event, data = signed.event, signed.event.data
-        if event.type == "dsmt.tombstone":
-            service, ended = event.topic.rpartition("/")[2], event.epoch or 0
-            over = [slot for slot in asked if slot.split("/")[0] == service and (asked[slot][0].event.epoch or 0) <= ended]
-            asked = {slot: one for slot, one in asked.items() if slot not in over}
-            continue
-        _, service, _, component, index = event.topic.split("/")
-        slot = f"{service}/{component}/{index}"
-        if event.type == "dsmt.slot":
-            node, before = nodes[signed.id], last.get(slot)
-            if event.replaces in nodes:
-                before = nodes[event.replaces]
-            if slot in asked and node is not None:
-                _, to, leaves = asked[slot]
-                if node == to or (not to and node != (leaves or before)):
-                    del asked[slot]
-            if None not in (node, before) and node != before:
-                moved.update((slot, cause) for cause in event.cause if cause in words)
-                done.add((slot, data.get("move_number", 0)))
-            last[slot] = node
-            continue
-        if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
-            words.add(signed.id)  # another word, such as that it be restarted, may come with a move for a node that died
-            numbers[slot, event.epoch] = data["move_number"]
-            if signed.id in kept_now and (slot, data["move_number"]) not in done:
-                asked[slot] = (signed, data["move"], data.get("leave", ""))
-    known = frozenset(fleet.wanted())
-    return [
-        f"12.2: {slot} was to be moved to {to or 'another node'}, and never was ({signed.id})"
-        for slot, (signed, to, _) in asked.items()
-        if slot in known and (not to or fleet.will.mode(to) == "active")
-    ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
-
-
-def _node_of(fact: SignedEvent) -> str | None:
-    """Where a slot is to be, by a fact of it."""
-    node: str | None = fact.event.data["node"]
-    return node if fact.event.data["desired"] != "gone" else None
-
-
-def not_lost(facts: Sequence[SignedEvent]) -> Iterator[SignedEvent]:
-    """Those that come from the other side of a partition, and lose or are hidden here, are left out (E2)."""
-    lost, ended = overruled(facts), dict[str, int]()
-    for signed in facts:
-        event = signed.event
-        if event.type == "dsmt.tombstone":
-            service = event.topic.rpartition("/")[2]
-            ended[service] = max(event.epoch or 0, ended.get(service, 0))
-            yield signed
-        elif signed.id not in lost and (event.epoch or 0) > ended.get(event.topic.split("/")[1], -1):
-            yield signed
-
-
-def overruled(facts: Sequence[SignedEvent]) -> set[EventId]:
-    """The shared facts in whose place another one of their version stands, and those that follow it (E2)."""
-    by_id = {signed.id: signed for signed in facts}
-    ends: dict[tuple[str, int | None], SignedEvent] = {}
-    for signed in facts:
-        place = signed.event.topic, signed.event.epoch
-        if place not in ends or newer(signed.event, ends[place].event):
-            ends[place] = signed
-    stands: dict[tuple[str, int | None, int | None], EventId] = {}
-    for end in ends.values():
-        one: SignedEvent | None = end
-        while one is not None:
-            stands[one.event.topic, one.event.epoch, one.event.version] = one.id
-            one = None if one.event.replaces is None else by_id.get(one.event.replaces)
-    place_of = ((one.id, (one.event.topic, one.event.epoch, one.event.version)) for one in facts)
-    return {identity for identity, place in place_of if stands.get(place, identity) != identity}
 
 
 def all_true(fleet: Fleet) -> list[str]:

@@ -15,10 +15,11 @@ from dsmt.simulator import scenarios
 from dsmt.simulator.engine.host import Life
 from dsmt.simulator.fleet import Fleet, Scale
 from dsmt.simulator.invariants import ViewWatch
+from dsmt.simulator.moves import moved_as_asked
 from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
 from dsmt.simulator.scenes.brokers import same
-from dsmt.simulator.truth import kept, moved_as_asked, never_ready, placed_on_excluded, true_words
+from dsmt.simulator.truth import kept, never_ready, placed_on_excluded, true_words
 from dsmt.simulator.will import Will
 
 SLOT = "web/app/0"
