@@ -241,13 +241,14 @@ class DeploymentAgent:
             if not self._present.closing:
                 self._seek_spec()
             at = self._deciding.situation()
+            self._failing.answer_by(plan := self._facts.plan(at.duty))
             match next_act(at):
                 case Do.END | Do.LEAVE | Do.RECREATE as act:
                     code = await self._end(act)
                     if code is not None:
                         return code
                 case act:
-                    await self._do(act, at, self._facts.plan(at.duty))
+                    await self._do(act, at, plan)
 
     async def _end(self, act: Do) -> int | None:
         """Do an act that ends the agent; its exit code, None when it is wanted here again."""

@@ -35,6 +35,11 @@ class Failing:
         self._last_words = ""
         """What the run wrote last of whose end is to be told, where the copy before runs beside it."""
 
+    def answer_by(self, plan: RunPlan | None) -> None:
+        """Have what fails from now on be answered as what is wanted says, if that is known."""
+        if plan is not None:
+            self._supervision.policy = plan.component.restart
+
     def jitter(self) -> float:
         """By how much a delay is moved."""
         return self._deps.entropy.uniform(-JITTER, JITTER)

@@ -39,8 +39,7 @@ class Resuming:
         record = self._memory.record
         handle, outgoing = record.process, record.outgoing
         same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
-        if plan is not None and handle is not None:
-            self._supervision.policy = plan.component.restart
+        self._failing.answer_by(plan)
         before = instance = None
         if not self._memory.rebooted:
             before = None if outgoing is None else await self._found(outgoing.process, outgoing.driver)

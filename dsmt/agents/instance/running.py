@@ -98,7 +98,6 @@ class Runner:
         finally:
             run.begun.set()
         run.began = clock.boottime()
-        self._supervision.policy = component.restart
         run.life.started()
         run.health = monitor_of(plan, run.began)
         run.check = check_key(component.health, site.values)
@@ -143,7 +142,6 @@ class Runner:
         if run is None:
             return
         self._failing.note_good(run)
-        self._supervision.policy = plan.component.restart
         self._memory.save(**after.taken_over(plan.wanted), **after.writes_on(self._memory.record, plan.revision))
         before, run.goal = run.check, plan.wanted
         self.give_plan(run, plan)

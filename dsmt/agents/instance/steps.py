@@ -41,7 +41,7 @@ class Steps:
         """Install into a directory of its own; what runs is not touched. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
         key = plan.wanted.install_key
-        with self._supervised(plan):
+        with self._supervised():
             ports = self._choose_ports(plan, occupied=self._present.run is not None)
             if self._present.run is None:  # else the record's are those of what runs
                 self._settle_ports(ports)
@@ -53,7 +53,7 @@ class Steps:
     async def configure(self, plan: RunPlan) -> None:
         """Write the files and configure, with the ports it will have. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
-        with self._supervised(plan):
+        with self._supervised():
             self._settle_ports(ports := self._choose_ports(plan, occupied=False))
             self._present.prepared = ""
             neither = {"configured": ""}  # from the first file on
@@ -74,12 +74,12 @@ class Steps:
 
     async def prepare(self, plan: RunPlan) -> None:
         """Have its driver make ready what it needs. A failure is told and supervised."""
-        with self._supervised(plan):
+        with self._supervised():
             await self._runner.prepare(plan)
 
     async def launch(self, plan: RunPlan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
-        with self._supervised(plan, counts=True):
+        with self._supervised(counts=True):
             moved = self._memory.record.filled not in ("", configured_key(plan, self._config))
             if self._settle_ports(self._choose_ports(plan, occupied=False)) or moved:
                 self._memory.save(configured="")
@@ -90,9 +90,8 @@ class Steps:
                 self.tidy()
 
     @contextlib.contextmanager
-    def _supervised(self, plan: RunPlan, *, counts: bool = False) -> Iterator[None]:
-        """A block whose failure is told and supervised, by what is wanted; also one that nobody foresaw."""
-        self._context.supervision.policy = plan.component.restart
+    def _supervised(self, *, counts: bool = False) -> Iterator[None]:
+        """A block whose failure is told and supervised; also one that nobody foresaw."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's
