@@ -246,7 +246,7 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     client = await r.client("operator/c", brokers=[*at(b2), *at(b1)], reads=True)
     store.append = full
     await facts.publish("config/x", {"n": 1})
-    await until(lambda: b2._recorder.ingest.full is not None)
+    await until(lambda: b2._recorder.full is not None)
     await until(lambda: not b2.whole, 2)
     for one in (idle, reader):  # what they are given is from before: they are sent on to who has what comes
         refused, _ = await one.next(f.Refused)
@@ -254,7 +254,7 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     await until(lambda: client.broker == "broker/b1")
     takes = misses(b2)
     store.append = append
-    await until(lambda: b2._recorder.ingest.full is None)
+    await until(lambda: b2._recorder.full is None)
     assert not b2.whole
     assert held(b2) != held(b1)
     takes()
@@ -277,7 +277,7 @@ async def test_of_brokers_that_are_all_full_each_is_read_until_one_has_room(r: T
     for broker, client in ((b1, one), (b2, other)):  # in turns: b2 never sees that b1 has room
         broker._store.append = full
         client.emit(Draft("user/x", {"n": 1}))
-        await until(lambda broker=broker: broker._recorder.ingest.full is not None and not broker.whole)
+        await until(lambda broker=broker: broker._recorder.full is not None and not broker.whole)
     await until(lambda: (b1._others.refusal, b2._others.refusal) == (None, None))
     reader = await r.raw("operator/r", reads=True)  # at b2
     with pytest.raises(TimeoutError):

@@ -83,9 +83,8 @@ def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_d
         time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=does("time")),
         sessions=SimpleNamespace(tick=does("sessions")),
         reporter=SimpleNamespace(tick=does("reporter")),
-        ingest=SimpleNamespace(
-            full=None, holes=SimpleNamespace(overdue=does("overdue")), let_go=does("void"), expire=does("expire")
-        ),
+        full=None,
+        ingest=SimpleNamespace(holes=SimpleNamespace(overdue=does("overdue")), let_go=does("void"), expire=does("expire")),
         trim=does("trim"),
         say_anew=lambda: None,
         go_on=lambda: None,
@@ -107,9 +106,8 @@ def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_wh
         time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=lambda: kept.append(1)),
         sessions=nothing,
         reporter=nothing,
-        ingest=SimpleNamespace(
-            full=None, holes=SimpleNamespace(overdue=lambda: None), let_go=lambda: None, expire=lambda: None
-        ),
+        full=None,
+        ingest=SimpleNamespace(holes=SimpleNamespace(overdue=lambda: None), let_go=lambda: None, expire=lambda: None),
         trim=lambda: trims.append(now) or more[len(trims) - 1],
         say_anew=lambda: None,
         go_on=lambda: None,
@@ -122,7 +120,7 @@ def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_wh
         upkeep.tick(now, "")
     assert trims == [60.0, 60.25, 60.5, 120.5]
     assert len(kept) == 7
-    recorder.ingest.full = FailedError("store.full", "no room")
+    recorder.full = FailedError("store.full", "no room")
     upkeep.tick(121.0, "")
     assert len(kept) == 7
 

@@ -278,8 +278,8 @@ class Broker:
     # --- sessions ------------------------------------------------------------------------------------------------
 
     def _welcome(self, session: Session, hello: f.Hello, parts: tuple[bytes, ...]) -> None:
-        if self._ingest.full is not None and not hello.reads:
-            raise full(self._identity.name, self._ingest.full)
+        if self._recorder.full is not None and not hello.reads:
+            raise full(self._identity.name, self._recorder.full)
         self._others.check_here(hello.name)
         welcome = self._admission.welcome(
             session,

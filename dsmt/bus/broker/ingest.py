@@ -83,8 +83,6 @@ class Ingest:
         self._elected: list[Row] = []
         payer_of = self._accounts.payer_of
         self.holes = Holes(self._marks, store, words, payer_of=payer_of, now_ms=now_ms, settled_ms=settled_ms)
-        self.full: FailedError | None = None
-        """Why nothing can be stored, since the last attempt."""
 
     # --- what sessions say ---------------------------------------------------------------------------------------
 
@@ -325,13 +323,11 @@ class Ingest:
             return []
         try:
             numbers = self._store.append(batch)
-        except FailedError as error:
+        except FailedError:
             self._winners.clear()
             self._marks.clear()
-            self.full = error
             raise
         self._own.clear()
-        self.full = None
         rows = []
         for number, one in zip(numbers, batch, strict=True):
             signed, event = one.signed, one.signed.event

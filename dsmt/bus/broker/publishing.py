@@ -64,7 +64,7 @@ class Publishing:
             outcomes.append((session, outcome))
         if not self._commit():
             for session, _ in outcomes:
-                self._refuse(session, full(self._name, self._recorder.ingest.full))
+                self._refuse(session, full(self._name, self._recorder.full))
             return
         now = self._clock.boottime()
         if any(outcome.refilled for _, outcome in outcomes):

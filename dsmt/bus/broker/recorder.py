@@ -75,6 +75,8 @@ class Recorder:
             told_ms=config.told_ms,
             certified_ms=(identity.certificate.not_before * 1000, identity.certificate.not_after * 1000),
         )
+        self.full: StoreFullError | None = None
+        """Why nothing can be stored, since the last attempt."""
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now, is_linked=elsewhere.is_linked)
         self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         now_ms, settled_ms = self.time.now_ms, elsewhere.settled_ms
@@ -96,9 +98,11 @@ class Recorder:
         try:
             rows = self.ingest.commit()
         except StoreFullError as error:
+            self.has_no_room(error)
             self._log.error("cannot store", reason=str(error))
             return None
         if rows:
+            self.full = None
             self.reporter.stored(rows)
             self.sessions.stored(rows)
             for row in filter(self._is_past, rows):
@@ -106,6 +110,10 @@ class Recorder:
                 if before is None or before.read().id < row.read().id:
                     self._to_say_anew[row.topic] = row
         return rows
+
+    def has_no_room(self, error: StoreFullError) -> None:
+        """Nothing can be stored, until what is pending can."""
+        self.full = error
 
     def _is_past(self, row: Row) -> bool:
         return bool(row.brought) and row.fact and row.topic.startswith(f"{self._name}/")

@@ -73,7 +73,7 @@ class Upkeep:
         time = self._recorder.time
         self._recorder.sessions.tick(now, time.now_ms(), TICK_S)
         self._recorder.reporter.tick(now, self.condition(address))
-        if self._recorder.ingest.full is None:
+        if self._recorder.full is None:
             time.keep()
         for session in self._sessions.ask(now):
             if session.is_told:

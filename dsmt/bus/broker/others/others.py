@@ -291,7 +291,7 @@ class Others:
         try:
             self._keyring.brought(events, proofs)
         except StoreFullError as error:
-            self._recorder.ingest.full = error
+            self._recorder.has_no_room(error)
             return AGAIN_MS
         for each in events:
             ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each))
@@ -308,7 +308,7 @@ class Others:
             self._obey()
         if self._isolation.look(now, linked=self._is_meshed()):
             self._tell()
-        wholeness, full = self._recorder.wholeness, self._recorder.ingest.full is not None
+        wholeness, full = self._recorder.wholeness, self._recorder.full is not None
         self._room.tick(full=full)
         if wholeness.look(now, alone=self.readings.alone, full=full):
             self.copying.again()
