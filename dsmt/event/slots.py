@@ -75,6 +75,12 @@ class SlotKey(NamedTuple):
         return f"agent/{node}/{self}"
 
     @classmethod
+    def named(cls, name: str) -> SlotKey:
+        """The slot that is called so by `str`."""
+        service, component, index = name.split("/")
+        return cls(service, component, int(index))
+
+    @classmethod
     def of_topic(cls, topic: str) -> SlotKey | None:
         """The slot of a slot fact's topic; None for any other topic."""
         return cls._of(topic, "slot", 5)

@@ -278,7 +278,7 @@ class Fleet:
         return None if said is None else said.record.state
 
     def _entry(self, slot: str) -> SlotEntry:
-        return self.view().slot(key_of(slot))
+        return self.view().slot(SlotKey.named(slot))
 
     @property
     def stores(self) -> list[SimStore]:
@@ -376,12 +376,6 @@ class Fleet:
                 found.update(b"%d %d %s %d\n" % (row.row, row.arrived_ms, row.topic.encode(), len(raw)))
                 found.update(raw)
         return found.hexdigest()
-
-
-def key_of(slot: str) -> SlotKey:
-    """The key of a slot that is named `service/component/index`."""
-    service, component, index = slot.split("/")
-    return SlotKey(service, component, int(index))
 
 
 def _number(held: tuple[Row, SignedEvent]) -> int:

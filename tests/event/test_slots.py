@@ -10,6 +10,10 @@ from dsmt.event.status import Layer
 KEY = SlotKey("web", "app", 3)
 
 
+def test_a_slot_is_told_from_its_name() -> None:
+    assert SlotKey.named(str(KEY)) == KEY
+
+
 def test_an_agent_is_of_one_slot() -> None:
     assert KEY.agent("n1") == "agent/n1/web/app/3"
 

@@ -81,7 +81,7 @@ class Purging:
         while True:
             self._try(self._note)
             for name in [one for known in self._obeyed.values() for one in known.left]:
-                await self._purge(_slot(name))
+                await self._purge(SlotKey.named(name))
             for slot in sorted(self._waiting):
                 if not self._is_left(slot):
                     self._waiting.discard(slot)
@@ -152,11 +152,6 @@ class Purging:
         for above in (f"{slot.service}/{slot.component}", slot.service):
             if not self._data.names(above):
                 self._data.remove(above)
-
-
-def _slot(name: str) -> SlotKey:
-    service, component, index = name.split("/")
-    return SlotKey(service, component, int(index))
 
 
 def _tell(error: FailedError) -> None:

@@ -19,7 +19,8 @@ from dsmt.controllers.rollout import Governing
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.registry import is_fact
-from dsmt.simulator.fleet import Fleet, key_of
+from dsmt.event.slots import SlotKey
+from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.kinds import scale, update
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.play import Play
@@ -222,7 +223,7 @@ async def _void_runs(play: Play) -> list[str]:
 def _kept(fleet: Fleet) -> set[str]:
     """The slots that keep what they have, for what stands has failed in another one (A18)."""
     governing = Governing(ViewedFleet(fleet.view(), fleet.world.now_ms, fleet.broker.name))
-    governs = {slot: governing.of(key_of(slot)) for slot in fleet.wanted()}
+    governs = {slot: governing.of(SlotKey.named(slot)) for slot in fleet.wanted()}
     return {slot for slot, one in governs.items() if one is not None and one.kept is not None}
 
 

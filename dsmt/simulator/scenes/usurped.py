@@ -22,6 +22,7 @@ from dsmt.event.envelope import TOMBSTONE, SignedEvent, thing_of
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data, to_data
+from dsmt.event.slots import SlotKey
 from dsmt.operations.connection import Connection
 from dsmt.operations.read.realm.facts import retained
 from dsmt.operations.write import revoking
@@ -153,8 +154,7 @@ def _slots(names: list[str], facts: Facts, *, above: int = 0, **changes: Any) ->
     """Other facts of slots."""
     said = []
     for name in names:
-        service, component, index = name.split("/")
-        held = facts.get(f"service/{service}/slot/{component}/{index}")
+        held = facts.get(SlotKey.named(name).topic)
         if held is not None:
             record = msgspec.structs.replace(from_data(Slot, held.event.data), **changes)
             version = (held.event.version or 0) + 1 + above

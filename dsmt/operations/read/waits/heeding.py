@@ -94,7 +94,7 @@ class _Heeding:
     def __init__(self, target: Target, asked: Mapping[str, Asked]) -> None:
         free = {name: one for name, one in asked.items() if not one.held}
         self._target = target
-        self._asked = {_key(name): one for name, one in (free or asked).items()}
+        self._asked = {SlotKey.named(name): one for name, one in (free or asked).items()}
         self._lasting = Lasting()
         self.goal: Final = f"{self.first}{'ready' if free else 'stopped'}"
 
@@ -248,11 +248,6 @@ def _spec(sight: Sight, service: str) -> tuple[int, int]:
     entry = sight.view.services.get(service)
     spec = None if entry is None else entry.spec
     return sight.view.epoch(f"service/{service}/spec"), 0 if spec is None else spec.version
-
-
-def _key(name: str) -> SlotKey:
-    target = Target.parse(name)
-    return SlotKey(target.service, target.component or "", target.index or 0)
 
 
 def _named(keys: Sequence[SlotKey]) -> str:
