@@ -224,6 +224,12 @@ class Fleet:
                 found[slot] = found.get(slot, 0) + 1
         return found
 
+    @property
+    def members(self) -> list[Host]:
+        """The hosts of its brokers, its controllers and its nodes."""
+        members = [one.host for one in self.brokers] + [one.host for one in self.controllers.values()]
+        return members + [one.host for one in self.nodes.values()]
+
     def named_in_turn(self) -> Iterator[tuple[str, SignedEvent, str | None]]:
         """Every slot fact in the order in which a store first had it: its slot, itself, and the node that it names."""
         for signed in self.in_turn("dsmt.slot"):

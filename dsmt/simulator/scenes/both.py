@@ -13,7 +13,6 @@ from functools import partial
 from typing import Final, cast
 
 from dsmt.operations.write.node_control import Mode
-from dsmt.simulator.engine.host import Host
 from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.play import Play
@@ -56,9 +55,7 @@ async def both(play: Play) -> None:
 def _parted(play: Play) -> SimOperator:
     """Cut the realm in two; who types on the side of the second broker."""
     fleet, other = play.fleet, SimOperator(play.world, "bob", "10.0.2.2")
-    members: list[Host] = [one.host for one in fleet.brokers]
-    members += [one.host for one in fleet.controllers.values()] + [one.host for one in fleet.nodes.values()]
-    play.world.part([members[0::2], [*members[1::2], other.host]])
+    play.world.part([fleet.members[0::2], [*fleet.members[1::2], other.host]])
     other.kept.start()
     return other
 

@@ -89,9 +89,7 @@ async def parted(play: Play) -> None:
     """Three brokers cannot reach each other for a while, each with nodes and a controller (12.3, 12.7); two join first."""
     fleet = play.fleet
     ways = play.stream.choice(((0, 1, 2), (0, 1, 1), (0, 0, 1), (0, 1, 0)))
-    members: list[Host] = [one.host for one in fleet.brokers]
-    members += [one.host for one in fleet.controllers.values()] + [one.host for one in fleet.nodes.values()]
-    hosts = [[host for number, host in enumerate(members) if ways[number % 3] == side] for side in range(max(ways) + 1)]
+    hosts = [[host for n, host in enumerate(fleet.members) if ways[n % 3] == side] for side in range(max(ways) + 1)]
     play.faults.note(f"a partition: {ways}")
     play.world.part(hosts)
     seconds = play.between(5.0, 60.0)

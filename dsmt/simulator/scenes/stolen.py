@@ -87,8 +87,7 @@ def _parted(play: Play) -> SimOperator:
     if play.world.seed % ALONE == ALONE_AT:
         play.world.part([[*brokers[0::2], *controllers, *nodes[0::2]], [*brokers[1::2], *nodes[1::2], thief.host]])
     else:
-        members = [*brokers, *controllers, *nodes]
-        play.world.part([members[0::2], [*members[1::2], thief.host]])
+        play.world.part([fleet.members[0::2], [*fleet.members[1::2], thief.host]])
     thief.identity = stolen_key = fleet.operator.identity
     if play.stream.chance(0.5):
         thief.identity = play.world.identity(f"{stolen_key.name}.x7", parent=stolen_key)
