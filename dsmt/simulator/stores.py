@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dsmt.bus.store.elections import Elections
-from dsmt.bus.store.sqlite import GIB, SqliteStore
+from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.event.fold import Fold
 from dsmt.event.registry import lookup
 from dsmt.ports.store import Append, Row, Store, StoreFullError
@@ -32,9 +32,7 @@ class _SimElections(Elections):
 class SimStore(SqliteStore):
     """The real store in memory, of which copies can be made, as of a file."""
 
-    def __init__(
-        self, *, identity: str, boot: str, limit_bytes: int = GIB, content: sqlite3.Connection | None = None
-    ) -> None:
+    def __init__(self, *, identity: str, boot: str, limit_bytes: int, content: sqlite3.Connection | None = None) -> None:
         self._content = content
         super().__init__(":memory:", identity=identity, boot=boot, limit_bytes=limit_bytes)
         self._content = None

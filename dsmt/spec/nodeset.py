@@ -38,7 +38,7 @@ _LARGEST_LIMIT: Final = 1_000_000
 class NodeSetError(InputError):
     """A node set expression is wrong; `column` counts from 1 (0: not a matter of one place)."""
 
-    def __init__(self, message: str, *, column: int = 0, suggestion: str = "") -> None:
+    def __init__(self, message: str, *, column: int = 0, suggestion: str) -> None:
         super().__init__("bad_nodeset", message, next=suggestion, column=column)
         self.column = column
 

@@ -43,14 +43,14 @@ class Copied:
         send: Callable[[Session, Acked], object],
         copying: Callable[[], Sequence[Session]],
         *,
-        left: Callable[[], bool] = lambda: False,
+        left: Callable[[], bool],
     ) -> None:
         self._send, self._copying, self._left = send, copying, left
         self._waiting: deque[_Waiting] = deque()
         self._missed = 0
         """The last row for which was waited in vain."""
 
-    def acknowledge(self, session: Session, frame: Acked, now: float, *, counts: bool = True) -> None:
+    def acknowledge(self, session: Session, frame: Acked, now: float, *, counts: bool) -> None:
         """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
         if self._waiting or self._hopes():
             self._waiting.append(_Waiting(session, frame, now + SAFE_S, counts))

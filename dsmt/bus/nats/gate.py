@@ -88,12 +88,12 @@ class NatsGate:
         clock: Clock,
         entropy: Entropy,
         about: About,
-        made: Callable[[], object] | None = None,
-        anew: bool = False,
+        made: Callable[[], object] | None,
+        anew: bool,
         known: KnownServers | None = None,
         dismissed: Callable[[], object] = lambda: None,
-        full: Callable[[], str] = str,
-        low: Callable[[], bool] = bool,
+        full: Callable[[], str],
+        low: Callable[[], bool],
     ) -> None:
         self._identity, self._trust, self._realm, self._keys = identity, trust, realm, keys
         self._made, self._anew, self._subjects = made, anew, Subjects(trust.realm.name)
