@@ -66,6 +66,8 @@ def create(
         )
 
     made = ctx.act(work)
+    ends = f"dsmt token revoke {made.token[:8]}, for its line is shown once; then make another"
+    ctx.asked = f"token {made.token[:8]}", ends
     if ctx.json:
         document(made)
         return

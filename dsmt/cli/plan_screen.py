@@ -79,7 +79,7 @@ def _unplaced(found: Sequence[Unplaced]) -> list[str]:
 
 def difference(found: Difference) -> str:
     """The screen of `dsmt diff`."""
-    base = f"r{found.base_revision}" if found.base_revision else "not applied yet"
+    base = f"r{found.base_revision}" if found.base_revision else "not applied"
     denied, refused = found.refused, []
     if denied is not None:
         why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"

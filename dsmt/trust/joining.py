@@ -156,11 +156,9 @@ def check_request(
         raise RefusedError("token.name", said, next="dsmt join TOKEN --name NAME")
     if any(key_id != key_id_of(asked.public) for key_id in holders(f"node/{asked.name}")):
         said = f"there is a node {asked.name} already, with another key"
-        raise RefusedError(
-            "token.taken",
-            said,
-            next=f"choose another with --name; if {asked.name} is gone for good: dsmt node remove {asked.name}",
-        )
+        other = "ask for a token for another name" if token.name == asked.name else "choose another with --name"
+        gone = f"if {asked.name} is gone for good: dsmt node remove {asked.name}"
+        raise RefusedError("token.taken", said, next=f"{other}; {gone}")
 
 
 def check_unused(token: kinds.TokenFact, key_id: bytes) -> None:

@@ -106,6 +106,25 @@ def test_a_move_of_what_was_made_anew_at_once_leaves_the_node_where_it_runs_stil
     assert realm.slot().node == "n1"
 
 
+@pytest.mark.parametrize("act", [controlling.restart, move])
+def test_what_has_no_node_is_said_to_wait_for_one(words: Words, act: Act) -> None:
+    """It was promised to be restarted, or moved, and nothing else was said."""
+    told = list[Any]()
+
+    async def heard(*args: Any, **about: Any) -> object:
+        told.append(await act(*args, **about))
+        return told[-1]
+
+    words(running(), heard)
+    assert told[-1].warnings == []
+    nowhere = Realm()
+    nowhere.apply(web(1))
+    nowhere.settle(seconds=1)
+    words(nowhere, heard)
+    assert told[-1].instances == ["web/app/0"]
+    assert told[-1].warnings == ["web/app/0 has no node yet: that comes first; dsmt why-not web/app/0"]
+
+
 def test_a_move_that_cannot_be_made_yet_says_so_at_once(words: Words) -> None:
     realm, told = running(), list[Any]()
 

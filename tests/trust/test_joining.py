@@ -159,6 +159,15 @@ def test_a_request_that_is_not_answered_is_told_why_and_what_to_do(realm, token,
     assert said[1] == caught.value.next
 
 
+def test_who_may_take_one_name_alone_is_not_told_to_choose_another(realm):
+    """The name of its token was taken: with `--name` it was told that the token is not for that name."""
+    request = kinds.JoinRequest(name="web-1", public=realm.key("new").public)
+    with pytest.raises(RefusedError) as caught:
+        check_request(request, fact(name="web-1"), now_ms=1_000_000, holders=lambda _: (b"another key",))
+    assert caught.value.code == "token.taken"
+    assert caught.value.next == "ask for a token for another name; if web-1 is gone for good: dsmt node remove web-1"
+
+
 def test_a_request_that_fits_passes_also_when_its_own_key_has_used_the_token_before(realm):
     key = realm.key("new")
     request = kinds.JoinRequest(name="web-1", public=key.public)

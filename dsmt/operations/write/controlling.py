@@ -17,7 +17,7 @@ from dsmt.controllers.pinning import is_there
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import Command
 from dsmt.event.kinds.slot import Hold, SlotControl
-from dsmt.event.phrases import quoted
+from dsmt.event.phrases import quoted, some
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight, look
@@ -97,7 +97,8 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
             return before
         return _will(before, by, reason, restart=_next(before.restart, bus), restart_of=command)
 
-    return await _control(bus, sight, target, "restart", will, _held_until_started)
+    done = await _control(bus, sight, target, "restart", will, _held_until_started)
+    return msgspec.structs.replace(done, warnings=[*done.warnings, *_nowhere(rows, done)])
 
 
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
@@ -128,7 +129,15 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     homes = {str(key): home.node for key in keys if (home := sight.home_of(key)) is not None and goes[key] != home.node}
     data = {one: node for one, node in homes.items() if one in done.instances}
     waits = [f"{key} {why}" for key in keys if str(key) in done.instances and (why := move_waits(sight, key, goes[key]))]
-    return msgspec.structs.replace(done, data=data, warnings=[*done.warnings, *waits])
+    warnings = [*done.warnings, *waits, *_nowhere(instances(sight, target), done)]
+    return msgspec.structs.replace(done, data=data, warnings=warnings)
+
+
+def _nowhere(rows: list[InstanceRow], done: Done) -> list[str]:
+    """What is asked of instances that have no node waits until they have one."""
+    those = [row.instance for row in rows if row.node is None and row.instance in done.instances]
+    they = f"{some(those)} {'has' if len(those) == 1 else 'have'}"
+    return [f"{they} no node yet: that comes first; dsmt why-not {those[0]}"] if those else []
 
 
 def _where(slot: SlotEntry) -> str:
