@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.errors import FailedError, TimedOutError, TransportError
@@ -135,6 +136,16 @@ def test_a_later_word_that_moves_nothing_does_not_end_the_wait_for_a_move(ready:
     assert heeded("move", words).reached
 
 
+def test_a_word_with_an_older_number_than_its_slot_has_moved_by_does_not_end_the_wait_for_a_move(ready: Realm) -> None:
+    """The word by which it was moved is lost, as on a broker's disk: the word before it is no later one."""
+    ready.control(key(1), move="n3")
+    ready.settle(seconds=1)
+    moved = ready.slot(1)
+    ready.say("controller/c1", "service/web/slot/app/1", msgspec.structs.replace(moved, move_number=moved.move_number + 5))
+    ready.status(key(1), "n3")
+    assert heeded("move", asked(ready)).reached
+
+
 def test_a_move_of_what_is_held_is_left_out_unless_nothing_else_is_moved(ready: Realm) -> None:
     ready.hold(key(1))
     ready.settle(seconds=1)
@@ -205,6 +216,30 @@ def test_what_parks_as_it_was_begun_ends_the_wait_for_it(ready: Realm, monkeypat
     with pytest.raises(FailedError, match=r"web/app/1 is parked: exited with code 3 .*; dsmt does nothing more") as failed:
         heeded(action, words)
     assert failed.value.code == "wait.failed"
+
+
+def test_what_was_parked_before_its_agent_heard_of_a_restart_does_not_end_the_wait_for_it(
+    ready: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller has decided it; what its agent says is of the generation before."""
+    generation = ready.view.slot(key(1)).fact.version  # type: ignore[union-attr]
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        for _ in range(3):
+            yield sight(ready.after(lasting.PARKED_MS / 2000))
+            parked()
+
+    def parked() -> None:
+        node = ready.slot(1).node or ""
+        ready.status(key(1), node, State.FAILED, reason=EXITED, parked=True, generation=generation)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    words = said(ready, restart=ready.now_ms)
+    ready.settle(seconds=1, obey=False)
+    assert ready.slot(1).restart == words[ONE].restart
+    parked()
+    with pytest.raises(TransportError, match="web is not restarted and ready"):
+        heeded("restart", words)
 
 
 @pytest.mark.parametrize(
