@@ -5,67 +5,16 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from msgspec.structs import replace
 
-from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS, Depot
-from dsmt.bus.store.sqlite import SqliteStore
-from dsmt.bus.store.sums import damaged
+from dsmt.bus.broker.depot import AGAIN_MS, UNFINISHED_MS
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError
 from dsmt.ports.blobs import KEPT_SHARE
-from dsmt.ports.store import StoreFullError
+from tests.bus.shelves import SIZE, Shelf, content, shelf
 from tests.bus.stored import append, service, slot
 
-SIZE = 1000
-
-
-class Shelf:
-    """A depot of ten small blobs."""
-
-    def __init__(self, path) -> None:
-        self.store = SqliteStore(str(path / "s.db"), identity="a" * 16)
-        self.now_ms = 1
-        self.told: list[str] = []
-        self.depot = Depot(self.store.blobs, self, limit=10 * SIZE, now_ms=lambda: self.now_ms, due=lambda: None)
-
-    def damaged(self, message: str) -> None:
-        self.told.append(message)
-
-    def put(self, content: bytes, payer: str = "operator/a", *, finish: bool = True) -> f.BlobIs:
-        self.now_ms += 1
-        digest = sha256(content).digest()
-        answers: list[f.BlobIs] = []
-        self.depot.put(f.ChunkPut(id=1, digest=digest, number=0), (content,), payer, answers.append)
-        if finish and answers[-1].ok:
-            self.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), payer, answers.append)
-        while self.depot.step():
-            pass
-        return answers[-1]
-
-    def has(self, content: bytes) -> bool:
-        blob = self.store.blobs.get(sha256(content).digest())
-        return blob is not None and blob.whole
-
-    def names(self, content: bytes) -> None:
-        one = append(self.store.head + 1, topic=f"service/s{content[0]}/spec", winner=True)
-        raw = b"..." + sha256(content).hexdigest().encode() + b"..."
-        signed = type(one.signed)(one.signed.event, raw, one.signed.leaf, one.signed.key_id)
-        self.store.append([replace(one, signed=signed)])
-
-    def names_no_more(self, content: bytes) -> None:
-        self.store._db.do("UPDATE events SET winner = 0 WHERE topic = ?", (f"service/s{content[0]}/spec",))
-
-
-def content(n: int) -> bytes:
-    return bytes([n]) * SIZE
-
-
-@pytest.fixture
-def shelf(tmp_path):
-    made = Shelf(tmp_path)
-    yield made
-    made.store.close()
+__all__ = ["shelf"]
 
 
 def test_for_room_the_oldest_goes_that_no_live_fact_names(shelf):
@@ -162,62 +111,6 @@ def test_of_a_blob_that_is_being_checked_or_fetched_a_depot_says_that_it_is_busy
 def test_who_puts_what_is_here_already_is_told_so_at_its_first_chunk(shelf):
     shelf.put(content(1))
     assert shelf.put(content(1), finish=False) == f.BlobIs(id=1, size=SIZE)
-
-
-def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
-    asked: list[int] = []
-    shelf.depot._due = lambda: asked.append(1)
-    shelf.put(content(1), finish=False)
-    digest = sha256(content(1)).digest()
-    answers: list[f.BlobIs] = []
-    shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
-
-    def full(*_, **__):
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shelf.store.blobs, "keep", full)
-        while shelf.depot.step():
-            pass
-        assert answers == []
-        asked.clear()
-        shelf.depot.expire()
-        assert asked, "it is tried again"
-    while shelf.depot.step():
-        pass
-    assert [one.ok for one in answers] == [True]
-
-    shelf.depot._remove(sha256(content(2)).digest())
-    with monkeypatch.context() as patch:
-        patch.setattr(shelf.store.blobs, "remove_chunks", full)
-        assert not shelf.depot.step()
-    while shelf.depot.step():
-        pass
-    assert not shelf.depot._removing
-
-
-def test_a_damaged_store_is_no_full_disk(shelf, monkeypatch):
-    def broken(*_, **__):
-        raise damaged("store.db", "row 40")
-
-    shelf.put(content(2), finish=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(shelf.depot, "_remove", broken)
-        with pytest.raises(FailedError, match="is damaged: row 40"):
-            shelf.depot.ended(sha256(content(2)).digest())
-    monkeypatch.setattr(shelf.store.blobs, "remove_chunks", broken)
-    shelf.depot._remove(sha256(content(2)).digest())
-    with pytest.raises(FailedError, match="is damaged: row 40"):
-        shelf.depot.step()
-
-
-def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch):
-    def full(*_, **__):
-        raise StoreFullError("store.full", "the store is full", next="free space")
-
-    monkeypatch.setattr(shelf.store.blobs, "put_chunk", full)
-    answer = shelf.put(content(0))
-    assert (answer.ok, answer.message) == (False, "the store is full. free space")
 
 
 @pytest.mark.parametrize("small_disk", ["12m"], indirect=True)
