@@ -172,3 +172,15 @@ test("a broker that asks whether the client lives is answered, and one that answ
   for (const asks of [false, true]) broker.tell({ t: "keepalive", asks });
   assert.equal(broker.of("keepalive").length, 1);
 });
+
+test("whose key a followed event ends is not heard any more, nor in what is delivered with it", async (t) => {
+  const { certificates, event, cases } = vectors("revocations");
+  for (const { revocations, code, what } of cases) {
+    const [{ broker, client }, got] = [await attached(t), []];
+    broker.tell({ t: "certificates" }, ...certificates);
+    client.subscribe(["**"], (one) => got.push(one));
+    const parts = [...revocations, event];
+    broker.tell({ t: "deliver", id: 1, rows: parts.map((_, at) => at + 1), live: true }, ...parts);
+    assert.deepEqual(got.map((one) => one.refused?.code ?? ""), [...revocations.map(() => ""), code], what);
+  }
+});
