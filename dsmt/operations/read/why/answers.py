@@ -187,7 +187,7 @@ def _started_anew(sight: Sight, row: InstanceRow, cause: Event, begin: Sequence[
     Where the run before has ended since its node was, that start has begun another one, as `start --local` does.
     """
     newest = sight.newest_session(f"node/{row.node}")
-    if newest is None or row.since is None or cause.type in ("dsmt.status", "dsmt.command"):
+    if newest is None or row.since is None or row.state is Shown.GONE or cause.type in ("dsmt.status", "dsmt.command"):
         return ""
     began_ms = newest.record.incarnation
     if row.last_exit is not None and row.last_exit.at is not None and milliseconds(row.last_exit.at) >= began_ms:
