@@ -17,8 +17,8 @@ from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.fleet import Scale
-from dsmt.simulator.scenarios import play
 from dsmt.view.sessions import Sessions
+from tests.simulator.planting import caught
 
 SCALE = Scale(nodes=6, services=2, brokers=3)
 
@@ -37,7 +37,7 @@ def no_looking_back(patch: pytest.MonkeyPatch) -> None:
 def promising_early(patch: pytest.MonkeyPatch) -> None:
     """What only one broker holds is called safe (D1)."""
 
-    def acknowledge(self: Any, session: Any, frame: Any, _now: float) -> None:
+    def acknowledge(self: Any, session: Any, frame: Any, _now: float, **_: Any) -> None:
         self._send(session, msgspec.structs.replace(frame, level="safe", copies=2))
 
     patch.setattr(Copied, "acknowledge", acknowledge)
@@ -50,19 +50,18 @@ def nobody_in_place(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("defect", "seeds", "said"),
-    [(no_looking_back, (4, 7), "12.7"), (promising_early, (3, 1), "12.7"), (nobody_in_place, (1, 2), "12.2")],
+    [(no_looking_back, (4, 7), "12.7"), (promising_early, (3, 6), "12.7"), (nobody_in_place, (1, 2), "12.2")],
 )
 def test_a_planted_defect_is_caught(
     defect: Callable[[pytest.MonkeyPatch], None], seeds: tuple[int, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defect(monkeypatch)
-    found = (one for seed in seeds for one in play(seed, scenario="survivors", scale=SCALE).wrong)
-    assert any(said in one for one in found)
+    assert caught("survivors", seeds, said, scale=SCALE)
 
 
 def test_taking_a_broker_for_lost_to_which_another_one_is_linked_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sessions, "_is_linked", lambda *_: False)
-    assert any("F1: all nodes live" in one for one in play(6, scenario="line", scale=SCALE).wrong)
+    assert caught("line", (6,), "F1: all nodes live", scale=SCALE)
 
 
 def forgetting_its_past(patch: pytest.MonkeyPatch) -> None:
@@ -81,7 +80,7 @@ def test_a_broker_that_forgets_its_past_is_caught(
     defect: Callable[[pytest.MonkeyPatch], None], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defect(monkeypatch)
-    assert any("12.2" in one for one in play(seed, scenario="returned", scale=SCALE).wrong)
+    assert caught("returned", (seed,), "12.2", scale=SCALE)
 
 
 def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
@@ -109,5 +108,4 @@ def test_a_planted_defect_of_a_site_is_caught(
     defect: Callable[[pytest.MonkeyPatch], None], seed: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defect(monkeypatch)
-    found = play(seed, scenario="site").wrong
-    assert any(said in one for one in found), found
+    assert caught("site", (seed,), said)
