@@ -44,7 +44,7 @@ def a_controller_keeps_what_it_read_first(patch: pytest.MonkeyPatch) -> None:
     ("defect", "seeds", "said"),
     [
         (a_broker_keeps_what_came_first, (1, 2, 3), "J3: on"),
-        (a_controller_keeps_what_it_read_first, (1, 2, 3), "J3: on"),
+        (a_controller_keeps_what_it_read_first, (3, 1, 2), "J3: on"),
     ],
 )
 def test_a_planted_defect_is_caught(

@@ -50,7 +50,7 @@ def nobody_tells_the_node_that_it_names(patch: pytest.MonkeyPatch) -> None:
     ("defect", "seeds", "said"),
     [
         (nothing_is_let_go, (1,), "J3: on"),
-        (nodes_ask_nobody, (5, 9), "12.2"),
+        (nodes_ask_nobody, (9, 5), "12.2"),
         (its_numbers_count_at_nodes, (5, 9, 2), "12.2"),
         (nobody_tells_the_node_that_it_names, (2,), "12.2"),
     ],
