@@ -56,15 +56,18 @@ def each_way(ways: Sequence[W], main: Callable[[Callable[[], W]], T]) -> list[T]
             told.append(_told(pid, reader, way))
         raise _OverError
 
-    said: tuple[object, str]
+    said: tuple[object, str] | None = None
     try:
         said = main(which), ""
     except _OverError:
-        return told
+        pass
     except BaseException:
         if os.getpid() == parent:
             raise
         said = None, traceback.format_exc()
+    if said is None:
+        gc.collect()  # the beginning, which no run collects: it was frozen for the forks
+        return told
     if os.getpid() == parent:
         raise ForkError("the run ended before it asked which way to go: ask in `main`")
     return _tell(answer, said)

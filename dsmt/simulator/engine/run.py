@@ -62,7 +62,6 @@ def _collected(loop: SimLoop) -> Iterator[None]:
     """Keep the cyclic garbage collector off and away from older objects, and collect what finalizers raise."""
     was_enabled = gc.isenabled()
     gc.disable()
-    gc.collect()  # or what a run before has left, its forks' beginning among it, would be frozen, and never found
     gc.freeze()
     hook, sys.unraisablehook = sys.unraisablehook, loop.findings.note_unraisable
     try:
