@@ -9,6 +9,7 @@ from dsmt.cli import screens
 from dsmt.cli.service_screen import next_act
 from dsmt.errors import NotFoundError
 from dsmt.event.kinds.realm import BrakeWord
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.alert import Alert
@@ -153,6 +154,13 @@ def test_what_runs_and_is_wanted_no_more_is_told_on_each_screen_while_it_waits_f
     assert said in screens.status(status(seen, TrustStore(RealmName(name="prod", roots=(bytes(32),))), []), seen)
     hold(realm, held=False)
     assert alerts(realm) == []
+
+
+def test_what_is_told_to_end_and_is_told_of_on_hides_no_screen_of_the_realm() -> None:
+    """Its node may have yet to hear of it, or say on that it runs whatever it hears."""
+    realm = orphan()
+    realm.say("controller/c1", key(2, service="old").topic, Slot(node="n1", spec="of an orphan", revision=0, desired="gone"))
+    assert [one for one in alerts(realm) if one.target.startswith("old")] == []
 
 
 def test_why_begins_at_what_is_said_of_what_runs_with_no_slot_fact() -> None:

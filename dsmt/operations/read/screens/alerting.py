@@ -13,7 +13,7 @@ from dsmt.operations.read.screens.alert import Alert, Found, OfService, reasoned
 from dsmt.operations.read.screens.broker_alerts import of_brokers
 from dsmt.operations.read.screens.controller_alerts import of_controllers
 from dsmt.operations.read.screens.node_alerts import of_nodes
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import span
 
 
@@ -73,11 +73,12 @@ def _of_unsaid(sight: Sight) -> list[Alert]:
 
 
 def _of_orphans(sight: Sight, services: Collection[str]) -> list[Alert]:
-    """What nodes run of services that are no more, and what of it waits for the brake."""
+    """What nodes run of services that are no more, and what of it waits for the brake; nothing of what is told to end."""
     keys = {key for found in sight.view.orphans.values() for key in found if key.service not in services}
     found = []
     for name in sorted({key.service for key in keys}):
-        rows = [row for row in instances(sight, Target(name), problems=True) if row.reason is not None and row.key in keys]
+        told = instances(sight, Target(name), problems=True) if slots_of(sight.view, Target(name)) else []
+        rows = [row for row in told if row.reason is not None and row.key in keys]
         if rows and (why := rows[0].reason) is not None:
             more = f" and {len(rows) - 1} more: dsmt ps {name}" if len(rows) > 1 else ""
             found.append(reasoned(rows[0].instance, why, f"{why.message}{more}"))
