@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,20 +11,23 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.errors import DsmtError
+from dsmt.event.envelope import Event
 from dsmt.event.kinds.broker import BrokerNotice, Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
-from dsmt.operations.read.realm.passing import Passing
+from dsmt.operations.read.realm.passing import KEEPERS_BYTES, Passing
 from dsmt.operations.read.realm.sight import Sight, look, sight_of
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing, revising
 from dsmt.operations.write.controlling import following
 from dsmt.operations.write.rolling_back import rollback
-from dsmt.ports.bus import Complete, Cursor, Interest
+from dsmt.ports.bus import Complete, Cursor, Draft, Interest
 from dsmt.view import PATTERNS, View, patterns_of
 from dsmt.view.following import ViewFollower
 from dsmt.view.view import MOST_SERVICES
+from tests.bus.idle import run_alone
+from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import signed
 from tests.loops import in_virtual_time
@@ -206,3 +210,26 @@ async def test_all_that_is_read_for_a_look_is_asked_for_at_once() -> None:
     assert found.whole
     assert len(asked) == 6
     assert loop.time() == 1.0
+
+
+def test_what_a_node_says_of_its_keepers_without_end_keeps_no_screen_waiting(tmp_path: Path, monkeypatch: Any) -> None:
+    read: list[int] = []
+    take = Passing.take
+
+    def counted(self: Passing, event: Event) -> None:
+        read.extend([len(event.data["directory"])] if event.type == "dsmt.keeper" else [])
+        take(self, event)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            node, alice = await made.client("node/n1"), await made.client("operator/alice")
+            for number in range(400):
+                last = node.emit(Draft("node/n1/keeper", {"directory": "d" * 30_000, "died": number, "pid": 1}))
+            await last.acknowledged()
+            sight = await look(alice, passing=True)
+            assert (sight.passing.keepers["node/n1"].said.pid, sight.whole) == (1, True)
+
+    monkeypatch.setattr(Passing, "take", counted)
+    run_alone(scenario())
+    assert KEEPERS_BYTES / 2 < sum(read) < 8 * KEEPERS_BYTES < 400 * 30_000, "all that it has said is read, or nothing"

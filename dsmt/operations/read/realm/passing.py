@@ -19,6 +19,9 @@ STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
+_KEEPERS: Final = ("broker/+/keeper", "controller/+/keeper", "node/+/keeper")
+KEEPERS_BYTES: Final = 1 << 20
+"""So much is read of what was said of that: a node may say as much as a broker takes, and each screen would wait for it."""
 _OF_BROKERS: Final = Interest((f"{BROKERS}+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
@@ -101,7 +104,7 @@ async def passing(bus: BusReader) -> Passing:
     now_ms = bus.now_ms()
     windows = (
         (("broker/+/stats", "broker/+/notice"), STATS_MS),
-        (("broker/+/keeper", "controller/+/keeper", "node/+/keeper"), KEEPER_MS),
+        (_KEEPERS, KEEPER_MS),
         (("node/+/heartbeat", "broker/+/heartbeat"), HEARD_MS),
         (("controller/+/heartbeat",), CONTROLLER_MS),
     )
@@ -121,13 +124,15 @@ async def _taken(bus: BusReader, *interests: Interest) -> Passing:
     told = Passing()
     async with AsyncExitStack() as stack:
         asked = [await stack.enter_async_context(bus.subscribe(interest)) for interest in interests]
-        for batches in asked:  # all are asked for at once: that lasts as long as the longest of them
+        for interest, batches in zip(interests, asked, strict=True):  # asked for at once: it lasts as long as the longest
+            left = KEEPERS_BYTES if interest.patterns == _KEEPERS else None
             async for batch in batches:
-                for delivery in batch:
-                    if isinstance(delivery, Arrived):
-                        told.take(delivery.signed.event)
-                    elif isinstance(delivery, Complete):
-                        told.whole &= delivery.whole
+                arrived = [one.signed for one in batch if isinstance(one, Arrived)]
+                for signed in arrived:
+                    told.take(signed.event)
+                told.whole &= all(one.whole for one in batch if isinstance(one, Complete))
+                if left is not None and (left := left - sum(len(signed.raw) for signed in arrived)) <= 0:
+                    break
     if (
         bus.broker.removeprefix("broker/") in told.removed >= told.announced.keys() - told.leaves
     ):  # where all were removed none was (R8)
