@@ -13,7 +13,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.alert import Alert
-from dsmt.operations.read.screens.summaries import status
+from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.why.explaining import roots
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
@@ -154,6 +154,13 @@ def test_what_runs_and_is_wanted_no_more_is_told_on_each_screen_while_it_waits_f
     assert said in screens.status(status(seen, TrustStore(RealmName(name="prod", roots=(bytes(32),))), []), seen)
     hold(realm, held=False)
     assert alerts(realm) == []
+
+
+def test_what_a_node_says_to_run_and_nothing_asks_for_does_not_count_as_wanted() -> None:
+    """It may say so of a thousand: whether what was asked for is ready could not be seen any more."""
+    realm = orphan("web")
+    realm.apply(web(2))
+    assert [(one.service, one.wanted) for one in services(sight(realm))] == [("web", 2)]
 
 
 def test_what_is_told_to_end_and_is_told_of_on_hides_no_screen_of_the_realm() -> None:

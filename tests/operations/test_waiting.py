@@ -229,7 +229,7 @@ def test_what_is_not_wanted_any_more_is_waited_for_until_its_last_program_has_en
     realm.settle(seconds=20)
     node = realm.slot(1).node or ""
     realm.status(key(1), node, State.TERMINATED)
-    with pytest.raises(TimedOutError, match="web/app/1 is to end"):
+    with pytest.raises(TimedOutError, match="web/app/1 is to end on n"):
         wait(settling.settled, applied(2))
     realm.status(key(1), node, State.GONE)
     assert wait(settling.settled, applied(2)).outcome == "ready"

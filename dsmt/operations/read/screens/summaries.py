@@ -16,7 +16,7 @@ from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
 from dsmt.operations.read.rows.certificates import STAND_IN, in_use
 from dsmt.operations.read.rows.controller_rows import Controller, controller_rows, nobody_decides
 from dsmt.operations.read.rows.instance_row import InstanceRow
-from dsmt.operations.read.rows.instances import instances, is_on_its_way, is_problem, is_ready, serves
+from dsmt.operations.read.rows.instances import instances, is_on_its_way, is_problem, is_ready, is_wanted, serves
 from dsmt.operations.read.rows.limits import loose_limits
 from dsmt.operations.read.rows.node_rows import Node, node_rows
 from dsmt.operations.read.rows.revisions import Refused, by_component, refused, running
@@ -161,7 +161,8 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     rows = instances(sight, target)
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
-    wanted = [row for row in rows if not row.rests]
+    asked = [row for row in rows if sight.view.slot(row.key).fact is not None or is_wanted(sight, row.key)]
+    wanted = [row for row in asked if not row.rests]
     ready = sum(serves(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row for row in sick if row.reason is not None), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dsmt.controllers.each_node import indexes_of_nodes
+from dsmt.event.phrases import some
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.instances import is_wanted, living_holders
 from dsmt.operations.words.targets import Target
@@ -41,12 +42,13 @@ def _has_a_node(sight: Sight, target: Target, component: str) -> bool:
 
 
 def unwanted(sight: Sight, target: Target) -> list[str]:
-    """The instances that a spec does not want any more, and that are not gone from each node that may live."""
+    """What is to end, and where: what a spec does not want any more, and is not gone from each node that may live."""
     entry = sight.view.services[target.service]
     found = []
     for (name, index), slot in sorted(entry.slots.items()):
         key = SlotKey(target.service, name, index)
-        left = slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot))
+        holders = living_holders(sight, slot)
+        left = slot.fact is not None and (slot.fact.record.desired != "gone" or holders)
         if left and not is_wanted(sight, key) and target.takes(key):
-            found.append(str(key))
+            found.append(f"{key} is to end{f' on {some(holders)}' if holders else ''}")
     return found

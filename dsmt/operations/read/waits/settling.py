@@ -148,7 +148,7 @@ class _Settling:
         entry = sight.view.services.get(self._applied.service)
         if entry is None or entry.spec is None or self._is_earlier(entry.spec):
             return unheard_of(sight)
-        ends = [f"{instance} is to end" for instance in unwanted(sight, self._target)]
+        ends = unwanted(sight, self._target)
         waits = [f"it waits until {row.instance} is started" for row in self._holding(sight)]
         so_far = progress(sight, self._waited_for(sight), lambda row: self._stands(sight, row) and is_ready(sight, row))
         return "; ".join([so_far, *ends[:1], *waits[:1]])
