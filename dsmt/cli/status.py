@@ -12,7 +12,8 @@ from dsmt.cli import screens, service_screen
 from dsmt.cli.command import command, local_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
-from dsmt.cli.printing import document, show
+from dsmt.cli.printing import document, show, warn
+from dsmt.errors import TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.home.home import Home
@@ -27,7 +28,7 @@ from dsmt.operations.read.screens.summaries import service as of_service
 from dsmt.operations.read.screens.summaries import status as of_realm
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.targets import Target, no_service
-from dsmt.ports.bus import Arrived
+from dsmt.ports.bus import Arrived, BusReader
 
 if TYPE_CHECKING:
     from dsmt.operations.local.moving.migrating import Move
@@ -104,11 +105,7 @@ def _service(ctx: CliContext, name: str) -> None:
         found = of_service(sight, target.service, target)
         if found is None:
             raise no_service(sight.view, name)
-        events: list[Arrived] = []
-        wanted = TailQuery(target.patterns, last=LOOKED_AT, follow=False, types=("dsmt.s*", "dsmt.health"))
-        async with patience("its last events"):
-            async for batch in tail(connection.bus, wanted):
-                events += [item for item in batch if isinstance(item, Arrived)]
+        events = await _last_events(connection.bus, target)
         objects = [event_object(item.signed, connection.trust) for item in reversed(events)]
         return found, rows, events, objects, sight, connection.realm.name
 
@@ -118,3 +115,17 @@ def _service(ctx: CliContext, name: str) -> None:
         return
     said = [item.signed.event for item in events]
     show(service_screen.screen(found, rows, said, sight=sight, realm=realm, part=target))
+
+
+async def _last_events(bus: BusReader, target: Target) -> list[Arrived]:
+    """The last that was said of what a target is to be and how it is; none, with a warning, where that does not come."""
+    events: list[Arrived] = []
+    try:
+        async with patience("its last events"):
+            async for batch in tail(bus, TailQuery(target.states, last=LOOKED_AT, follow=False)):
+                events += [item for item in batch if isinstance(item, Arrived)]
+    except TransportError as late:
+        if late.code != "bus.slow":
+            raise
+        warn([f"{late.message}: dsmt tail {' '.join(target.states)}"])
+    return events

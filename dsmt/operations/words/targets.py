@@ -13,6 +13,7 @@ from dsmt.view import SlotKey, View
 
 _LISTED: Final = ("broker", "controller")
 LISTS: Final = "dsmt services lists them"
+_STATES: Final = ("slot", "control", "status", "health")
 _HALF_AN_ID: Final = re.compile(r"\d{10,}-\d+")
 
 
@@ -44,6 +45,17 @@ class Target:
             return (whole,)
         spec, part = f"{whole}spec", f"{whole}+/{self.component}/"
         return (spec, part) if self.index is None else (spec, f"{part}{self.index}", f"{part}{self.index}/")
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The topics on which it is told what it is to be and how it is: without what it has written, which may be much."""
+        whole = f"service/{self.service}/"
+        if self.component is None:
+            return (f"{whole}spec", *(f"{whole}{kind}/" for kind in _STATES))
+        parts = tuple(f"{whole}{kind}/{self.component}/" for kind in _STATES)
+        if self.index is None:
+            return (f"{whole}spec", *parts)
+        return (f"{whole}spec", *(f"{part}{self.index}{end}" for part in parts for end in ("", "/")))
 
     @classmethod
     def parse(cls, text: str) -> Target:
