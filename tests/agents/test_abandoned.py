@@ -55,6 +55,24 @@ async def test_what_runs_by_it_goes_on_and_what_stands_is_obeyed() -> None:
 
 
 @in_virtual_time
+async def test_what_runs_here_by_it_alone_ends_where_what_stands_is_earlier_and_names_another_node() -> None:
+    """Its agent had heard the later word, and was not told of the earlier one: both nodes ran it for good."""
+    at = Managed()
+    at.start()
+    spec = at.site.spec()
+    good = at.site.assign(spec, node="n2", to=("node/n2",))
+    at.realm.facts.pop(good.event.topic)
+    evil = at.site.assign(spec, version=2)
+    await at.site.until("running")
+    end(at, evil)
+    at.realm.facts[good.event.topic] = good
+    await at.realm.until(lambda: at.manager is not None and at.manager.slots == (), 3 * ASK_S)
+    assert not at.node.machine.alive
+    assert at.told("container")[-1]["state"] == "gone"
+    at.end()
+
+
+@in_virtual_time
 async def test_where_nothing_stands_it_is_told_as_an_orphan_and_goes_on_until_somebody_says_what_is_to_be() -> None:
     at = Managed()
     at.start()

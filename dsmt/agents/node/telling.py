@@ -22,7 +22,6 @@ from dsmt.agents.shared.kept import keep, kept
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.order import newer
 from dsmt.event.records import readable
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
@@ -75,7 +74,7 @@ class Telling:
     def _is_news(self, signed: SignedEvent) -> bool:
         """Whether the agent has not heard of a fact that it can obey (rule 5)."""
         heard = kept(self._files, SLOT, self._bus)
-        if heard is not None and not newer(signed.event, heard.event):
+        if heard is not None and not self._greatest.is_news(signed, heard):
             return False
         fact = readable(Slot, signed.event.data)
         if fact is None:

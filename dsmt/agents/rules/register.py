@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
+from dsmt.event.order import newer
 
 
 class Register:
@@ -35,6 +36,12 @@ class Register:
     def is_disowned(self) -> bool:
         """Whether nobody believes what is held any more."""
         return self.held is not None and self._is_disowned(self.held)
+
+    def is_news(self, signed: SignedEvent, heard: SignedEvent) -> bool:
+        """Whether a fact counts where somebody has heard another one, perhaps one that is void (rule 2)."""
+        if self._is_void(heard) != self._is_void(signed):
+            return self._is_void(heard)
+        return newer(signed.event, heard.event)
 
     def abandon(self) -> None:
         """Have what is held order nothing any more, until another fact comes (J3)."""

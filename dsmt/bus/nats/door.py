@@ -2,7 +2,8 @@
 
 Rule 1: it is judged as a broker judges it (`validator`, `authority`), against the facts that streams F and H hold of the
     topic and the tombstone of its thing, which are at least as new as what was acknowledged before. What a key has said
-    there that is revoked stands for who names it as replaced, and so has believed it: that one says it again (J3).
+    there that is revoked stands for who names it as replaced, and so has believed it: that one says it again (J3). So does
+    what a later word of that key has taken the place of: of that the number is enough.
 Rule 2: a shared fact is published on the condition that nobody has said anything on its topic since that look. So of two
     who replace one fact the first is stored and the other one is not, as at a broker (A3); the server compares. By an
     earlier look nobody is refused: somebody else may have said since what is to be replaced.
@@ -20,6 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from dsmt.bus.nats.link import ANSWER_S, NatsLink
 from dsmt.bus.nats.opener import NatsOpener
@@ -202,4 +205,18 @@ def _standing(event: Event, look: _Look) -> Standing:
     named = None if event.replaces is None else look.disowned.get(event.replaces)
     if named is not None and (held is None or newer(named.event, held.event)):
         held = named
+    elif named is None:
+        held = _displaced(event, look, held) or held
     return standing(event, held, lambda: fold.ended(thing_of(event.topic)))
+
+
+def _displaced(event: Event, look: _Look, held: SignedEvent | None) -> SignedEvent | None:
+    """What an event replaces, as far as is known where a later word of its source has its place: whoever has the key."""
+    was, number = event.replaces, (event.epoch or 0, (event.version or 0) - 1)
+    if was is None or (held is not None and (held.event.epoch or 0, held.event.version or 0) > number):
+        return None
+    last = next((one for one in look.disowned.values() if one.event.source == was.source), None)
+    if last is None:
+        return None
+    numbers = {"incarnation": was.incarnation, "sequence": was.sequence, "epoch": number[0], "version": number[1]}
+    return replace(last, event=replace(last.event, **numbers))
