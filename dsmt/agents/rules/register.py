@@ -39,8 +39,8 @@ class Register:
 
     def is_news(self, signed: SignedEvent, heard: SignedEvent) -> bool:
         """Whether a fact counts where somebody has heard another one, perhaps one that is void (rule 2)."""
-        if self._is_void(heard) != self._is_void(signed):
-            return self._is_void(heard)
+        if self._is_disowned(heard) != self._is_disowned(signed):
+            return self._is_disowned(heard)
         return newer(signed.event, heard.event)
 
     def abandon(self) -> None:
