@@ -116,15 +116,8 @@ class Installation:
         self._discard(self.program)
         run([sys.executable, "-m", "venv", "--without-pip", str(self.program)], keeps=self.turn)
         pip = next(wheels.glob("pip-*.whl"))
-        install = [
-            "install",
-            "--no-index",
-            "--no-cache-dir",
-            "--quiet",
-            "--find-links",
-            str(wheels),
-            self.told["requirement"],
-        ]
+        found = ["--quiet", "--find-links", str(wheels), self.told["requirement"]]
+        install = ["install", "--no-index", "--no-cache-dir", *found]
         argv = [str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *install]
         run(argv, keeps=self.turn)
 
@@ -224,7 +217,7 @@ class Installation:
                 unit.unlink()
                 systemctl("daemon-reload")
                 systemctl("reset-failed", f"{unit.stem}*")  # else who ended badly is told for good: the host is degraded
-        self._discard(self.home)
+        self._clear(self.home)
         self._forget_prefix(self._made(), all_of_it=True)
         return {"nodes": nodes}
 
@@ -255,16 +248,24 @@ class Installation:
                 self._discard(program)
         left = {path.name for path in self.prefix.iterdir()} if self.prefix.exists() else set()
         if all_of_it or left <= {MADE}:
-            self._discard(self.prefix)
+            self._clear(self.prefix)
         for path in made if not self.prefix.exists() else ():
             with suppress(OSError):
                 Path(path).rmdir()
 
+    def _clear(self, directory: Path) -> None:
+        """Remove a directory; of a mount point, or a link, which others have made, only what is in there."""
+        theirs = directory.is_dir() and (directory.is_mount() or directory.is_symlink())
+        for place in directory.iterdir() if theirs else (directory,):
+            self._discard(place)
+
     @staticmethod
-    def _discard(directory: Path) -> None:
-        if directory.exists():
-            (directory / "complete").unlink(missing_ok=True)  # first: half of a program is none
-            shutil.rmtree(directory)
+    def _discard(place: Path) -> None:
+        if place.is_dir() and not place.is_symlink():
+            (place / "complete").unlink(missing_ok=True)  # first: half of a program is none
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

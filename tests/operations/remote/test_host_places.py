@@ -1,0 +1,46 @@
+"""What is removed of a host where others have made a home's, or the program's, directory: a mount point, or a link."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.operations.remote.test_on_host import host, parameters
+
+MOUNTED = """
+import json, pathlib, subprocess, sys
+from dsmt.operations.remote.on_host import Installation
+one = Installation(json.loads(sys.argv[1]))
+for place in (one.home, one.prefix):
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
+    (place / "nodes/web-1").mkdir(parents=True)
+    (place / "file").touch()
+one.remove()
+print([path.name for place in (one.home, one.prefix) for path in place.iterdir()])
+"""
+
+
+def test_a_file_system_that_is_mounted_where_a_home_or_a_program_is_stays_and_is_empty(tmp_path: Path) -> None:
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    argv = [*unshare, sys.executable, "-c", MOUNTED, json.dumps(parameters(tmp_path))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_home_or_a_program_that_is_a_link_stays_one_and_what_it_leads_to_is_emptied(tmp_path: Path) -> None:
+    one = host(tmp_path)
+    for place, name in ((one.home, "home"), (one.prefix, "prefix")):
+        place.parent.mkdir(parents=True)
+        place.symlink_to(tmp_path / name)
+        (tmp_path / name / "nodes/web-1").mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+        (tmp_path / name / "link").symlink_to(tmp_path)
+    one.remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "opt", "prefix", "state"]
+    assert [*(tmp_path / "home").iterdir(), *(tmp_path / "prefix").iterdir()] == []
+    assert one.home.is_symlink()
+    assert one.prefix.is_symlink()
