@@ -157,7 +157,9 @@ def file_keys() -> str:
         for key, built in SUPPORTED.items()
         if isinstance(built, tuple)
     ]
-    parts = ["# Service file", service_file(), "## Not built yet: `apply` refuses it by name", "\n".join(sorted(unbuilt))]
+    _, braces, where = HELP["placeholders"].split("\n\n")
+    parts = ["# Service file", service_file(), "## Placeholders", f"```text\n{braces}\n```", where]
+    parts += ["## Not built yet: `apply` refuses it by name", "\n".join(sorted(unbuilt))]
     return "\n\n".join([*parts, "## Built with these values only", "\n".join(sorted(partly))]) + "\n"
 
 

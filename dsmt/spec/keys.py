@@ -79,9 +79,9 @@ _AFTER: Final = ListOf(Nested("after", "component"), lone=True)
 # fmt: off
 _SERVICE: Final = (
     Key("service", "service", NAME, None, "name of the service; unique in the realm; never changes", required=True),
-    Key("service", "description", TEXT, "", "one line shown in `status` and on the page"),
+    Key("service", "description", TEXT, "", "one line shown in `status`"),
     Key("service", "owner", TEXT, "", "whom to call; goes into every alert of this service"),
-    Key("service", "labels", MapOf(TEXT, "label"), {}, "any you like; `ps -l`, `tail` and metrics filter by them; no effect on placement"),
+    Key("service", "labels", MapOf(TEXT, "label"), {}, "any you like; `ps -l` filters by them, and `{label.KEY}` is one of them; no effect on placement"),
     Key("service", "kind", Word(("service", "job"), ("service",)), "service", "keep it running, or run it to its end (per component: `kind`)"),
     Key("service", "defaults", Nested("component"), None, "put under every component of this file; the component's own value wins", note="{}"),
     Key("service", "components", MapOf(Nested("component"), "name"), None, "at least one", required=True),
@@ -212,7 +212,7 @@ _LIFE: Final = (
     Key("update", "order", Word(("start_first", "stop_first")), None, "new one first, or old one first, as what may run once only needs it", note="start_first; stop_first when `at_most_one`, `pinned` or a fixed port forbids two"),
     Key("update", "max_parallel", SHARE, 1, "also the floor for drain, rebalance, rolling restart"),
     Key("update", "healthy_after", DURATION, "10s", "ready that long before the next one goes"),
-    Key("update", "deadline", _duration(1), "5m", "for each instance to be ready"),
+    Key("update", "deadline", _duration(1), "5m", "for each instance to be ready; where the one before ends first, what that may take is added"),
     Key("update", "rollback", FLAG, True, "back to the last good revision when one misses its deadline or parks"),
     Key("update", "canary", Single("share", 0, 1_000_000), 0, "stop after this many until `dsmt rollout promote`"),
 )
