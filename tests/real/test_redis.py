@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -72,3 +73,26 @@ async def test_redis_has_its_keys_again_after_a_crash_and_leaves_them_behind_onl
         kept = (await rows(made, "store"))[bystander]
         assert (kept["pid"], kept["restarts"]) == (before[bystander]["pid"], 0)
         assert await redis(kept["ports"]["redis"], "GET", "who") == bystander
+
+
+@in_real_time
+async def test_what_an_operator_has_copied_to_another_node_while_it_is_stopped_is_its_data_there(tmp_path):
+    async with fleet(tmp_path) as made:
+        path = tmp_path / "redis.yaml"
+        path.write_text(REDIS.replace("instances: 3", "instances: 1"))
+        await applied(made, path)
+        before = (await rows(made, "store"))["store/kv/0"]
+        assert await redis(before["ports"]["redis"], "SET", "who", "copied") == "OK"
+        await dsmt(made.home.root, "stop", "store/kv/0", "--wait=90s")
+        other = next(node for node in ("n1", "n2", "n3") if node != before["node"])
+        former, to = (made.home.root / "nodes" / node / "data/store/kv/0" for node in (before["node"], other))
+        shutil.copytree(former, to)
+        await dsmt(made.home.root, "move", "store/kv/0", "--to", other, "--accept-data-loss", "--wait=90s")
+        await dsmt(made.home.root, "start", "store/kv/0", "--wait=90s")
+        after = (await rows(made, "store"))["store/kv/0"]
+        assert (after["node"], after["health"]) == (other, "ready")
+        assert await redis(after["ports"]["redis"], "GET", "who") == "copied"
+        shutil.rmtree(former)
+        await dsmt(made.home.root, "move", "store/kv/0", "--to", before["node"], "--accept-data-loss", "--wait=90s")
+        back = (await rows(made, "store"))["store/kv/0"]
+        assert await redis(back["ports"]["redis"], "GET", "who") == ""  # there is none of it any more
