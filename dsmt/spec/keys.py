@@ -148,7 +148,7 @@ _WHERE: Final = (
     Key("limits", "memory", SIZE, None, "bytes of memory; so far of the address space of each process, with `enforce: best_effort`"),
     Key("limits", "cpu", Single("real", 0.01, 100_000), None, "cores"),
     Key("limits", "pids", _whole(1, 4_194_304), 4096, "processes and threads of its user on the node, whichever runs them; none for root"),
-    Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process"),
+    Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process; no more than dsmt itself may have on the node"),
     Key("limits", "disk", SIZE, None, "bytes of disk"),
     Key("limits", "enforce", Word(("required", "best_effort")), "required", "`best_effort` also takes nodes that cannot, and `status` says so"),
     Key("component", "on_partition", Word(("at_least_one", "at_most_one", "pinned"), ("at_least_one", "pinned")), None, "rather two than none; never two; never elsewhere, without a word of an operator", note="`pinned` with `data`, else `at_least_one`"),
