@@ -173,6 +173,31 @@ async def test_an_agent_that_was_killed_says_again_when_it_had_the_slot_fact() -
     agent.kill()
 
 
+@pytest.mark.parametrize(("healthy_s", "counted"), [(30.0, 6), (100.0, 1)])
+@in_virtual_time
+async def test_a_run_that_was_healthy_when_its_agent_died_too_is_worth_as_much_as_any(healthy_s: float, counted: int) -> None:
+    """Else a node that is killed as a whole has what failed a while ago wait for a minute, or parks it."""
+    site = Site(Realm())
+    site.place(CHECKED)
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "ready")
+    for failures in range(1, 6):
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda n=failures: site.record().history.failures == n)  # type: ignore[misc]
+        await site.realm.until(lambda: site.health() == "ready")
+    await asyncio.sleep(healthy_s)
+    agent.kill()
+    site.machine.alive[0].end(Exit(None, 9))
+    began = asyncio.get_running_loop().time()
+    agent = site.start()
+    await site.until("failed")
+    assert site.statuses()[-1]["failures"] == counted
+    await site.until("running")
+    waited = asyncio.get_running_loop().time() - began
+    assert waited < 0.5 if counted == 1 else waited > 1, waited
+    agent.kill()
+
+
 def test_who_dies_while_a_container_is_made_anew_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what always fails is made anew again and again, and never parked."""
     write, killed = MemoryFiles.write, list[str]()

@@ -99,6 +99,8 @@ class Failing:
             return
         self.note_end(plan, ended, ready=record.ready)
         why = self.why(ended, ran, started=record.started, turned=False, watched=False)
+        if record.ready:
+            self._supervision.healthy(record.began_s)  # as of what is taken over, though it may have died a while ago
         verdict = self._supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
         self.note(verdict, now)
         self._memory.note(process=None)
