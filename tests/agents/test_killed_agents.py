@@ -175,7 +175,9 @@ async def test_an_agent_that_was_killed_says_again_when_it_had_the_slot_fact() -
 
 @pytest.mark.parametrize(("healthy_s", "counted"), [(30.0, 6), (100.0, 1)])
 @in_virtual_time
-async def test_a_run_that_was_healthy_when_its_agent_died_too_is_worth_as_much_as_any(healthy_s: float, counted: int) -> None:
+async def test_a_run_that_was_healthy_when_its_agent_died_too_is_worth_as_much_as_any(
+    healthy_s: float, counted: int
+) -> None:
     """Else a node that is killed as a whole has what failed a while ago wait for a minute, or parks it."""
     site = Site(Realm())
     site.place(CHECKED)

@@ -300,7 +300,7 @@ def test_ending_a_realm_takes_no_lock_of_nodes_that_never_ran(home: Home, monkey
     told: list[str] = []
     assert asyncio.run(down(home, ends=told.append)).processes == 0
     assert taken == ["n2"]
-    assert "the services: each is asked to stop, and killed after 15 s" in told
+    assert "the services: each is asked to stop, and has the time for it that its file gives it" in told
 
 
 @pytest.mark.parametrize("program", ["broker", "controller"])

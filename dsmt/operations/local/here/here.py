@@ -15,24 +15,23 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.drivers import roots_of
-from dsmt.agents.rules.container import CONFIG, HELD, SLOT, SPEC, TOLD, AgentConfig, load_config
+from dsmt.agents.rules.container import CONFIG, HELD, SLOT, TOLD, AgentConfig, load_config
 from dsmt.agents.rules.held_here import load_held
 from dsmt.agents.rules.record import InstanceRecord
 from dsmt.agents.shared.kept import fact_in
-from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError, UnusableEventError
+from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.instance import HeldHere
-from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
 from dsmt.event.phrases import some
-from dsmt.event.records import from_data, readable
+from dsmt.event.records import readable
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.processes.parts import NODE_PROGRAMS
+from dsmt.operations.local.processes.patience import spec_in
 from dsmt.operations.words.targets import Target
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import RealmConfig
 from dsmt.programs.containers import agents_in, containers_in, record_in
-from dsmt.spec.plain import from_plain
 from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.system.procfs import is_alive
 from dsmt.system.reading import read_what_is_there
@@ -147,7 +146,7 @@ def instance_in(node: str, directory: Path) -> Here | None:
         address=config.address,
         generation=0 if last is None else last.event.version or 0,
         slot=None if last is None else readable(Slot, last.event.data),
-        spec=_spec(directory),
+        spec=spec_in(directory),
         record=record,
         held=load_held(_content(directory, HELD)),
         agents=tuple(agents_in(directory)),
@@ -163,12 +162,4 @@ def _config(directory: Path) -> AgentConfig | None:
     try:
         return load_config(_content(directory, CONFIG), where=str(directory))
     except InputError:
-        return None
-
-
-def _spec(directory: Path) -> ServiceSpec | None:
-    signed = fact_in(_content(directory, SPEC))
-    try:
-        return None if signed is None else from_plain(from_data(SpecFact, signed.event.data).spec)
-    except (UnusableEventError, FailedError):
         return None

@@ -12,6 +12,8 @@ Rule 3: after `down` no process is left, and of a container's directory only wha
     node acted on, what was good there, and what is installed; keys, history and `data` directories stay.
 Rule 4: `down` first says of all that runs here that it is taken down, and by whom: the history tells why it ends. It ends
     all the same where no operator is here, or no broker takes that within `SAYS_S`.
+Rule 5: a program has the time to end that its service file gives it (`stop`), and its agent `OWN_S` more, before both are
+    killed.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import BEGUN_ANEW, RUN, START_S, ask_keeper, check_run, was_up, write_kept
 from dsmt.operations.local.processes.parts import NODE_PROGRAMS, Parts
+from dsmt.operations.local.processes.patience import stop_in
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import ProcessIdentity
@@ -51,7 +54,7 @@ from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import lock_holders, process_of, take_lock
 
 GRACE_S: Final = 15.0
-"""How long agents may take to stop their services before they are killed."""
+"""How long an agent may take to stop its program before it is killed, at least: longer where `stop` says so (rule 5)."""
 OWN_S: Final = 5.0
 """How long another program of dsmt's own may take to end, or a NATS server: longer than a spawner, which kills first whom it
 keeps (`agents.rules.keeping`)."""
@@ -106,8 +109,8 @@ async def _down(home: Home, ends: Tell) -> Down:
         await end(parts.controllers(), OWN_S)
         for identity in parts.monitors():
             send_signal(identity, signal.SIGKILL)
-        ends(f"the services: each is asked to stop, and killed after {GRACE_S:.0f} s")
-        killed = await end(parts.agents(), GRACE_S)
+        ends("the services: each is asked to stop, and has the time for it that its file gives it")
+        killed = await _end_agents(parts.containers())
         ends("what services have left running, which is killed")
         stuck = set(await _kill_left({*parts.containers(), *marked_in(home.root / "nodes")}))
         ends("the brokers")
@@ -231,10 +234,22 @@ async def end_node(home: Home, name: str) -> None:
         for program in NODE_PROGRAMS:
             await end_program(directory, program)
         containers = containers_in(directory)
-        agents = {*placed_below(str(directory)), *(agent for container in containers for agent in agents_in(container))}
-        await end(list(agents), GRACE_S)
+        others = placed_below(str(directory))
+        agents = {*others, *(agent for container in containers for agent in agents_in(container))}
+        await _end_agents(containers, others)
         stuck = await _kill_left({*containers, *marked_in(directory)})
         check_ended({*stuck, *(one.pid for one in agents if is_alive(one))})
+
+
+async def _end_agents(containers: Iterable[Path], others: Iterable[ProcessIdentity] = ()) -> set[ProcessIdentity]:
+    """End the agents of containers with their programs, each in its time (rule 5), and who else there is; who was killed."""
+    patience = dict.fromkeys(others, GRACE_S)
+    for container in containers:
+        for agent in agents_in(container):
+            known_s = stop_in(container)
+            patience[agent] = GRACE_S if known_s is None else max(GRACE_S, known_s + OWN_S)
+    groups = [([one for one in patience if patience[one] == longest], longest) for longest in {*patience.values()}]
+    return set().union(*await asyncio.gather(*(end(*group) for group in groups)))
 
 
 async def _end_spawners(directory: Path) -> ExitStack:
