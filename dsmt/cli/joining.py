@@ -22,7 +22,13 @@ from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.write import tokens
 from dsmt.operations.write.tokens import Created, Listed
 
-label_option = click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of the node; may be repeated.")
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="K=V",
+    help="A label of the node, for {node.label.K} in service files; may be repeated. It has no effect on placement yet.",
+)
 
 
 def labels_of(given: Iterable[str]) -> dict[str, str]:
