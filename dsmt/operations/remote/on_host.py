@@ -116,9 +116,8 @@ class Installation:
         self._discard(self.program)
         run([sys.executable, "-m", "venv", "--without-pip", str(self.program)], keeps=self.turn)
         pip = next(wheels.glob("pip-*.whl"))
-        found = ["--quiet", "--find-links", str(wheels), self.told["requirement"]]
-        install = ["install", "--no-index", "--no-cache-dir", *found]
-        argv = [str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *install]
+        args = ["install", "--no-index", "--no-cache-dir", "--quiet", "--find-links", str(wheels), self.told["requirement"]]
+        argv = [str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *args]
         run(argv, keeps=self.turn)
 
     def join(self) -> dict[str, Any]:
@@ -255,7 +254,8 @@ class Installation:
 
     def _clear(self, directory: Path) -> None:
         """Remove a directory; of a mount point, or a link, which others have made, only what is in there."""
-        theirs = directory.is_dir() and (directory.is_mount() or directory.is_symlink())
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        theirs = directory.is_dir() and (directory.is_symlink() or str(directory.resolve()) in mounts)
         for place in directory.iterdir() if theirs else (directory,):
             self._discard(place)
 

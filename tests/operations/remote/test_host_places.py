@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.operations.remote.test_on_host import host, parameters
 
 MOUNTED = """
@@ -16,7 +18,9 @@ from dsmt.operations.remote.on_host import Installation
 one = Installation(json.loads(sys.argv[1]))
 for place in (one.home, one.prefix):
     place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
+    (beside := place.parent / "disk").mkdir()
+    what = ["--bind", str(beside)] if sys.argv[2] == "bind" else ["-t", "tmpfs", "tmpfs"]
+    subprocess.run(["mount", *what, str(place)], check=True)
     (place / "nodes/web-1").mkdir(parents=True)
     (place / "file").touch()
 one.remove()
@@ -24,9 +28,10 @@ print([path.name for place in (one.home, one.prefix) for path in place.iterdir()
 """
 
 
-def test_a_file_system_that_is_mounted_where_a_home_or_a_program_is_stays_and_is_empty(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_file_system_that_is_mounted_where_a_home_or_a_program_is_stays_and_is_empty(tmp_path: Path, kind: str) -> None:
     unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    argv = [*unshare, sys.executable, "-c", MOUNTED, json.dumps(parameters(tmp_path))]
+    argv = [*unshare, sys.executable, "-c", MOUNTED, json.dumps(parameters(tmp_path)), kind]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
