@@ -217,11 +217,11 @@ def test_no_number_is_taken_that_is_so_far_above_what_is_held_that_nobody_can_fo
 def test_a_decision_stands_on_what_is_held_or_on_what_it_replaces_that_is_disowned_by_now_and_is_newer(
     monkeypatch: pytest.MonkeyPatch, held: int | None, named: int | None, stands: int | None
 ) -> None:
-    monkeypatch.setattr(door, "newer", lambda one, other: one > other)
+    monkeypatch.setattr(door, "newer", lambda one, other: one.version > other.version)
     asked: list[str] = []
-    signed: Any = [None, *(SimpleNamespace(event=number) for number in (1, 2))]
+    signed: Any = [None, *(SimpleNamespace(event=SimpleNamespace(epoch=4, version=number)) for number in (1, 2))]
     fold = SimpleNamespace(get=lambda _: signed[held or 0], ended=lambda thing: asked.append(thing) or 3)
     look: Any = SimpleNamespace(fold=fold, disowned={} if named is None else {"its id": signed[named]})
-    event: Any = SimpleNamespace(topic="service/web/spec", replaces="its id", ends=False, epoch=4)
+    event: Any = SimpleNamespace(topic="service/web/spec", replaces="its id", ends=False, epoch=4, version=2)
     at = door._standing(event, look)
     assert (at.winner, at.ended, asked) == (signed[stands or 0], 3, ["service/web"])
