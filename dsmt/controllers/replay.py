@@ -15,8 +15,9 @@ Rule 6: who begins after a revocation is never given what that key had said. So 
     view is tried of who began with this incarnation, or folded anew with a key's end, for the view held what was void by
     that: the winners of then that were believed, with what void ones had displaced, and what came since. Where the broker
     had no room yet to let that stand again (`bus/broker/void`), or waited for others to say it again, it is tried without
-    it, too. Each try folds all rows anew, so of one controller there are `TRIES`: a thief of its key begins as often as it
-    likes, and names no view that there was.
+    it, too: as of the key's end, and of the decision, for what came in between had no room either. Each try folds all rows
+    anew, so of one controller there are `TRIES`: a thief of its key begins as often as it likes, and names no view that
+    there was.
 """
 
 from __future__ import annotations
@@ -229,7 +230,8 @@ class _Reading:
         began = self._history.began(event)
         ends = [(one, stands) for one in self._ends if one <= decision.row for stands in (_said_again, _nothing, _all)]
         begins = [(began, stands) for stands in (_said_again, _nothing)[: 2 if self._ends else 1]]
-        for place in (*begins, *ends):
+        late = [(decision.row, _all)] if ends else []  # the broker has had no room since
+        for place in (*begins, *ends, *late):
             if (event.incarnation, place) not in self._tried and self._tries < TRIES:
                 self._tries += 1
                 self._tried.add((event.incarnation, place))
