@@ -146,7 +146,8 @@ def _ends(home: Home, node: str, place: NodePlace | None) -> str:
         return f"dsmt node remove {node}, without --forget, which ends it on its host"
     if home.part("nodes", node).exists():
         return f"dsmt node remove {node}, without --forget, which ends it"
-    return f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
+    there = f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
+    return f"{there}; of a machine that you do not have: dsmt cert revoke node/{node}, then this again"
 
 
 def _is_heard(sight: Sight, node: str) -> bool:

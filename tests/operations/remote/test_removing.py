@@ -67,6 +67,21 @@ def test_of_a_dead_node_it_is_not_said_that_anything_runs_there_or_is_to_be_drai
     assert said.next.startswith("dsmt node remove one --forget, if its machine is gone; or --yes")
 
 
+def test_who_forgets_a_node_that_is_alive_is_told_how_it_ends_where_it_runs_and_where_nobody_reaches_it(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path)
+    assert (
+        removing._ends(home, "one", NodePlace(host="one"))
+        == "dsmt node remove one, without --forget, which ends it on its host"
+    )
+    assert removing._ends(home, "one", None).endswith(
+        "of a machine that you do not have: dsmt cert revoke node/one, then this again"
+    )
+    home.part("nodes", "one").mkdir(parents=True)
+    assert removing._ends(home, "one", None) == "dsmt node remove one, without --forget, which ends it"
+
+
 def test_what_is_missing_of_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
