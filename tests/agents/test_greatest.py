@@ -120,3 +120,11 @@ def test_what_nobody_has_said_again_orders_nothing_until_another_fact_comes() ->
     assert (known.held, known.buried) == (thief, True)
     assert known.take(fact(2, 1))
     assert (known.held, known.buried) == (fact(2, 1), False)
+
+
+def test_what_an_agent_has_heard_gives_way_to_what_is_newer_and_believed_and_what_nobody_believes_to_any_that_is() -> None:
+    old, new = fact(1, 1), fact(2, 2)
+    assert [register().is_news(*pair) for pair in ((new, old), (old, new))] == [True, False]
+    assert register(void=(new,)).is_news(old, new), "the thief's word is later"
+    assert not register(void=(new,)).is_news(new, old)
+    assert [register(void=(old, new)).is_news(*pair) for pair in ((new, old), (old, new))] == [True, False]

@@ -11,7 +11,7 @@ from dsmt.bus.nats import door
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
+from dsmt.event.envelope import NO_LEAF, ChainLink, Event, EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS, hlc
 from dsmt.event.order import MAX_STEP
 from dsmt.event.registry import lookup
@@ -225,3 +225,17 @@ def test_a_decision_stands_on_what_is_held_or_on_what_it_replaces_that_is_disown
     event: Any = SimpleNamespace(topic="service/web/spec", replaces="its id", ends=False, epoch=4, version=2)
     at = door._standing(event, look)
     assert (at.winner, at.ended, asked) == (signed[stands or 0], 3, ["service/web"])
+
+
+@pytest.mark.parametrize(("held", "stands"), [(None, 2), (1, 2), (2, None), (3, None)])
+def test_what_a_void_word_has_taken_the_place_of_stands_unless_as_high_a_number_is_believed(
+    held: int | None, stands: int | None
+) -> None:
+    """On NATS the thief's word, 7, has the place of the owner's, 2, of which nothing is known but its id."""
+    void = signed(epoch=1, version=7)
+    was = EventId(void.event.source, 5, 9)
+    believed = None if held is None else SimpleNamespace(event=SimpleNamespace(epoch=1, version=held))
+    look: Any = SimpleNamespace(disowned={void.id: void})
+    event: Any = SimpleNamespace(replaces=was, epoch=1, version=3)
+    found = door._displaced(event, look, believed)  # type: ignore[arg-type]
+    assert (None if found is None else (found.id, found.event.version)) == (None if stands is None else (was, stands))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dsmt.agents.rules.record import InstanceRecord, Outgoing
-from dsmt.operations.local.processes import patience
+from dsmt.operations.local.processes import ending, patience
 from dsmt.ports.driver import Handle
 from dsmt.spec.parsing import parse
 
@@ -35,3 +37,20 @@ def test_its_delay_its_command_and_its_grace_count_and_those_of_the_copy_beside_
 
 def test_what_has_no_spec_that_can_be_read_is_not_known(tmp_path: Path) -> None:
     assert patience.stop_in(tmp_path / "web/app/0") is None
+
+
+def test_each_agent_has_the_time_of_its_own_program_and_all_at_least_as_long_as_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, float] = {}
+
+    async def end(those: list[str], within_s: float) -> set[str]:
+        told.update(dict.fromkeys(those, within_s))
+        return {one for one in those if one == "of slow"}
+
+    monkeypatch.setattr(ending, "end", end)
+    monkeypatch.setattr(ending, "agents_in", lambda container: [f"of {container.name}"])
+    monkeypatch.setattr(ending, "stop_in", lambda container: {"slow": 60.0, "quick": 1.0}.get(container.name))
+    others: Any = ["another"]
+    killed = asyncio.run(ending._end_agents(map(Path, ("slow", "quick", "unknown")), others))
+    grace, own = ending.GRACE_S, ending.OWN_S
+    assert told == {"of slow": 60.0 + own, "of quick": grace, "of unknown": grace, "another": grace}
+    assert killed == {"of slow"}

@@ -213,7 +213,7 @@ def _standing(event: Event, look: _Look) -> Standing:
 def _displaced(event: Event, look: _Look, held: SignedEvent | None) -> SignedEvent | None:
     """What an event replaces, as far as is known where a later word of its source has its place: whoever has the key."""
     was, number = event.replaces, (event.epoch or 0, (event.version or 0) - 1)
-    if was is None or (held is not None and (held.event.epoch or 0, held.event.version or 0) > number):
+    if was is None or (held is not None and (held.event.epoch or 0, held.event.version or 0) >= number):
         return None
     last = next((one for one in look.disowned.values() if one.event.source == was.source), None)
     if last is None:
