@@ -78,6 +78,16 @@ def test_where_no_agent_can_be_begun_that_is_told_and_its_program_is_unknown() -
     assert "no agent is there" in nothing_waits(row)
 
 
+def test_where_no_agent_can_be_begun_and_no_program_ever_ran_nothing_of_its_health_is_unknown() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(obey=False)
+    full = reason("fetch.no_space", need="1.3 KiB", free="0 B", node="n1", path="/n1/slot.event")
+    realm.status(key(0), "n1", State.FAILED, layer=Layer.AGENT, reason=full, next_try_ms=realm.now_ms + 4000)
+    row = row_of(realm)
+    assert (row.agentless, row.health, row.pid) == (True, "none", None)
+
+
 @pytest.mark.parametrize(("attempt", "told"), [(1, None), (2, "run.exited")])
 def test_why_the_try_before_failed_is_told_of_a_later_try_alone(attempt: int, told: str | None) -> None:
     realm = running()
