@@ -2,7 +2,9 @@
 
 Rule 1: every slot that is to exist has been where an operator wanted it moved, if that takes it now; and once for one word.
 Rule 2: another word, such as that it be restarted, may come with a move for a node that died.
-Rule 3: what comes from the other side of a partition comes in any order, and counts where it stands here (E2).
+Rule 3: what comes from the other side of a partition comes in any order, and counts where it stands here (E2). A move that
+    was made there, where that was overruled, is asked for no more by who has said another word there since: for them it was
+    done.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from dsmt.simulator.fleet import Fleet
 def moved_as_asked(fleet: Fleet) -> list[str]:
     """Rule 1."""
     facts = list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))
-    moves = _Moves({signed.id for _, signed in fleet.rows()}, {one.id: _node_of(one) for one in facts if _is_slot(one)})
-    for signed in _not_lost(facts):
+    lost, kept = _overruled(facts), {signed.id for _, signed in fleet.rows()}
+    undone = {(_slot_of(one), one.event.data.get("move_number", 0)) for one in facts if one.id in lost and _is_slot(one)}
+    moves = _Moves(kept, {one.id: _node_of(one) for one in facts if _is_slot(one)}, undone)
+    for signed in _not_lost(facts, lost):
         moves.take(signed)
     known = frozenset(fleet.wanted())
     return [
@@ -39,10 +43,15 @@ class _Asked(NamedTuple):
 
 
 class _Moves:
-    """The moves of all slots. `kept` are the events that a store has, `nodes` where each slot fact has its slot."""
+    """The moves of all slots. `kept` are the events that a store has, `nodes` where each slot fact has its slot.
 
-    def __init__(self, kept: Collection[EventId], nodes: Mapping[EventId, str | None]) -> None:
-        self._kept, self._nodes = kept, nodes
+    `undone` are slots with the numbers of moves that were made where that was overruled.
+    """
+
+    def __init__(
+        self, kept: Collection[EventId], nodes: Mapping[EventId, str | None], undone: Collection[tuple[str, int]]
+    ) -> None:
+        self._kept, self._nodes, self._undone = kept, nodes, undone
         self.asked: dict[str, _Asked] = {}
         """What is yet to be made."""
         self.made: Counter[tuple[str, EventId]] = Counter()
@@ -59,8 +68,7 @@ class _Moves:
         if event.type == "dsmt.tombstone":
             self._ended(event.topic.rpartition("/")[2], event.epoch or 0)
             return
-        _, service, _, component, index = event.topic.split("/")
-        slot = f"{service}/{component}/{index}"
+        slot = _slot_of(signed)
         if _is_slot(signed):
             self._placed(slot, signed)
         else:
@@ -86,6 +94,8 @@ class _Moves:
 
     def _told(self, slot: str, signed: SignedEvent) -> None:
         data, place = signed.event.data, (slot, signed.event.epoch)
+        if data["move"] is None and (slot, data["move_number"]) in self._undone:
+            self.asked.pop(slot, None)
         if data["move"] is None or data["move_number"] <= self._numbers.get(place, 0):
             return
         self._words.add(signed.id)
@@ -98,6 +108,11 @@ def _is_slot(signed: SignedEvent) -> bool:
     return signed.event.type == "dsmt.slot"
 
 
+def _slot_of(signed: SignedEvent) -> str:
+    _, service, _, component, index = signed.event.topic.split("/")
+    return f"{service}/{component}/{index}"
+
+
 def _epoch(signed: SignedEvent) -> int:
     return signed.event.epoch or 0
 
@@ -108,9 +123,9 @@ def _node_of(fact: SignedEvent) -> str | None:
     return node if fact.event.data["desired"] != "gone" else None
 
 
-def _not_lost(facts: Sequence[SignedEvent]) -> Iterator[SignedEvent]:
+def _not_lost(facts: Sequence[SignedEvent], lost: Collection[EventId]) -> Iterator[SignedEvent]:
     """Those that come from the other side of a partition, and lose or are hidden here, are left out (E2)."""
-    lost, ended = _overruled(facts), dict[str, int]()
+    ended = dict[str, int]()
     for signed in facts:
         event = signed.event
         if event.type == "dsmt.tombstone":
