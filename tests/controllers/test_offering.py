@@ -337,6 +337,22 @@ def test_what_was_removed_meanwhile_is_waited_for_no_more_and_not_complained_of(
     assert sent.complaints == []
 
 
+def test_of_what_a_key_had_said_that_has_ended_meanwhile_nobody_complains() -> None:
+    """A thief's words were offered, and its key ended before they had come back, as they never do."""
+    ended: list[str] = []
+    complaints: list[str] = []
+    offering = Offering(lambda _: None, complaints.append, is_disowned=lambda signed: signed.event.source in ended)
+    for those in (["operator/alice"], [signed.event.source for signed in some().view.winners()]):
+        ended[:] = those
+        offering.lost(some().view)
+        offering.attached()
+        assert not offering.is_over(View(), 0.0)
+        assert offering.is_over(View(), PATIENCE_S)
+    (told,) = complaints
+    assert "service/web/spec" not in told
+    assert "slot" in told or "tombstone" in told
+
+
 def test_what_slots_named_is_offered_to_the_store_that_follows_and_to_none_after_that() -> None:
     realm = Realm("n1")
     realm.apply(web(1))

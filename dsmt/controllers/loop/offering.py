@@ -9,7 +9,8 @@ Rule 2: all durable winners are offered that are not void (J3), what ends or res
     Before them the newest word that each broker has signed: it is no fact for the next store, but the broker's own on realm
     time, which does not go back behind it (J4).
 Rule 3: nothing is decided before all of it has come back, or what wins over it, or the tombstone that ended it. What has
-    not come `PATIENCE_S` after the broker was whole was refused, or is over; it is complained of, and let go.
+    not come `PATIENCE_S` after the broker was whole was refused, or is over; it is complained of, and let go: of what a
+    key had said that has ended meanwhile nobody complains, for no other store takes that (J3).
     What the broker refuses because its clock is behind is not: it is waited for as long as it takes, and that is told.
 Rule 4: until then it is offered again at each attachment. It is no part of the view, which is what one store holds.
 """
@@ -39,8 +40,9 @@ class Offering:
         offer: Callable[[Sequence[SignedEvent]], None],
         complain: Callable[[str], None],
         is_void: Callable[[SignedEvent], bool] = lambda _signed: False,
+        is_disowned: Callable[[SignedEvent], bool] = lambda _signed: False,
     ) -> None:
-        self._offer, self._complain, self._is_void = offer, complain, is_void
+        self._offer, self._complain, self._is_void, self._is_disowned = offer, complain, is_void, is_disowned
         self._held: View | None = None
         self._named: dict[EventId, SignedEvent] = {}
         self._missing: dict[str, SignedEvent] = {}
@@ -88,8 +90,8 @@ class Offering:
             self._whole_since = now
         if self._missing and now < self._whole_since + PATIENCE_S:
             return False
-        if self._missing:
-            self._complain(f"{some(sorted(self._missing))}: what was known there did not come back from the new store")
+        if refused := sorted(topic for topic, signed in self._missing.items() if not self._is_disowned(signed)):
+            self._complain(f"{some(refused)}: what was known there did not come back from the new store")
         self._held, self._missing, self._named = None, {}, {}
         return True
 

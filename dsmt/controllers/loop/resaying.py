@@ -25,7 +25,7 @@ from dsmt.event.order import newer
 from dsmt.event.records import readable
 from dsmt.ports.bus import Arrived, Delivery
 from dsmt.trust.grants import may_write
-from dsmt.trust.revocations import is_void
+from dsmt.trust.revocations import is_disowned, is_void
 from dsmt.view import View
 
 IsRevoked = Callable[[SignedEvent], bool]
@@ -124,6 +124,10 @@ class Resaying:
     def is_void(self, signed: SignedEvent) -> bool:
         """Whether nobody believes a fact any more, and nobody says it again."""
         return is_void(signed, self._is_revoked)
+
+    def is_disowned(self, signed: SignedEvent) -> bool:
+        """Whether its key has ended: another store takes it only from who says it again."""
+        return is_disowned(signed, self._is_revoked)
 
     def due(self, view: View, now: float, *, waits: Callable[[str], float], besides: Container[str]) -> list[Intent]:
         """What is to be said again now: what is wanted since `waits` seconds of its topic, and not on its way.

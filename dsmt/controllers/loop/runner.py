@@ -104,7 +104,8 @@ class ControllerRunner:
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._portion, self._check = Agenda(), Portion(), check
         self._following = ViewFollower()
-        self._offering, self._named = Offering(bus.offer, complain, self._resaying.is_void), NamedSpecs()
+        resaying = self._resaying
+        self._offering, self._named = Offering(bus.offer, complain, resaying.is_void, resaying.is_disowned), NamedSpecs()
         self._subscription: Subscription | None = None
         self._broker = ""
         self._could_accuse = False
