@@ -41,6 +41,11 @@ class _Asked(NamedTuple):
     to: str
     leaves: str
 
+    @property
+    def number(self) -> int:
+        """The number of this move."""
+        return int(self.word.event.data["move_number"])
+
 
 class _Moves:
     """The moves of all slots. `kept` are the events that a store has, `nodes` where each slot fact has its slot.
@@ -94,13 +99,17 @@ class _Moves:
 
     def _told(self, slot: str, signed: SignedEvent) -> None:
         data, place = signed.event.data, (slot, signed.event.epoch)
-        if data["move"] is None and (slot, data["move_number"]) in self._undone:
-            self.asked.pop(slot, None)
-        if data["move"] is None or data["move_number"] <= self._numbers.get(place, 0):
+        number = data["move_number"]
+        if data["move"] is None:
+            asked = self.asked.get(slot)
+            if asked is not None and asked.number == number and (slot, number) in self._undone:
+                del self.asked[slot]
+            return
+        if number <= self._numbers.get(place, 0):
             return
         self._words.add(signed.id)
-        self._numbers[place] = data["move_number"]
-        if signed.id in self._kept and (slot, data["move_number"]) not in self._done:
+        self._numbers[place] = number
+        if signed.id in self._kept and (slot, number) not in self._done:
             self.asked[slot] = _Asked(signed, data["move"], data.get("leave", ""))
 
 

@@ -15,6 +15,10 @@ from tests.bus.shelves import content, shelf
 __all__ = ["shelf"]
 
 
+def full(*_, **__):
+    raise StoreFullError("store.full", "the disk is full", next="make room")
+
+
 def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
     asked: list[int] = []
     shelf.depot._due = lambda: asked.append(1)
@@ -22,9 +26,6 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
     digest = sha256(content(1)).digest()
     answers: list[f.BlobIs] = []
     shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
-
-    def full(*_, **__):
-        raise StoreFullError("store.full", "the disk is full", next="make room")
 
     with monkeypatch.context() as patch:
         patch.setattr(shelf.store.blobs, "keep", full)
@@ -63,10 +64,10 @@ def test_a_damaged_store_is_no_full_disk(shelf, monkeypatch):
 
 
 def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch):
-    def full(*_, **__):
+    def no_room(*_, **__):
         raise StoreFullError("store.full", "the store is full", next="free space")
 
-    monkeypatch.setattr(shelf.store.blobs, "put_chunk", full)
+    monkeypatch.setattr(shelf.store.blobs, "put_chunk", no_room)
     answer = shelf.put(content(0))
     assert (answer.ok, answer.message) == (False, "the store is full. free space")
 
@@ -79,9 +80,6 @@ def test_what_is_looked_at_again_and_cannot_go_for_a_full_disk_goes_later(shelf,
     digest = sha256(content(1)).digest()
     shelf.store._db.do("UPDATE chunks SET chunk = ?", (b"rotten",))
     shelf.depot.asked(f.ChunkAsked(id=1, digest=digest, number=0))
-
-    def full(*_, **__):
-        raise StoreFullError("store.full", "the disk is full", next="make room")
 
     with monkeypatch.context() as patch:
         patch.setattr(shelf.store.blobs, "forget", full)

@@ -98,7 +98,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
         return _will(before, by, reason, restart=_next(before.restart, bus), restart_of=command)
 
     done = await _control(bus, sight, target, "restart", will, _held_until_started)
-    return msgspec.structs.replace(done, warnings=[*done.warnings, *_nowhere(rows, done)])
+    return msgspec.structs.replace(done, warnings=[*done.warnings, *_nowhere(sight, done)])
 
 
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
@@ -129,13 +129,13 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     homes = {str(key): home.node for key in keys if (home := sight.home_of(key)) is not None and goes[key] != home.node}
     data = {one: node for one, node in homes.items() if one in done.instances}
     waits = [f"{key} {why}" for key in keys if str(key) in done.instances and (why := move_waits(sight, key, goes[key]))]
-    warnings = [*done.warnings, *waits, *_nowhere(instances(sight, target), done)]
+    warnings = [*done.warnings, *waits, *_nowhere(sight, done)]
     return msgspec.structs.replace(done, data=data, warnings=warnings)
 
 
-def _nowhere(rows: list[InstanceRow], done: Done) -> list[str]:
+def _nowhere(sight: Sight, done: Done) -> list[str]:
     """What is asked of instances that have no node waits until they have one."""
-    those = [row.instance for row in rows if row.node is None and row.instance in done.instances]
+    those = [one for one in done.instances if not _where(sight.view.slot(SlotKey.named(one)))]
     they = f"{some(those)} {'has' if len(those) == 1 else 'have'}"
     return [f"{they} no node yet: that comes first; dsmt why-not {those[0]}"] if those else []
 

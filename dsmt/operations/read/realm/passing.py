@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple
 
 from dsmt.errors import UnusableEventError
@@ -19,7 +20,6 @@ STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
 KEEPER_MS: Final = 300_000
 """How long `status` tells of the death of a keeper or spawner."""
-_KEEPERS: Final = ("broker/+/keeper", "controller/+/keeper", "node/+/keeper")
 KEEPERS_BYTES: Final = 1 << 20
 """So much is read of what was said of that: a node may say as much as a broker takes, and each screen would wait for it."""
 _OF_BROKERS: Final = Interest((f"{BROKERS}+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False)
@@ -103,35 +103,36 @@ async def passing(bus: BusReader) -> Passing:
     """What has passed by of late, and what brokers are. Raises `TransportError`."""
     now_ms = bus.now_ms()
     windows = (
-        (("broker/+/stats", "broker/+/notice"), STATS_MS),
-        (_KEEPERS, KEEPER_MS),
-        (("node/+/heartbeat", "broker/+/heartbeat"), HEARD_MS),
-        (("controller/+/heartbeat",), CONTROLLER_MS),
+        (("broker/+/stats", "broker/+/notice"), STATS_MS, inf),
+        (("broker/+/keeper", "controller/+/keeper", "node/+/keeper"), KEEPER_MS, KEEPERS_BYTES),
+        (("node/+/heartbeat", "broker/+/heartbeat"), HEARD_MS, inf),
+        (("controller/+/heartbeat",), CONTROLLER_MS, inf),
     )
     asked = [
-        Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)
-        for patterns, window in windows
+        (Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False), most)
+        for patterns, window, most in windows
     ]
-    return await _taken(bus, *asked, _OF_BROKERS)
+    return await _taken(bus, *asked, (_OF_BROKERS, inf))
 
 
 async def of_brokers(bus: BusReader) -> Passing:
     """What brokers are: which were removed, and which withhold. Raises `TransportError`."""
-    return await _taken(bus, _OF_BROKERS)
+    return await _taken(bus, (_OF_BROKERS, inf))
 
 
-async def _taken(bus: BusReader, *interests: Interest) -> Passing:
+async def _taken(bus: BusReader, *interests: tuple[Interest, float]) -> Passing:
+    """What is said on each, as far as so many bytes of it."""
     told = Passing()
     async with AsyncExitStack() as stack:
-        asked = [await stack.enter_async_context(bus.subscribe(interest)) for interest in interests]
-        for interest, batches in zip(interests, asked, strict=True):  # asked for at once: it lasts as long as the longest
-            left = KEEPERS_BYTES if interest.patterns == _KEEPERS else None
+        asked = [(await stack.enter_async_context(bus.subscribe(interest)), most) for interest, most in interests]
+        for batches, left in asked:  # all are asked for at once: that lasts as long as the longest of them
             async for batch in batches:
                 arrived = [one.signed for one in batch if isinstance(one, Arrived)]
                 for signed in arrived:
                     told.take(signed.event)
                 told.whole &= all(one.whole for one in batch if isinstance(one, Complete))
-                if left is not None and (left := left - sum(len(signed.raw) for signed in arrived)) <= 0:
+                left -= sum(len(signed.raw) for signed in arrived)  # noqa: PLW2901 - it is this one's
+                if left <= 0:
                     break
     if (
         bus.broker.removeprefix("broker/") in told.removed >= told.announced.keys() - told.leaves
