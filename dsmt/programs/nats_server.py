@@ -198,13 +198,13 @@ def add_server(
     write_server(directory, gate, file.realm.nats.authority, *tls)
 
 
-async def holds_nothing(bus: BusReader, realm: RealmConfig, broker: str) -> bool:
-    """Whether all that a server held is with others. Raises `TransportError`, `RefusedError`."""
+async def kept_by(bus: BusReader, realm: RealmConfig, broker: str) -> str | None:
+    """What keeps a server from going, until all that it held is with others. Raises `TransportError`, `RefusedError`."""
+    from dsmt.bus.nats import streams  # noqa: PLC0415 - the same
     from dsmt.bus.nats.bus import NatsBus  # noqa: PLC0415 - only where it is installed
-    from dsmt.bus.nats.streams import stands_without  # noqa: PLC0415 - the same
 
     assert isinstance(bus, NatsBus)  # noqa: S101 - who gives one up has looked
-    return await stands_without(await bus.held(), Subjects(realm.name), broker)
+    return await streams.kept_by(await bus.held(), Subjects(realm.name), broker)
 
 
 if __name__ == "__main__":

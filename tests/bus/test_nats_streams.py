@@ -16,21 +16,21 @@ B2, B3 = {"name": "b2", "current": True}, {"name": "b3", "current": True}
 
 
 @pytest.mark.parametrize(
-    ("leader", "others", "wanted", "stands"),
+    ("leader", "others", "wanted", "kept"),
     [
-        ("b2", [B3], 2, True),
-        ("b2", [], 1, True),
-        ("b1", [B2, B3], 3, False),
-        ("b2", [B3, {"name": "b1", "current": True}], 3, False),
-        ("b2", [B3 | {"current": False}], 2, False),
-        ("b2", [B3 | {"offline": True}], 2, False),
-        ("b2", [B3], 3, False),
-        ("", [B3], 2, False),
+        ("b2", [B3], 2, None),
+        ("b2", [], 1, None),
+        ("b1", [B2, B3], 3, "is led by b1"),
+        ("b2", [B3, {"name": "b1", "current": True}], 3, "is on b1"),
+        ("b2", [B3 | {"current": False}], 2, "is not whole yet on b3"),
+        ("b2", [B3 | {"offline": True}], 2, "is not whole yet on b3"),
+        ("b2", [B3], 3, "is on b2, b3 alone: 3 servers are to hold it"),
+        ("", [B3], 2, "has no leader"),
     ],
     ids=["two hold it", "one does", "it leads", "it holds it", "one lacks some", "one is away", "too few", "none leads"],
 )
 def test_a_server_may_go_where_all_who_are_to_hold_a_stream_have_all_of_it_without_that_one(
-    monkeypatch: pytest.MonkeyPatch, leader: str, others: list[dict[str, Any]], wanted: int, *, stands: bool
+    monkeypatch: pytest.MonkeyPatch, leader: str, others: list[dict[str, Any]], wanted: int, kept: str | None
 ) -> None:
     whole = {"cluster": {"leader": "b2", "replicas": [B3]}, "config": {"num_replicas": 2}}
     told = {"cluster": {"leader": leader, "replicas": others}, "config": {"num_replicas": wanted}}
@@ -42,7 +42,8 @@ def test_a_server_may_go_where_all_who_are_to_hold_a_stream_have_all_of_it_witho
 
         monkeypatch.setattr(streams, "_info", info)
         link: Any = None
-        assert asyncio.run(streams.stands_without(link, SUBJECTS, "b1")) is stands
+        expected = None if kept is None else f"stream {one} {kept}"
+        assert asyncio.run(streams.kept_by(link, SUBJECTS, "b1")) == expected
 
 
 def test_a_row_that_does_not_come_is_named_and_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

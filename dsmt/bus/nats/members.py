@@ -16,7 +16,7 @@ from typing import Any, Final, Never
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.streams import stands_without
+from dsmt.bus.nats.streams import kept_by
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
@@ -69,6 +69,6 @@ class NatsMembers:
 
     async def _leave(self, link: NatsLink) -> None:
         """End this gate's own server, when it is not needed (rule 3)."""
-        if await stands_without(await self._bus.held(), self._subjects, broker_of(link.server)):
+        if await kept_by(await self._bus.held(), self._subjects, broker_of(link.server)) is None:
             self._log.info("this server was removed", server=link.server)
             self._dismissed()

@@ -211,8 +211,8 @@ async def head(link: NatsLink, stream: str) -> Head:
     )
 
 
-async def stands_without(link: NatsLink, subjects: Subjects, broker: str) -> bool:
-    """Whether each stream is led by another server than that of a broker, and all that are to hold it have all of it.
+async def kept_by(link: NatsLink, subjects: Subjects, broker: str) -> str | None:
+    """What keeps a broker's server from going: another one leads each stream, and all who are to hold it have all of it.
 
     Raises `RefusedError` when there is none, `TransportError`.
     """
@@ -221,14 +221,26 @@ async def stands_without(link: NatsLink, subjects: Subjects, broker: str) -> boo
             told = await _info(link, stream)
         except ApiError as error:
             raise TransportError("nats.stream", f"stream {stream}: {error}") from error
-        held = told.get("cluster", {})
-        others, leader = held.get("replicas", []), broker_of(held.get("leader", ""))
-        whole = all(one["current"] and not one.get("offline") for one in others)
-        if leader in ("", broker) or not whole or broker in [broker_of(one["name"]) for one in others]:
-            return False
-        if len(others) + 1 < told["config"]["num_replicas"]:
-            return False
-    return True
+        if kept := _kept_by(told, broker):
+            return f"stream {stream} {kept}"
+    return None
+
+
+def _kept_by(told: Mapping[str, Any], broker: str) -> str | None:
+    """The same of one stream, by what its leader says."""
+    held, wanted = told.get("cluster", {}), told["config"]["num_replicas"]
+    leader, others = broker_of(held.get("leader", "")), held.get("replicas", [])
+    names = [broker_of(one["name"]) for one in others]
+    lacking = [name for name, one in zip(names, others, strict=True) if not one["current"] or one.get("offline")]
+    if not leader:
+        return "has no leader"
+    if broker in (leader, *names):
+        return f"is {'led by' if broker == leader else 'on'} {broker}"
+    if lacking:
+        return f"is not whole yet on {', '.join(lacking)}"
+    if len(others) + 1 < wanted:
+        return f"is on {', '.join((leader, *names))} alone: {wanted} servers are to hold it"
+    return None
 
 
 async def last_on(link: NatsLink, stream: str, subject: str) -> Stored | None:

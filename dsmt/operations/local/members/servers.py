@@ -136,14 +136,15 @@ async def _alive(bus: BusReader) -> set[str]:
 
 async def emptied(bus: BusReader, realm: RealmConfig, name: str) -> None:
     """Wait until other servers hold all that one held. Raises `TimedOutError`."""
-    deadline = time.monotonic() + MOVED_S
-    why = "not all streams have another place yet"
+    deadline, kept = time.monotonic() + MOVED_S, ""
     while time.monotonic() < deadline:
         try:
-            if await nats_server.holds_nothing(bus, realm, name):
-                return
+            found = await nats_server.kept_by(bus, realm, name)
         except TransportError as error:  # they choose a leader, perhaps
-            why = error.message
+            found = error.message
+        if found is None:
+            return
+        kept = found
         await asyncio.sleep(LOOK_S)
-    said = f"NATS server {name} is being removed, and others do not hold all that it held within {MOVED_S:.0f} s: {why}"
+    said = f"NATS server {name} is being removed, and others do not hold all that it held within {MOVED_S:.0f} s: {kept}"
     raise TimedOutError("broker.holds", said, next="see dsmt brokers, and type it again: it goes on meanwhile")
