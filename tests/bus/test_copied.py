@@ -73,6 +73,20 @@ def test_one_that_is_a_broker_no_more_acknowledges_what_another_one_holds_and_no
     assert at.sent == [(1, "safe", 2)]
 
 
+def test_one_that_is_a_broker_no_more_waits_for_another_one_that_begins_to_read_it_anew() -> None:
+    """As all do that hear of others: who says that it is one no more would never hear that this stands."""
+    b2 = session("broker/b2")
+    at = Linked(b2)
+    at.left = True
+    at.say(1)
+    at.brokers.clear()
+    at.say(2)
+    at.copied.tick(0.0)
+    at.brokers.append(b2)
+    at.copied.stored(b2, 2)
+    assert at.sent == [(1, "safe", 2), (2, "safe", 2)]
+
+
 def test_a_broker_that_says_again_what_it_held_before_holds_no_less() -> None:
     """As for a subscription from further back, when all are read again."""
     b2 = session("broker/b2")

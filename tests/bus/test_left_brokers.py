@@ -68,8 +68,10 @@ async def test_who_was_removed_while_it_was_down_sends_all_to_the_others_when_it
 async def test_who_removes_the_broker_to_which_it_is_attached_is_answered_and_goes_to_another(r: TestRealm) -> None:
     b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
     facts = await announced(r, b3, b1, b2)
+    client = facts._client
     await remove(facts, b3)
     await until(lambda: not b3._sessions.by_name and linked(b3) != 0, 3)
+    await until(lambda: client.attached and client.broker != "broker/b3")
     await facts.publish("config/x", {"n": 1})
     await until(lambda: held(b1) == held(b2))
     assert {b1._ingest._held("config/x").event.data["n"]} == {1}

@@ -7,7 +7,7 @@ Rule 3: acknowledgements leave in the order in which their events were stored.
 Rule 4: what was brought here by a broker that others read themselves is not sent to these from here. That they hold all that
     they were sent says nothing of it: who says it again here is told that this one has `stored` it.
 Rule 5: one that is a broker no more (R8) acknowledges what another one holds, and nothing else: nobody reads it on, and the
-    source of the rest says it again elsewhere.
+    source of the rest says it again elsewhere. It waits as long for one that begins to read it anew: such a one may hold it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Copied:
 
     def acknowledge(self, session: Session, frame: Acked, now: float, *, counts: bool) -> None:
         """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
-        if self._waiting or self._hopes():
+        if self._waiting or self._left() or self._hopes():
             self._waiting.append(_Waiting(session, frame, now + SAFE_S, counts))
-        elif not self._left():
+        else:
             self._send(session, frame)
 
     @property
@@ -72,7 +72,7 @@ class Copied:
         self._held()
         if self._waiting and now >= self._waiting[0].until:
             self._missed = max(self._missed, self._waiting[0].frame.row)
-        while self._waiting and not self._hopes():
+        while self._waiting and (now >= self._waiting[0].until if self._left() else not self._hopes()):
             self._release(self._waiting.popleft())
 
     def _held(self) -> None:
