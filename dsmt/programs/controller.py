@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from dsmt.controllers.loop.resaying import Resaying
 from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
@@ -61,10 +60,10 @@ async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
     runner = ControllerRunner(
         bus,
         LinuxClock(),
+        trust,
         version=__version__,
         pid=os.getpid(),
         complain=log.warning,
-        resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(bus.run())

@@ -22,7 +22,6 @@ from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.older import OLDER
 from dsmt.bus.store.sqlite import GIB
 from dsmt.controllers.decide import RULESET
-from dsmt.controllers.loop.resaying import Resaying
 from dsmt.errors import DsmtError
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
@@ -234,11 +233,11 @@ class SimController:
         self.runner = runner = WatchedRunner(
             bus,
             self.host.clock,
+            trust,
             version=__version__,
             pid=process.identity.pid,
             ruleset=self.ruleset,
             complain=self._complain,
-            resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
             check=verify,
         )
         async with asyncio.TaskGroup() as group:

@@ -6,9 +6,18 @@ from dsmt.controllers.loop.runner import ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft
+from dsmt.trust.store import Realm as TrustedRealm
+from dsmt.trust.store import TrustStore
 
 from .build import Realm, web
 from .signing import START_MS
+
+NOBODY_ENDED = TrustStore(TrustedRealm(name="test", roots=(bytes(32),)))
+"""Nobody's key has ended."""
+
+
+def never(sentence: str) -> None:
+    raise AssertionError(sentence)
 
 
 class HandClock:
@@ -87,7 +96,10 @@ class Hand:
         self.clock = HandClock()
         self.bus = HandBus(self.clock)
         self.heard: list[str] = []
-        self.runner = ControllerRunner(self.bus, self.clock, version="0.1", complain=self.heard.append)  # type: ignore[arg-type]
+        told = self.heard.append
+        self.runner = ControllerRunner(  # type: ignore[arg-type]
+            self.bus, self.clock, NOBODY_ENDED, version="0.1", pid=None, complain=told
+        )
         self.subscription = self.runner._subscription = HandSubscription()  # type: ignore[assignment]
         self._row = 0
 

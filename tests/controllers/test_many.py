@@ -20,7 +20,7 @@ from dsmt.view.allocation import MOST_ON_A_NODE
 
 from .build import Attentive, Realm, spec, web
 from .fleet import Fleet, Rows, simulate
-from .hand import HandBus, HandClock
+from .hand import NOBODY_ENDED, HandBus, HandClock, never
 from .scenario import FullLife, Life, shown
 from .signing import check
 
@@ -218,7 +218,7 @@ def test_a_controller_with_the_longest_name_says_as_much_in_a_turn_as_any_other(
     """What its decisions name are ids, which begin with its name."""
     bus = HandBus(HandClock())
     bus.source, bus.incarnation = f"controller/{'c' * 63}", 1_800_000_000_000
-    runner = ControllerRunner(bus, bus._clock, version="0.1")  # type: ignore[arg-type]
+    runner = ControllerRunner(bus, bus._clock, NOBODY_ENDED, version="0.1", pid=None, complain=never)  # type: ignore[arg-type]
     slot = Slot(node="n1", spec="operator/a#1-1", revision=1, desired="running")
     intents = [Intent(f"service/web/slot/app/{n}", slot, None, (), "it is wanted") for n in range(PRODUCED_MOST)]
 

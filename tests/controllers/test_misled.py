@@ -26,7 +26,7 @@ class Told(Hand):
         self.revocations, realm = 0, Realm("n1", "n2")
         resaying = Resaying("controller/c1", lambda one: one.event.source.endswith("/eve"), lambda: self.revocations)
         self.runner._resaying = resaying
-        self.runner._offering = Offering(self.bus.offer, self.heard.append, resaying.is_void)
+        self.runner._offering = Offering(self.bus.offer, self.heard.append, resaying.is_void, resaying.is_disowned)
         self.runner._fold([Reattached("broker/b1", "s1")])
         realm.apply(web(2))
         self.give(*(signed for _, signed in realm.rows))

@@ -24,13 +24,15 @@ from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 from tests.waiting import until
 
 from .build import Realm, key, spec, web
+from .hand import never
 
 SPEC, TOMBSTONE = "service/old/spec", "tombstone/service/old"
 
 
 @asynccontextmanager
 async def controlling(made: TestRealm, name: str = "controller/c1") -> AsyncIterator[ControllerRunner]:
-    runner = ControllerRunner(await made.client(name), TestClock(), version="test")
+    client = await made.client(name)
+    runner = ControllerRunner(client, TestClock(), client._trust, version="test", pid=None, complain=never)
     task = asyncio.create_task(runner.run())
     try:
         yield runner
@@ -222,11 +224,18 @@ def named(runner: ControllerRunner) -> tuple[str, ...]:
 # --- the rules, by hand ------------------------------------------------------------------------------------------
 
 
+def stands(_signed: SignedEvent) -> bool:
+    """No key has ended: nothing is void or disowned."""
+    return False
+
+
 class Sent:
     def __init__(self) -> None:
         self.offers: list[list[str]] = []
         self.complaints: list[str] = []
-        self.offering = Offering(lambda signed: self.offers.append([s.event.topic for s in signed]), self.complaints.append)
+        self.offering = Offering(
+            lambda signed: self.offers.append([s.event.topic for s in signed]), self.complaints.append, stands, stands
+        )
 
 
 def some() -> Realm:
@@ -341,7 +350,7 @@ def test_of_what_a_key_had_said_that_has_ended_meanwhile_nobody_complains() -> N
     """A thief's words were offered, and its key ended before they had come back, as they never do."""
     ended: list[str] = []
     complaints: list[str] = []
-    offering = Offering(lambda _: None, complaints.append, is_disowned=lambda signed: signed.event.source in ended)
+    offering = Offering(lambda _: None, complaints.append, stands, lambda signed: signed.event.source in ended)
     for those in (["operator/alice"], [signed.event.source for signed in some().view.winners()]):
         ended[:] = those
         offering.lost(some().view)
@@ -359,7 +368,7 @@ def test_what_slots_named_is_offered_to_the_store_that_follows_and_to_none_after
     named = realm.view.winner("service/web/spec")
     assert named is not None
     offered: list[SignedEvent] = []
-    offering = Offering(offered.extend, lambda _: None)
+    offering = Offering(offered.extend, never, stands, stands)
     for names, is_offered in (([named], True), ([], False)):
         offered.clear()
         offering.lost(View(), names)

@@ -25,6 +25,7 @@ from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 from tests.waiting import until
 
 from .build import Realm, key, spec, web
+from .hand import never
 from .signing import signed
 from .test_run_in_fleet import joined
 
@@ -33,9 +34,7 @@ SLOT, SPEC = "service/web/slot/app/0", "service/web/spec"
 
 @asynccontextmanager
 async def controlling(client: BusClient) -> AsyncIterator[ControllerRunner]:
-    trust = client._trust
-    resaying = Resaying(client.source, trust.disowns, lambda: trust.revocations)
-    runner = ControllerRunner(client, TestClock(), version="test", resaying=resaying)
+    runner = ControllerRunner(client, TestClock(), client._trust, version="test", pid=None, complain=never)
     task = asyncio.create_task(runner.run())
     try:
         yield runner
@@ -214,7 +213,9 @@ def test_what_was_said_by_a_later_version_and_cannot_be_said_by_this_one_ends_no
             )
             resaying: Any = Resaying(client.source, lambda _: False, lambda: 0)
             resaying.due = lambda *_, **__: left
-            runner = ControllerRunner(client, TestClock(), version="test", resaying=resaying, complain=complaints.append)
+            told = complaints.append
+            runner = ControllerRunner(client, TestClock(), client._trust, version="test", pid=None, complain=told)
+            runner._resaying = resaying
             task = asyncio.create_task(runner.run())
             await until(lambda: complaints or task.done())
             assert not task.done()

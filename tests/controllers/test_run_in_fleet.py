@@ -24,6 +24,7 @@ from tests.loops import in_real_time
 
 from .build import key, spec, web
 from .fleet import Fleet, Rows, simulate
+from .hand import never
 
 
 class OtherRuleset(SimController):
@@ -91,7 +92,8 @@ async def test_a_node_whose_sessions_close_is_replaced_by_the_short_road(tmp_pat
         operator = await made.client("operator/alice")
         record = SpecFact(spec=spec(web(1)), by="alice", reason="")
         await operator.publish(Draft("service/web/spec", to_data(record), subject="web"))
-        runner = ControllerRunner(await made.client("controller/c1"), TestClock(), version="test")
+        client = await made.client("controller/c1")
+        runner = ControllerRunner(client, TestClock(), client._trust, version="test", pid=None, complain=never)
         task = asyncio.create_task(runner.run())
         try:
             node = await _until(lambda: _placed(runner.view))

@@ -39,8 +39,8 @@ class Offering:
         self,
         offer: Callable[[Sequence[SignedEvent]], None],
         complain: Callable[[str], None],
-        is_void: Callable[[SignedEvent], bool] = lambda _signed: False,
-        is_disowned: Callable[[SignedEvent], bool] = lambda _signed: False,
+        is_void: Callable[[SignedEvent], bool],
+        is_disowned: Callable[[SignedEvent], bool],
     ) -> None:
         self._offer, self._complain, self._is_void, self._is_disowned = offer, complain, is_void, is_disowned
         self._held: View | None = None

@@ -151,8 +151,3 @@ class Resaying:
                 self._said_until[topic] = now + ECHO_S
                 due.append(intent)
         return due
-
-
-def nobody() -> Resaying:
-    """For a controller that nobody tells of revocations."""
-    return Resaying("controller/-", lambda _signed: False, lambda: 0)

@@ -33,7 +33,7 @@ from dsmt.controllers.loop.named import NamedSpecs
 from dsmt.controllers.loop.offering import Offering
 from dsmt.controllers.loop.portion import Portion
 from dsmt.controllers.loop.ranking import live_controllers, rank, subject_of
-from dsmt.controllers.loop.resaying import Resaying, nobody
+from dsmt.controllers.loop.resaying import Resaying
 from dsmt.controllers.loop.timing import Timing
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
@@ -55,6 +55,7 @@ from dsmt.ports.bus import (
 from dsmt.ports.clock import Clock
 from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
+from dsmt.trust.store import TrustStore
 from dsmt.view import PATTERNS, Fleet, View
 from dsmt.view.following import Step, ViewFollower
 from dsmt.view.liveness import dead_after_ms
@@ -78,19 +79,19 @@ class ControllerRunner:
     """One controller. `run` runs until it is cancelled.
 
     `version` and `pid` are told in its state; `ruleset` is that of `decide`. `check` verifies the signatures of those who
-    answered probes. `complain` hears of facts that did not get out.
+    answered probes. `trust` knows whose key has ended, and `complain` hears of facts that did not get out.
     """
 
     def __init__(
         self,
         bus: Bus,
         clock: Clock,
+        trust: TrustStore,
         *,
         version: str,
-        pid: int | None = None,
+        pid: int | None,
+        complain: Callable[[str], None],
         ruleset: int = RULESET,
-        complain: Callable[[str], None] = lambda _sentence: None,
-        resaying: Resaying | None = None,
         check: Verify = verify,
     ) -> None:
         self.decisions = 0
@@ -100,11 +101,10 @@ class ControllerRunner:
         self._bus, self._clock = bus, clock
         self._name = bus.source.removeprefix("controller/")
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
-        self._resaying = resaying or nobody()
+        self._resaying = resaying = Resaying(bus.source, trust.disowns, lambda: trust.revocations)
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._portion, self._check = Agenda(), Portion(), check
         self._following = ViewFollower()
-        resaying = self._resaying
         self._offering, self._named = Offering(bus.offer, complain, resaying.is_void, resaying.is_disowned), NamedSpecs()
         self._subscription: Subscription | None = None
         self._broker = ""
