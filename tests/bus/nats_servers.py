@@ -82,6 +82,8 @@ class Gates:
                 about=About(os.getpid(), "test"),
                 made=self.born.set if born or anew else None,
                 anew=anew,
+                known=None,
+                dismissed=lambda: None,
                 full=lambda: self.full,
                 low=lambda: self.low,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as wallclock
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,7 +139,7 @@ def keeper_of(clock: Any, told: list[str], *, kept: bytes | None = None) -> Time
     """A timekeeper of an empty store."""
     log: Any = SimpleNamespace(head=0, rows=lambda *_: [])
     meta: Any = SimpleNamespace(get=lambda _: kept, put=lambda *_: None)
-    return Timekeeper("broker/b1", "boot", log, meta, clock, tell=told.append)
+    return Timekeeper("broker/b1", "boot", log, meta, clock, tell=told.append, certified_ms=(0, inf))
 
 
 def stopped_at(now: float = 100.0, wall_ms: int = START_MS) -> Any:
@@ -251,7 +252,7 @@ def test_of_all_that_is_refused_for_its_time_the_latest_is_told_until_it_comes_n
     log: Any = SimpleNamespace(head=0, rows=lambda *_: [])
     meta: Any = SimpleNamespace(get=lambda _: None, put=lambda *_: None)
     told: list[str] = []
-    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=told.append)
+    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=told.append, certified_ms=(0, inf))
     for ahead_s in (600, 900, 300):
         keeper.early(START_MS + ahead_s * 1000)
     assert keeper.early_s == 900.0
@@ -270,7 +271,7 @@ def test_a_clock_that_an_operator_accepted_is_kept_at_once(monkeypatch: pytest.M
     log: Any = SimpleNamespace(head=0, rows=lambda *_: [])
     kept: list[Any] = []
     meta: Any = SimpleNamespace(get=lambda _: None, put=lambda _, what: kept.append(what))
-    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=lambda _: None)
+    keeper = Timekeeper("broker/b1", "boot", log, meta, clock, tell=lambda _: None, certified_ms=(0, inf))
     clock.ms += DAY_MS
     monkeypatch.setattr(timekeeping, "accepted", lambda *_: DAY_MS / 1000)
     assert keeper.obey([])

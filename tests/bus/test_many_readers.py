@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.session import Session
 from dsmt.bus.wire.frames import Certificates, Deliver, Frame, Subscribe
 from dsmt.ports.network import Peer
@@ -20,7 +21,9 @@ class Many:
         self.got: list[tuple[Session, Frame, tuple[bytes, ...]]] = []
         store: Any = SimpleNamespace(head=0, identity="00", trimmed=0, rows=lambda *_, **__: [])
         trust: Any = SimpleNamespace(sole_name=lambda _: "node/n1", proof=self.proof)
-        self.deliveries = FanOut(store, trust, send=self.send, now_ms=lambda: 200_000, whole=lambda: True)
+        self.deliveries = FanOut(
+            store, trust, send=self.send, now_ms=lambda: 200_000, whole=lambda: True, had=lambda *_: ALL
+        )
         self.sessions = [Session(Peer(b"%d" % n), b"k") for n in range(count)]
         for session in self.sessions:
             certificate: Any = SimpleNamespace(read=("/",))

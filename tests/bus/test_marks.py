@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 from dsmt.bus.rules.source_marks import ASK_MS, BROUGHT, MAX_MISSING, Hole, Marks
 
 
+def never_old(*_):
+    return False
+
+
 def marks(stored=None):
-    return Marks(lambda _: stored)
+    return Marks(lambda _: stored, never_old)
 
 
 def test_what_is_stored_is_the_floor_and_nothing_below_it_is_missing():
@@ -114,7 +118,7 @@ def test_who_left_with_something_missing_is_remembered_until_it_is_told():
 
 def test_of_who_left_nothing_is_remembered_when_another_broker_has_brought_what_was_missing():
     stored = [(1, 4)]
-    known = Marks(lambda _: stored[0])
+    known = Marks(lambda _: stored[0], never_old)
     known.came("a", 1, 6, 0)
     known.forget("a")
     known.brought("a", 1, 5)
@@ -134,7 +138,7 @@ def test_who_left_and_is_back_while_something_is_missing_is_remembered_on():
 
 
 def test_each_source_has_its_own_floor_and_one_that_was_never_heard_of_has_none():
-    known = Marks({"a": (5, 10)}.get)
+    known = Marks({"a": (5, 10)}.get, never_old)
     assert known.came("a", 5, 11, 0) == known.came("b", 1, 1, 0) == []
     assert known.wanted("a") is known.wanted("b") is None
     known.came("b", 1, 3, 0)

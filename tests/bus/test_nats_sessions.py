@@ -298,7 +298,7 @@ def test_a_connection_has_ended_when_two_lists_of_its_server_running_do_not_have
     gate.open("node/n2", 2, 1.0)
     bus: Any = nothing
     trust = TrustStore(Realm(name="test", roots=(bytes(32),)))
-    presence = NatsPresence(bus, trust, nothing, accounts=NatsAccounts(bus, trust, nothing))
+    presence = NatsPresence(bus, trust, nothing, accounts=NatsAccounts(bus, trust, nothing), ended=lambda _: None)
     presence._sessions = gate.sessions
     for server, numbers in (("S1", {1}), ("S2", set()), ("S1", {1, 2}), ("S1", {1})):  # one that comes while it counts
         presence._missing(server, numbers)
@@ -318,7 +318,7 @@ def test_whose_certificate_could_not_be_read_as_it_came_is_known_with_the_next_l
     bus: Any = SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: 2.0)
     trust = TrustStore(Realm(name="test", roots=(root.public,)))
     accounts: Any = SimpleNamespace(over=lambda *_: "")
-    presence = NatsPresence(bus, trust, bus, accounts=accounts)
+    presence = NatsPresence(bus, trust, bus, accounts=accounts, ended=lambda _: None)
     presence._sessions = gate.sessions
     trust.add_all([signed.raw for signed in own.chain])
     listed = {"server": {"id": "S1", "name": "b1"}, "data": {"connections": [{"cid": 1}]}}
@@ -340,7 +340,9 @@ def test_what_was_sent_over_a_connection_goes_to_its_account_when_it_ends() -> N
     bus: Any = nothing
     ended: list[tuple[str, int]] = []
     accounts: Any = SimpleNamespace(ended=lambda session, sent: ended.append((session.name, sent["msgs"])))
-    presence = NatsPresence(bus, TrustStore(Realm(name="test", roots=(bytes(32),))), nothing, accounts=accounts)
+    presence = NatsPresence(
+        bus, TrustStore(Realm(name="test", roots=(bytes(32),))), nothing, accounts=accounts, ended=lambda _: None
+    )
     presence._sessions = gate.sessions
     one, other = sorted(gate.sessions.at)
     presence._ended(one, "Client Closed", {"msgs": 7, "bytes": 9})
@@ -353,7 +355,7 @@ def test_who_is_kept_out_by_a_gate_and_comes_again_is_said_again_before_its_fact
     now, own = 1.1 * RENEW_AFTER, issued(1000)
     bus: Any = SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: now)
     trust = TrustStore(Realm(name="test", roots=(bytes(32),)))
-    presence = NatsPresence(bus, trust, bus, accounts=NatsAccounts(bus, trust, bus))
+    presence = NatsPresence(bus, trust, bus, accounts=NatsAccounts(bus, trust, bus), ended=lambda _: None)
     kept_out = Session(
         attachment=1, state="closed", how="local", since_ms=NOW_MS, incarnation=1, pid=None, version="", address="",
         kept_out=own.key_id.hex(), kept_out_issued=1000,

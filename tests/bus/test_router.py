@@ -32,7 +32,7 @@ def test_a_router_knows_its_readers_by_topic_and_address():
     facts = add(two, "user/", signals=False)
 
     def readers(topic, to=(), fact=True):
-        return set(router.readers(topic, to, fact=fact))
+        return set(router.readers(topic, to, fact=fact, brought=""))
 
     assert readers("user/t") == {a, facts}
     assert readers("user/t/x") == {a, b, facts}
@@ -51,8 +51,8 @@ def test_a_subscription_takes_the_place_of_its_owners_one_with_the_same_number()
     again = interest(one, 1, "user/b", "user/b", live=True)
     for made in (first, other, again):
         router.add(made)
-    assert router.readers("user/a", (), fact=True) == [other]
-    assert router.readers("user/b", (), fact=True) == [again]
+    assert router.readers("user/a", (), fact=True, brought="") == [other]
+    assert router.readers("user/b", (), fact=True, brought="") == [again]
     assert (router.get(one, 1), router.get(one, 2), router.get(object(), 1)) == (again, None, None)
     assert (router.of(one), router.of(two), router.of(object())) == ([again], [other], [])
     assert router.behind() == [other, again], "what was replaced is read for no more"
@@ -63,9 +63,9 @@ def test_who_has_gone_leaves_nothing_in_a_router() -> None:
     mine, ours = (interest(owner, n, "user/a", name="node/n1", live=True, copies=frozenset()) for n in (1, 2))
     router.add(mine)
     router.add(ours)
-    assert router.readers("note/n", ("node/n1",), fact=True) == [mine, ours]
+    assert router.readers("note/n", ("node/n1",), fact=True, brought="") == [mine, ours]
     router.remove(owner, 1)
-    assert router.readers("note/n", ("node/n1",), fact=True) == [ours]
+    assert router.readers("note/n", ("node/n1",), fact=True, brought="") == [ours]
     router.remove(owner, 2)
     router.remove(owner)
     assert [router._inboxes, router._owned, router._behind, router._copies, router._all] == [{}] * 5

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.routing import ASKS
 from dsmt.bus.wire.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
@@ -81,7 +82,9 @@ class Wire:
 
     def __init__(self):
         self.shelf, self.room, self.got, self.marks, self.echoes, self.places = Shelf(), 10**9, [], [], [], []
-        self.deliveries = FanOut(self.shelf, Nobody(), send=self.send, now_ms=lambda: 200_000, whole=lambda: True)
+        self.deliveries = FanOut(
+            self.shelf, Nobody(), send=self.send, now_ms=lambda: 200_000, whole=lambda: True, had=lambda *_: ALL
+        )
         self.session = Session(Peer(b"p"), b"k")
         self.session.certificate = Certified()
         self.unread = 0

@@ -13,6 +13,7 @@ import pytest
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
 from dsmt.bus.broker.keyring import Keyring
+from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.words import Words
@@ -122,7 +123,7 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
         stranger.add_all(parts)
         return True
 
-    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True, had=lambda *_: ALL)
     reader, after, found = Session(Peer(b"2"), bytes(32)), 0, []
     while rows := k.store.rows(after, 1000):
         after = rows[-1].row
@@ -286,7 +287,7 @@ def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
     for agent in agents:
         k.said(agent)
     k.ingest.commit()
-    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True, had=lambda *_: ALL)
     reader = Session(Peer(b"2"), bytes(32))
     for row in k.store.rows(0, 100):
         fan_out.introductions.introduce(reader, [row])

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.lags import ALL
 from dsmt.bus.store.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_first
 
 
@@ -70,7 +71,7 @@ def test_that_history_was_trimmed_is_told_once_however_many_pages_are_read_and_a
 
     nothing: Any = None
     store: Any = SimpleNamespace(trimmed=40)
-    fan_out = FanOut(store, nothing, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(store, nothing, send=send, now_ms=lambda: 0, whole=lambda: True, had=lambda *_: ALL)
     reader: Any = SimpleNamespace(owner=None, id=1, conflate=False, told_trimmed=0, after=0, copies=None)
     for takes[0], after in ((False, 0), (True, 0), (True, 10), (True, 20)):
         reader.after = after
@@ -82,7 +83,9 @@ def test_that_history_was_trimmed_is_told_once_however_many_pages_are_read_and_a
 def test_who_lacks_the_last_row_that_was_trimmed_is_told_and_who_has_read_it_is_not(after: int, fields: list[Any]) -> None:
     told: list[Any] = []
     store, nothing = cast("Any", SimpleNamespace(trimmed=40)), cast("Any", None)
-    fan_out = FanOut(store, nothing, send=lambda *one: not told.append(one[1]), now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(
+        store, nothing, send=lambda *one: not told.append(one[1]), now_ms=lambda: 0, whole=lambda: True, had=lambda *_: ALL
+    )
     reader: Any = SimpleNamespace(owner=None, id=1, conflate=False, told_trimmed=0, after=after, copies=None)
     fan_out._tell_trimmed(reader)
     assert [frame.fields for frame in told] == fields

@@ -24,18 +24,22 @@ def store():
     made.close()
 
 
+def unlinked(store, *, born, now):
+    return Wholeness(store.meta, store.identity, born=born, now=now, is_linked=lambda: False)
+
+
 def test_a_store_in_which_the_realm_was_born_is_whole_at_once(store):
-    assert Wholeness(store.meta, store.identity, born=True, now=100.0).at(100.0)
+    assert unlinked(store, born=True, now=100.0).at(100.0)
 
 
 def test_any_other_waits_for_those_who_were_attached_lately(store):
-    wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    wholeness = unlinked(store, born=False, now=100.0)
     assert not wholeness.at(100.0 + AFTER_S - 0.01)
     assert wholeness.at(100.0 + AFTER_S)
 
 
 def test_who_stood_still_waits_anew_for_what_the_others_have(store):
-    wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    wholeness = unlinked(store, born=False, now=100.0)
     assert wholeness.at(200.0)
     wholeness.awaits_others(200.0)
     assert not wholeness.at(200.0 + AFTER_S - 0.01)
@@ -126,7 +130,7 @@ def test_what_is_to_be_trimmed_goes_on_with_the_next_look_and_no_time_is_kept_wh
 
 
 def test_it_waits_longer_while_facts_that_were_not_here_are_offered_but_not_for_ever(store):
-    wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    wholeness = unlinked(store, born=False, now=100.0)
     wholeness.refilled(100.0 + AFTER_S - 0.1)
     assert not wholeness.at(100.0 + AFTER_S + QUIET_S - 0.2)
     for tenth in range(300):
@@ -135,7 +139,7 @@ def test_it_waits_longer_while_facts_that_were_not_here_are_offered_but_not_for_
 
 
 def test_it_waits_without_end_while_what_was_decided_is_ahead_of_its_clock(store):
-    wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    wholeness = unlinked(store, born=False, now=100.0)
     for second in range(100):
         wholeness.early(100.0 + second)
         assert not wholeness.at(100.0 + second)
@@ -146,27 +150,27 @@ def test_it_waits_without_end_while_what_was_decided_is_ahead_of_its_clock(store
 
 
 def test_what_is_offered_to_a_whole_store_changes_nothing(store):
-    wholeness = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    wholeness = unlinked(store, born=False, now=100.0)
     assert wholeness.at(106.0)
     wholeness.refilled(106.1)
     assert wholeness.at(106.2)
 
 
 def test_a_store_is_whole_again_at_once_only_if_it_was_whole_before(store):
-    first = Wholeness(store.meta, store.identity, born=False, now=100.0)
+    first = unlinked(store, born=False, now=100.0)
     first.note(102.0)
-    second = Wholeness(store.meta, store.identity, born=False, now=103.0)
+    second = unlinked(store, born=False, now=103.0)
     assert not second.at(103.0), "its broker was stopped while it was refilled"
     second.note(109.0)
-    assert Wholeness(store.meta, store.identity, born=False, now=110.0).at(110.0)
+    assert unlinked(store, born=False, now=110.0).at(110.0)
 
 
 def test_a_store_that_has_taken_another_id_is_not_whole_at_once(tmp_path):
     path = str(tmp_path / "s.db")
     store = SqliteStore(path, identity="a" * 16, boot="boot-1")
-    Wholeness(store.meta, store.identity, born=False, now=100.0).note(106.0)
+    unlinked(store, born=False, now=100.0).note(106.0)
     store._not_synced()
     store._db.connection.close()
     again = SqliteStore(path, identity="b" * 16, boot="boot-2")
-    assert not Wholeness(again.meta, again.identity, born=False, now=110.0).at(110.0)
+    assert not unlinked(again, born=False, now=110.0).at(110.0)
     again.close()

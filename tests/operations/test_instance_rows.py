@@ -70,7 +70,7 @@ def test_where_no_agent_can_be_begun_that_is_told_and_its_program_is_unknown() -
     assert told is not None
     assert (told.ready, told.state) == (0, "degraded")
     assert next_act(row, realm.now_ms) == "tries in 4 s to begin its agent"
-    said = of_target(now, "web/app/0", roots(now, "web/app/0"), {})
+    said = of_target(now, "web/app/0", roots(now, "web/app/0"), {}, {})
     assert "has been running" not in said
     assert "its agent cannot be begun" in said
     (program,) = [one for one in processes(now, find_node(now, "n1")) if one.role == "application"]
@@ -112,7 +112,7 @@ def test_what_the_start_up_check_of_this_start_sees_is_told_and_it_is_no_problem
         assert instances(sight(realm), problems=True) == ([] if told is None else [row])
     assert f"{fails}; dsmt logs web/app/0" in screens.ps([row], sight(realm))
     for target in ("web/app/0", "web"):
-        assert of_target(sight(realm), target, roots(sight(realm), target), {}).endswith(f"; {fails}")
+        assert of_target(sight(realm), target, roots(sight(realm), target), {}, {}).endswith(f"; {fails}")
     realm.status(key(0), "n1", State.RUNNING)
     assert row_of(realm).startup is None
 
@@ -158,7 +158,7 @@ def test_of_what_fails_beside_the_copy_before_the_copy_that_is_served_is_shown()
     told = service(sight(realm), "web")
     assert told is not None
     assert (told.ready, told.wanted, told.state, told.reason) == (1, 1, "degraded", EXITED)
-    assert of_target(sight(realm), "web", roots(sight(realm), "web"), {}).startswith(
+    assert of_target(sight(realm), "web", roots(sight(realm), "web"), {}, {}).startswith(
         "web: 1 of 1 ready; web/app/0 failed on n1 "
     )
     realm.endpoint(key(0), "n1", generation=1, ready=False)
@@ -287,7 +287,7 @@ def test_an_agent_that_was_started_and_never_says_a_word_is_the_reason_after_thi
     found = service(shown, "web")
     assert found is not None
     assert (found.state, found.reason) == ("down", row.reason)
-    assert of_target(shown, "web/app/0", [], {}).endswith(f": {row.reason.message}")
+    assert of_target(shown, "web/app/0", [], {}, {}).endswith(f": {row.reason.message}")
     realm.close("n1")
     row = row_of(realm)
     assert row.reason is None, "of a node that is silent itself that says nothing of its agent"
@@ -362,7 +362,7 @@ def test_while_the_next_program_starts_beside_one_that_is_served_the_row_is_of_t
         said = "r1 serves at 192.0.2.1 http:8080 until this is ready"
         assert said in screens.ps([row], sight(realm))
         for target in ("web/app/0", "web"):
-            assert of_target(sight(realm), target, roots(sight(realm), target), {}).endswith(f"; {said}")
+            assert of_target(sight(realm), target, roots(sight(realm), target), {}, {}).endswith(f"; {said}")
     realm.endpoint(key(0), "n1", generation=2)
     realm.health(key(0), "n1", "ready")
     assert (row_of(realm).ports, row_of(realm).serving) == ({"http": 8080}, None)

@@ -133,7 +133,7 @@ def test_the_readiness_of_what_an_agent_that_hangs_has_said_is_unknown() -> None
     found = service(shown, "web")
     assert found is not None
     assert (found.state, found.reason) == ("degraded", row.reason)
-    assert of_target(shown, "web/app/0", [], {}).endswith(f"; {row.reason.message}")
+    assert of_target(shown, "web/app/0", [], {}, {}).endswith(f"; {row.reason.message}")
     assert next_act(row, shown.now_ms).startswith("starts its agent again")
 
 
@@ -354,7 +354,7 @@ def test_a_step_that_takes_long_is_in_the_row_and_in_the_answer_also_of_what_is_
         screens.ps([row], sight(realm))
     )
     begin = roots(sight(realm), "web/app/0")
-    assert "its `uninstall` command has been running since" in of_target(sight(realm), "web/app/0", begin, {})
+    assert "its `uninstall` command has been running since" in of_target(sight(realm), "web/app/0", begin, {}, {})
 
 
 def test_a_service_that_waits_for_its_next_try_says_when_that_is() -> None:

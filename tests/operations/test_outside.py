@@ -82,7 +82,7 @@ def test_of_a_node_whose_copy_keeps_it_out_that_is_told_though_its_monitor_is_at
     assert alert.message == said + runs
     way = f"dsmt node add it again, or dsmt cert revoke {KEY} here and dsmt join TOKEN there"
     assert alert.next == f"end the copy, then dsmt cert rotate node/n2; on a host: {way}"
-    assert of_target(sight(realm), "node/n2", [], {}) == (
+    assert of_target(sight(realm), "node/n2", [], {}, {}) == (
         f"node/n2 is alive, and let in no more: {alert.message}; next: {alert.next}"
     )
 
@@ -272,7 +272,7 @@ def test_a_node_whose_copy_is_attached_to_another_broker_is_named_with_both_brok
     assert said in alerts["node/n2"].message
     assert said in alerts["controller/c1"].message
     assert (alerts["node/n2"].code, alerts["controller/c1"].code) == ("node.twice", "controller.twice")
-    assert f"node/n2 is alive, and there twice: {told.message}; next: end" in of_target(sight(realm), "node/n2", [], {})
+    assert f"node/n2 is alive, and there twice: {told.message}; next: end" in of_target(sight(realm), "node/n2", [], {}, {})
 
 
 def test_what_a_broker_says_that_is_not_heard_makes_nobody_two() -> None:
@@ -283,9 +283,9 @@ def test_what_a_broker_says_that_is_not_heard_makes_nobody_two() -> None:
     seen = sight(realm)
     for broker, ago_ms in (("b1", 1_000), ("b2", 1_000)):
         seen.passing.stats[broker] = realm.now_ms - ago_ms, stats()
-    assert twice(seen, "node/n2") is not None
+    assert twice(seen, "node/n2", {}) is not None
     seen.passing.stats["b2"] = realm.now_ms - 10_000, stats()
-    assert twice(seen, "node/n2") is None
+    assert twice(seen, "node/n2", {}) is None
 
 
 def test_what_a_broker_said_whose_certificate_has_ended_makes_nobody_two_and_parts_no_brokers() -> None:

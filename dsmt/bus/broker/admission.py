@@ -117,8 +117,8 @@ class Admission:
         nonce: bytes,
         now: float,
         now_ms: int,
-        elsewhere: int = 0,
-        isolated: bool = False,
+        elsewhere: int,
+        isolated: bool,
     ) -> f.Welcome:
         """Grant a session its incarnation and attachment number: above the one that it has `elsewhere`, and any judged.
 

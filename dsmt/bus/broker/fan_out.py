@@ -16,7 +16,6 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from dsmt.bus.broker.introductions import Introductions, Proofs, Send
-from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
@@ -76,7 +75,7 @@ class FanOut:
         send: Send,
         now_ms: Callable[[], int],
         whole: Callable[[], bool],
-        had: Callable[[str, int], int] = lambda *_: ALL,
+        had: Callable[[str, int], int],
     ) -> None:
         self._store, self._send = store, send
         self.introductions = Introductions(trust, send)

@@ -44,7 +44,7 @@ class Timekeeper:
         *,
         tell: Callable[[str], None],
         told_ms: int | None = None,
-        certified_ms: tuple[int, float] = (0, inf),
+        certified_ms: tuple[int, float],
     ) -> None:
         self._name, self._meta, self._clock, self._tell = name, meta, clock, tell
         now = clock.boottime()

@@ -39,9 +39,7 @@ class Wholeness:
     `is_linked` says whether another broker reads this one, or is read.
     """
 
-    def __init__(
-        self, meta: Meta, identity: str, *, born: bool, now: float, is_linked: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, meta: Meta, identity: str, *, born: bool, now: float, is_linked: Callable[[], bool]) -> None:
         self._meta, self._identity, self._is_linked = meta, identity.encode(), is_linked
         self._noted = meta.get(_NOTED) == self._identity
         self._before = self._whole = born or self._noted

@@ -90,8 +90,8 @@ class NatsGate:
         about: About,
         made: Callable[[], object] | None,
         anew: bool,
-        known: KnownServers | None = None,
-        dismissed: Callable[[], object] = lambda: None,
+        known: KnownServers | None,
+        dismissed: Callable[[], object],
         full: Callable[[], str],
         low: Callable[[], bool],
     ) -> None:

@@ -93,7 +93,7 @@ class NatsPresence:
         clock: Clock,
         *,
         accounts: NatsAccounts,
-        ended: Callable[[int], object] = lambda _: None,
+        ended: Callable[[int], object],
     ) -> None:
         self._bus, self._trust, self._clock = bus, trust, clock
         self._tell_ended = ended

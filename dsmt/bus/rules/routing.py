@@ -255,7 +255,7 @@ class Router(Generic[Owner]):
         """All subscriptions of an owner, oldest first."""
         return list(self._owned.get(id(owner), {}).values())
 
-    def readers(self, topic: str, to: Iterable[str], *, fact: bool, brought: str = "") -> list[Subscription[Owner]]:
+    def readers(self, topic: str, to: Iterable[str], *, fact: bool, brought: str) -> list[Subscription[Owner]]:
         """The live subscriptions that take what is on a topic, addressed to some, and brought by a broker or by none."""
         takers = self._interests.takers(topic)
         for name in to:

@@ -63,7 +63,7 @@ class Marks:
     def __init__(
         self,
         stored: Callable[[str], tuple[int, int] | None],
-        is_old: Callable[[str, int, int], bool] = lambda *_: False,
+        is_old: Callable[[str, int, int], bool],
     ) -> None:
         self._stored, self._is_old = stored, is_old
         self._marks: dict[str, _Mark] = {}

@@ -102,7 +102,7 @@ def _why(sight: Sight, entry: NodeEntry, used: Used) -> tuple[Why, str | None, i
     return None
 
 
-def twice(sight: Sight, source: str, used: Used = NO_CERTIFICATES) -> tuple[int, str] | None:
+def twice(sight: Sight, source: str, used: Used) -> tuple[int, str] | None:
     """Since when (realm ms) two processes are attached under one name, each to a broker of its own, and in words.
 
     By no word of a broker whose certificate has ended: it cannot say that who was attached there has gone elsewhere.

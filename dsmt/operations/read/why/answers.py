@@ -23,7 +23,7 @@ from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances, is_problem, serves
 from dsmt.operations.read.rows.node_rows import find_node, manager_away, node_row
-from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Used
+from dsmt.operations.read.rows.outside import Used
 from dsmt.operations.read.rows.revisions import by_component, refused, refused_and_runs, running
 from dsmt.operations.words.sentences import predicate, sentence, subject
 from dsmt.operations.words.targets import Target
@@ -47,7 +47,7 @@ _UNREADY: Final = frozenset({"health.not_ready", "health.braked", "health.check_
 """The reasons of one that runs and is not ready."""
 
 
-def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found, used: Used = NO_CERTIFICATES) -> str:
+def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found, used: Used) -> str:
     """The sentence for a target, whose explanation begins at `begin` and stands on `found`."""
     kind, _, name = target.partition("/")
     if kind == "node":
