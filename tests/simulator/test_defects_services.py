@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-import dsmt.controllers.acting as acting_module
 import dsmt.controllers.wants as wants_module
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules import commands
+from dsmt.controllers.acting import _Action
 from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
 from dsmt.view import SlotEntry
@@ -71,13 +71,13 @@ async def moving(play: Play) -> None:
 
 @pytest.mark.parametrize("defect", [False, True])
 def test_a_move_that_is_done_again_is_noticed(monkeypatch: pytest.MonkeyPatch, defect: bool) -> None:
-    number = acting_module._move_number
+    number = _Action._move_number
 
-    def forgetful(case: Any, entry: Any, *about: Any) -> int:
-        return 0 if entry.generation < 3 else number(case, entry, *about)
+    def forgetful(action: Any, *about: Any) -> int:
+        return 0 if action._entry.generation < 3 else number(action, *about)
 
     monkeypatch.setitem(SCENARIOS, "moving", Scenario(moving, "", 10.0, 4, 1))  # type: ignore[index]
     if defect:
-        monkeypatch.setattr(acting_module, "_move_number", forgetful)
+        monkeypatch.setattr(_Action, "_move_number", forgetful)
         monkeypatch.setattr(SlotEntry, "leaves", property(lambda slot: None if slot.fact is None else slot.fact.record.node))
     assert any("times for one word" in one for one in caught("moving", (1,), "12.2")) == defect
