@@ -17,10 +17,8 @@ from typing import Final, NoReturn
 import msgspec
 
 from dsmt.errors import FailedError
-from dsmt.newest import Newest
 from dsmt.ports.processes import Exit, ProcessIdentity
 
-EXITS_REMEMBERED: Final = 1024
 ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 """What tells a spawner to end."""
 
@@ -41,24 +39,6 @@ class Past(msgspec.Struct, frozen=True):
 
 
 NOTHING: Final = Past()
-
-
-class Family:
-    """A spawner's children, and how those ended last that were its own or came to it as orphans."""
-
-    def __init__(self, past: Past) -> None:
-        self.children = dict(past.children)
-        self.exits: Newest[ProcessIdentity, Exit] = Newest(EXITS_REMEMBERED)
-        self.exits.update(past.exits)
-
-    def ended(self, who: ProcessIdentity, how: Exit) -> Forked | None:
-        """Keep how a process ended, and forget the oldest; what it was, if it was forked here."""
-        self.exits[who] = how
-        return self.children.pop(who, None)
-
-    def past(self) -> Past:
-        """All of it."""
-        return Past(tuple(self.children.items()), tuple(self.exits.items()))
 
 
 def begin_anew(command: Sequence[str], lock: int, past: Past) -> NoReturn:

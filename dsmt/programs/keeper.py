@@ -14,6 +14,7 @@ from typing import Final
 
 from dsmt.programs import spawner
 from dsmt.programs.kept import KeeperFile
+from dsmt.programs.kept_programs import Keep
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "broker": "dsmt.programs.broker:main",
@@ -29,7 +30,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
 def main(directory: str, lock: int | None = None) -> int:
     """Keep what `keeper.cbor` names until told to stop; the exit code. `lock` is the spawner's, if it was inherited."""
     config = KeeperFile.read(Path(directory))
-    return spawner.main(directory, PROGRAMS, [spawner.Keep(*one) for one in config.kept], lock=lock, nodes=config.nodes)
+    return spawner.main(directory, PROGRAMS, [Keep(*one) for one in config.kept], lock=lock, nodes=config.nodes)
 
 
 if __name__ == "__main__":

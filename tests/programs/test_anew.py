@@ -4,13 +4,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
-from dsmt.programs.anew import NOTHING, Family, Forked, Past, past_of
+from dsmt.programs.anew import NOTHING, Forked, Past, past_of
+from dsmt.programs.children import Children
 from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
 from dsmt.system.procfs import identity_of, stat_of
 from tests.loops import in_real_time
@@ -164,4 +166,5 @@ def test_a_past_goes_along_whole():
     memory = os.memfd_create("past")
     os.write(memory, msgspec.json.encode(past))
     assert past_of(memory) == past
-    assert Family(past).past().exits == ((own, Exit(3, None)),)
+    nothing: Any = None
+    assert Children({}, nothing, nothing, past, nothing).past().exits == ((own, Exit(3, None)),)

@@ -10,7 +10,8 @@ import pytest
 from dsmt.agents.rules.keeping import Effect, Keeping, State
 from dsmt.programs import again
 from dsmt.programs.again import Again
-from dsmt.programs.spawner import KeptProgram, Spawner
+from dsmt.programs.kept_programs import KeptProgram, KeptPrograms
+from dsmt.programs.spawner import Spawner
 
 
 def none_left(*_: object) -> None:
@@ -28,11 +29,13 @@ def test_what_finds_no_memory_is_told_once_and_the_rest_of_the_turn_is_done(monk
 
 def test_a_kept_program_for_which_there_was_no_memory_is_started_later(capsys: pytest.CaptureFixture[str]) -> None:
     at: Any = SimpleNamespace(
-        _clock=SimpleNamespace(boottime=lambda: 1.0), _recorded=SimpleNamespace(find=lambda *_: None), _fork=none_left
+        _clock=SimpleNamespace(boottime=lambda: 1.0),
+        _recorded=SimpleNamespace(find=lambda *_: None),
+        _children=SimpleNamespace(fork=none_left),
     )
     kept = KeptProgram("node_monitor", "/n1", Keeping(now=1.0))
     assert kept.keeping.tick(1.0) == [Effect.START]
-    Spawner._start(at, kept)
+    KeptPrograms._start(at, kept)
     assert (kept.keeping.state, kept.keeping.due) == (State.WAITING, 1.1)
     assert "node_monitor cannot be started: no memory is left" in capsys.readouterr().err
 

@@ -15,10 +15,14 @@ from dsmt.agents.rules.container import RECORD
 from dsmt.agents.rules.record import InstanceRecord, Outgoing, dump_record
 from dsmt.ports.driver import Handle
 from dsmt.ports.processes import ProcessIdentity
-from dsmt.programs import containers, spawner, wards
-from dsmt.programs.anew import NOTHING, Family
+from dsmt.programs import children, containers, wards
+from dsmt.programs.anew import NOTHING
+from dsmt.programs.kept_programs import KeptPrograms
+from dsmt.programs.spawner import Spawner
 from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
 from dsmt.programs.watches import Watches
+from dsmt.system.clock import LinuxClock
+from dsmt.system.processes import Request
 from dsmt.system.procfs import identity_of
 
 
@@ -95,27 +99,24 @@ def test_a_node_s_spawner_that_is_started_is_watched_over_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, watched, started = str(tmp_path / "n1"), list[str](), ProcessIdentity(7, 1, "b")
-    monkeypatch.setattr(spawner, "fork", lambda *_: started)
-    at: Any = SimpleNamespace(
-        _programs=dict.fromkeys(("spawner", "container_manager"), lambda _directory: 0),
-        family=Family(NOTHING),
-        _recorded=SimpleNamespace(find=lambda *_: None),
-        _wards=SimpleNamespace(add=watched.append),
-        _close=lambda: None,
-    )
+    monkeypatch.setattr(children, "fork", lambda *_: started)
+    programs: Any = dict.fromkeys(("spawner", "container_manager"), lambda _directory: 0)
+    recorded: Any = SimpleNamespace(find=lambda *_: None)
+    watching: Any = SimpleNamespace(add=watched.append)
+    at = children.Children(programs, recorded, watching, NOTHING, lambda: None)
     for program in ("container_manager", "spawner"):
-        assert spawner.Spawner._fork(at, program, node, "") == started
+        assert at.fork(program, node) == started
     assert watched == [node]
 
 
-def test_a_node_that_is_removed_is_released_and_a_broker_that_is_kept_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_is_removed_is_released_and_a_broker_that_is_kept_is_not() -> None:
     released = list[str]()
-    at: Any = SimpleNamespace(
-        _clock=SimpleNamespace(boottime=lambda: 1.0), _kept=[], _wards=SimpleNamespace(release=released.append)
-    )
-    spawner.Spawner._keep(at, "broker", "/b1", wanted=True)
-    assert (released, [one.directory for one in at._kept]) == ([], ["/b1"])
-    spawner.Spawner._keep(at, "spawner", "/n1", wanted=False)
+    nothing: Any = None
+    kept = KeptPrograms((), nothing, nothing, nothing, LinuxClock())
+    at: Any = SimpleNamespace(_kept=kept, _wards=SimpleNamespace(release=released.append))
+    Spawner._do_request(at, Request("keep", program="broker", directory="/b1"))
+    assert (released, [one.directory for one in kept._kept]) == ([], ["/b1"])
+    Spawner._do_request(at, Request("release", program="spawner", directory="/n1"))
     assert released == ["/n1"]
 
 
