@@ -79,7 +79,7 @@ async def test_a_broker_that_was_cut_off_is_not_whole_before_it_has_read_what_it
         assert b1.whole, "it goes on alone"
         takes = misses(b1)
         assert b2.whole, "who is linked to one has missed nothing"
-    await until(lambda: linked(b1) or b1._others.copies)
+    await until(lambda: linked(b1) or b1._others.attached.copies)
     assert not b1.whole, "who asks before it has looked is not told so either"
     at_s = wholeness._looked
     await until(lambda: linked(b1) == 2 and wholeness._looked > at_s)
@@ -98,7 +98,7 @@ async def test_two_brokers_that_were_cut_off_from_each_other_are_whole_when_each
         await gone_for_long(b1)
         for n, facts in enumerate(clients):
             await facts.publish(f"config/{n}", {"n": n})
-    await until(lambda: b1._others.is_linked and b2._others.is_linked)
+    await until(lambda: b1._others.attached.is_linked and b2._others.attached.is_linked)
     await until(lambda: b1.whole and b2.whole, AFTER_S)
     assert held(b1) == held(b2)
 

@@ -91,7 +91,7 @@ async def test_a_leaf_is_never_isolated_and_a_broker_with_leaves_alone_is_not(r:
     async with cut(r, leaf, [b1]):
         await until(lambda: linked(leaf) == linked(b1) == 0)
         for one in (leaf, b1):
-            assert one._others._is_meshed()
+            assert one._others.attached.is_meshed(leaf=one._others.copying.leaf)
 
 
 def test_a_broker_is_isolated_when_it_was_linked_with_none_for_a_while_and_that_is_news_once() -> None:

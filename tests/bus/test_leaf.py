@@ -238,7 +238,7 @@ async def test_a_site_works_on_while_its_uplink_is_down_and_both_sides_have_all_
     leaf, *made = await site(r, "b1", "b2")
     inside, outside = [Facts(await r.client(f"operator/{n}", brokers=at(one))) for n, one in enumerate((leaf, made[0]))]
     async with cut(r, leaf, made):
-        await until(lambda: linked(leaf) == 0 and not any(one._others._is_attached(key(leaf)) for one in made))
+        await until(lambda: linked(leaf) == 0 and not any(one._others.attached.is_attached(key(leaf)) for one in made))
         for n in range(20):
             await inside.publish("config/i", {"n": n})
             await outside.publish("config/o", {"n": n})
@@ -295,7 +295,7 @@ async def test_who_reads_a_leaf_for_the_first_time_goes_on_where_another_has_end
     before_ms = other.now_ms()
     await until(lambda: handed_ms() >= before_ms)  # it is read now, by one that is linked
     async with cut(r, leaf, made):
-        await until(lambda: not above._others._is_attached(key(leaf)))
+        await until(lambda: not above._others.attached.is_attached(key(leaf)))
         closed_ms = above.now_ms()
         await until(lambda: before_ms - 1_000 < handed_ms() <= closed_ms)
 

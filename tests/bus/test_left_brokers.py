@@ -61,7 +61,7 @@ async def test_who_was_removed_while_it_was_down_sends_all_to_the_others_when_it
     with pytest.raises(RefusedError, match="no more"):
         again._others.check_here("operator/c")
     await until(lambda: {one.public for one in b1._others.readings.known} == {address.public for address in at(b2)})
-    assert b1._others.copies == [one for one in b1._fan_out.copying if one.name == "broker/b2"]
+    assert b1._others.attached.copies == [one for one in b1._fan_out.copying if one.name == "broker/b2"]
 
 
 @scenario
@@ -179,10 +179,10 @@ async def test_of_two_of_one_name_that_is_the_broker_of_which_the_newest_word_is
     assert b1._sessions.by_name["broker/b2"] is first
     assert [one.public for one in b1._others.readings.known] == [b2._identity.key.public]
     copies = [b2._identity.key.public]
-    await until(lambda: [one.certificate.public for one in b1._others.copies] == copies)
+    await until(lambda: [one.certificate.public for one in b1._others.attached.copies] == copies)
     await facts.publish("config/broker/b2", words([lost])["config/broker/b2"])
     await until(lambda: b2._others.refusal is not None and b1._sessions.by_name.get("broker/b2") is not first)
-    await until(lambda: [one.certificate.public for one in b1._others.copies] == [lost._identity.key.public])
+    await until(lambda: [one.certificate.public for one in b1._others.attached.copies] == [lost._identity.key.public])
 
 
 @scenario

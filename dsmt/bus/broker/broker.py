@@ -82,7 +82,7 @@ class Broker:
         )
         self._keyring = Keyring(identity, trust, store)
         self._holders = holders = Holders(identity.name, store, trust, self._sessions, clock, now_ms=self.now_ms)
-        elsewhere = Elsewhere(holders.readings.settled_ms, holders.vouched, lambda: self._others.is_linked)
+        elsewhere = Elsewhere(holders.readings.settled_ms, holders.vouched, lambda: self._others.attached.is_linked)
         self._recorder = recorder = Recorder(config, identity, trust, store, clock, elsewhere=elsewhere)
         self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
         presence, whole = recorder.sessions.presence, recorder.is_whole
@@ -92,7 +92,7 @@ class Broker:
         self._depot = Depot(store.blobs, recorder.words, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=whole, had=holders.had)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, self._outgoing, refuse=self._refuse)
-        self._copied = Copied(self._send, lambda: self._others.copies, left=lambda: self._others.left)
+        self._copied = Copied(self._send, lambda: self._others.attached.copies, left=lambda: self._others.left)
         self._others = self._made_others(reach)
         self._publishing = Publishing(
             identity.name,

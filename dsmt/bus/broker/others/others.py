@@ -34,6 +34,7 @@ from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.introductions import Send
 from dsmt.bus.broker.keyring import Keyring, Proofs
+from dsmt.bus.broker.others.attached import AttachedBrokers
 from dsmt.bus.broker.others.copying import Copying, Reach
 from dsmt.bus.broker.others.filling import Filling
 from dsmt.bus.broker.others.former import Former
@@ -56,7 +57,6 @@ from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress, address_of
 from dsmt.ports.store import Row, Store, StoreFullError
-from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import TrustStore
@@ -88,6 +88,7 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._sessions = sessions
+        self.attached = AttachedBrokers(sessions, recorder, holders, fan_out)
         self._clock, self._recorder, self._keyring, self._fan_out = clock, recorder, keyring, fan_out
         self._store, self._trust, self._own = store, trust, identity
         self.holders, self.readings, self._words = holders, holders.readings, holders.words
@@ -100,7 +101,7 @@ class Others:
             store,
             recorder.words,
             now_ms=recorder.time.now_ms,
-            stored=self._stored_by,
+            stored=self.attached.stored_by,
             gave=self.holders.gave,
             disowns=trust.disowns,
         )
@@ -119,7 +120,7 @@ class Others:
             own,
             reach,
             holders=self.holders,
-            is_attached=self._is_attached,
+            is_attached=self.attached.is_attached,
             seeds=self._seeds,
             meta=self._store.meta,
             clock=self._clock,
@@ -218,7 +219,7 @@ class Others:
         own = self._own.name
         if self.left:
             code, said, mend = "broker.left", f"{own} is a broker of this realm no more", ""
-        elif self._has_ended(self._own.certificate) and any(map(self._stands_here, self.copies)):
+        elif has_ended(self._own.certificate, self._recorder.time.now_ms()) and self.attached.any_believed:
             said = f"the certificate of {own} has ended: nobody believes what it says"
             code, mend = "broker.expired", f"dsmt cert rotate {own}; "
         elif self._room.elsewhere and not self.copying.leaf:
@@ -228,56 +229,15 @@ class Others:
             return None
         return RefusedError(code, said, next=f"{mend}use {', '.join(one.address for one in self.readings.known)}")
 
-    def _has_ended(self, certificate: Certificate) -> bool:
-        return has_ended(certificate, self._recorder.time.now_ms())
-
-    def _stands_here(self, session: Session) -> bool:
-        """Whether another broker is attached here whose certificate has not ended."""
-        own = session.certificate
-        return own is not None and not self._has_ended(own) and self._is_here(session)
-
-    def _is_here(self, session: Session) -> bool:
-        """Whether another broker is attached here, and not silent."""
-        record = self._recorder.sessions.presence.record_of(session.name)
-        return record is not None and record.state == "open" and session.refused is False
-
-    def _is_attached(self, public: bytes) -> bool:
-        """Whether the leaf of a key is attached here, and not silent: until that is said all at it is unknown (F1)."""
-        names = (name for name, key in self.holders.leaves.items() if key == public)
-        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and self._is_here(one)]
-        return any(one.certificate is not None and one.certificate.public == public for one in found)
-
     @property
     def isolated(self) -> bool:
         """Whether this broker is linked with no other one (rule 9)."""
         return self._isolation.stands
 
-    @property
-    def is_linked(self) -> bool:
-        """Whether another broker is read, or reads this one."""
-        return bool(self.readings.readers) or any(map(self._is_here, self.copies))
-
-    def _is_meshed(self) -> bool:
-        """Whether another one is read, and one reads this one; so is a leaf, or who is the only broker that is none."""
-        mesh = {one.public for one in self.readings.known if not one.leaf}
-        if self.copying.leaf or not mesh:
-            return True
-        by = {one.certificate.public for one in self._fan_out.copying if one.certificate is not None and self._is_here(one)}
-        return bool(mesh & by) and bool(mesh & self.readings.linked)
-
     def check_here(self, name: str) -> None:
         """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
         if self.refusal is not None and not name.startswith("broker/"):
             raise self.refusal
-
-    @property
-    def copies(self) -> list[Session]:
-        """The sessions of other brokers of the realm that keep a copy of everything, and have had all that is here."""
-        return list(filter(self.readings.is_other, self._fan_out.copying))
-
-    def _stored_by(self, broker: str) -> int | None:
-        """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
-        return next((one.stored for one in self.copies if one.name == broker), None)
 
     # --- what they have ------------------------------------------------------------------------------------------
 
@@ -306,7 +266,7 @@ class Others:
             self._obey()
         if now >= self._obeys_at:
             self._obey()
-        if self._isolation.look(now, linked=self._is_meshed()):
+        if self._isolation.look(now, linked=self.attached.is_meshed(leaf=self.copying.leaf)):
             self._tell()
         wholeness, full = self._recorder.wholeness, self._recorder.full is not None
         self._room.tick(full=full)
