@@ -72,7 +72,7 @@ def _last_there(fleet: Fleet, slots: Iterable[tuple[int, SlotEntry]]) -> dict[st
 
 def _keeps_index(fleet: Fleet, fact: Slot) -> str | None:
     """The node for which a slot keeps its index though it is nowhere, for its data or its end is there; None for none."""
-    if fact.node is not None and fact.desired != "gone":
+    if fact.wanted_on is not None:
         return None
     if fact.home is not None:
         return fact.home.node
@@ -91,7 +91,7 @@ def _left(fleet: Fleet, entry: ServiceEntry, component: ComponentSpec) -> dict[s
 
 def keeps(fleet: Fleet, chooser: Chooser, slot: SlotEntry) -> bool:
     """Whether a slot stands for its node beyond doubt, whatever the others are: it has it alone, and it stays in the set."""
-    node = None if slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
+    node = slot.wanted_on
     return node is not None and chooser.own.get(node) == 1 and _takes(fleet, chooser, node, slot)
 
 

@@ -58,7 +58,7 @@ class Rollout(KnownGood):
 
     def kept_of(self, fact: Held[Slot] | None) -> Good | None:
         """The revision that a slot keeps, or begins with, while what stands has failed in another; None for what stands."""
-        if fact is None or fact.record.node is None or fact.record.desired == "gone":
+        if fact is None or fact.record.wanted_on is None:
             keeps_none = self.refusal is not None or not self.has_failed or self._comes_back(fact)
             return None if keeps_none else self.before_all_ended
         if not self.lags(fact.record) or not self.has_failed:

@@ -121,7 +121,7 @@ def _is_somewhere(slot: SlotEntry) -> bool:
     told = slot.record
     if told is None:
         return slot.quarantined or bool(slot.holders)
-    return told.home is not None or (told.node is not None and told.desired != "gone")
+    return told.home is not None or told.wanted_on is not None
 
 
 def _looked(wanted: Collection[int], somewhere: set[int], ahead: int) -> Collection[int]:

@@ -97,8 +97,8 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     entry = context.slot(key)
     if (waits := context.waits(entry)) is not None:
         return None, waits
-    fact = entry.fact
-    if fact is None or fact.record.node is None or fact.record.desired == "gone":
+    fact, node = entry.fact, entry.wanted_on
+    if fact is None or node is None:
         tried = Outcome.look_again(*context.tried_until) if context.has_earlier else NOTHING
         context = context.of(key)
         placed, until = _place(context, key, entry), may_return_until(context.fleet, context.entry, context.component, entry)
@@ -109,7 +109,7 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     notes = [Outcome.look_again(*context.tried_until)] if context.lags(fact.record) else []
     context = context.of(key)
     case = Case(context, key, entry, fact)
-    for rule in ON_A_LOST_NODE if context.fleet.is_lost(fact.record.node) else ON_A_NODE:
+    for rule in ON_A_LOST_NODE if context.fleet.is_lost(node) else ON_A_NODE:
         found = rule(case)
         if isinstance(found, ProposedAction):
             notes += [_no_place(case)] if found.kind == "move" else []  # it may wait until it has none

@@ -94,6 +94,11 @@ class SlotEntry:
         return None if self.fact is None else self.fact.record
 
     @property
+    def wanted_on(self) -> str | None:
+        """The node on which its fact wants it, if it wants it anywhere."""
+        return None if self.fact is None else self.fact.record.wanted_on
+
+    @property
     def instance(self) -> Instance | None:
         """Its instance on the node that its fact names."""
         return None if self.fact is None else self.instances.get(self.fact.record.node or "")

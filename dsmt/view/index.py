@@ -258,8 +258,7 @@ class Index:
 
     def _occupy(self, key: SlotKey, slot: SlotEntry, dirty: Dirty) -> None:
         """Count what a slot takes where it is; whoever waits is concerned by a node on which it takes something else now."""
-        fact = slot.fact
-        node = None if fact is None or fact.record.desired == "gone" else fact.record.node
+        node = slot.wanted_on
         changed = self.allocations.put(key, node, NOTHING if node is None else self._need(key))
         if changed is not None:
             dirty.nodes.add(changed)

@@ -199,7 +199,7 @@ class ContainerManager:
         if known is None or known.held is None or known.buried:
             return False
         fact = readable(Slot, known.held.event.data)
-        return fact is None or (fact.node == self._config.node and fact.desired != "gone")
+        return fact is None or fact.wanted_on == self._config.node
 
     def _not_here(self, slots: Iterable[SlotKey]) -> list[SlotKey]:
         """Those of which nothing is here, nor is to be: they are to be elsewhere, or nowhere (rule 5)."""

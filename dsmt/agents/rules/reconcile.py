@@ -68,7 +68,7 @@ def is_to_be_made(node: str, slot: Slot | None, *, data_key: str) -> bool:
 
     `data_key` is that of the node's data: a slot that is pinned to another machine of this name starts nothing here.
     """
-    if slot is None or slot.node != node or slot.desired == "gone":
+    if slot is None or slot.wanted_on != node:
         return False
     home = slot.home
     return home is None or not home.key or home.key == data_key

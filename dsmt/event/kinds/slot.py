@@ -136,6 +136,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def wanted_on(self) -> str | None:
+        """The node on which it is wanted; None where it has none, or is to be gone."""
+        return None if self.desired == "gone" else self.node
+
+    @property
     def implements(self) -> Good:
         """The revision that it implements, as it is named once it was good."""
         return Good(spec=self.spec, revision=self.revision)

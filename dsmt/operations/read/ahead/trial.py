@@ -214,7 +214,7 @@ def action_of(old: Slot | None, new: Slot) -> str | None:
     """What a slot fact does; None when it only says that there is no place."""
     if new.desired == "gone":
         return "remove"
-    if old is None or old.desired == "gone" or old.node is None:
+    if old is None or old.wanted_on is None:
         return "new" if new.node is not None else None
     if new.desired == "stopped":
         return "stop"

@@ -28,8 +28,7 @@ def left_on(sight: Sight, node: str) -> list[Left]:
     found = []
     for service in sorted(sight.view.services):
         for (component, index), entry in sorted(sight.view.services[service].slots.items()):
-            fact = entry.fact
-            given = fact is not None and fact.record.desired != "gone" and fact.record.node == node
+            given = entry.wanted_on == node
             if not given and node not in entry.holders:
                 continue
             key = SlotKey(service, component, index)
@@ -78,7 +77,7 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
         return (
             f"its copy stays until the one on {slot.node} is ready, which is {now.state}; it ends at {until} at the latest"
         )
-    if slot.node == node and slot.desired != "gone":
+    if slot.wanted_on == node:
         return _not_moved(sight, key, slot)
     instance = entry.instances[node]
     state = next((held.record.state.value for held in instance.statuses[::-1] if held.record.state != "gone"), "unknown")

@@ -116,7 +116,7 @@ def _places(sight: Sight, key: SlotKey) -> frozenset[str]:
 def _place(sight: Sight, key: SlotKey) -> str | None:
     """The node of a slot: None where it has none, one that is dead, or one that is another machine now."""
     slot = sight.view.slot(key)
-    node = None if slot.fact is None or slot.fact.record.desired == "gone" else slot.fact.record.node
+    node = slot.wanted_on
     if node is None or sight.fleet.is_lost(node) or waits_for_home(sight.governing, key) is not None:
         return None
     return node
