@@ -90,8 +90,7 @@ class FanOut:
 
     def subscribe(self, session: Session, asked: Subscribe) -> None:
         """Begin a subscription. Raises `InputError` for a bad pattern, `RefusedError` outside the session's grant."""
-        granted = () if session.certificate is None else session.certificate.read
-        check_reads(session.name, granted, asked.patterns)
+        check_reads(session.name, session.granted, asked.patterns)
         if len(self._router.of(session)) >= MAX_SUBSCRIPTIONS:
             raise RefusedError("quota", f"{session.name} has {MAX_SUBSCRIPTIONS} subscriptions, which is the limit")
         start, head, credit = Start(asked.start), self._store.head, min(asked.credit, MAX_CREDIT)

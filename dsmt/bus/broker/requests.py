@@ -137,9 +137,8 @@ class Requests:
             self._answer(session, f.Forget(signers=passed), ())
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
-        granted = () if session.certificate is None else session.certificate.read
         found = (self._store.event(*one) for one in asked.ids)
-        rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
+        rows = [row for row in found if row is not None and (session.name in row.to or may(session.granted, row.topic))]
         self._fan_out.introductions.introduce(session, rows)
         self._answer(session, f.Fetched(id=asked.id), tuple(raws_of(row.sealed for row in rows)))
 

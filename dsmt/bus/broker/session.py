@@ -63,6 +63,11 @@ class Session:
         return "peer" if how == "peer" and not self.blameless else "local"
 
     @property
+    def granted(self) -> tuple[str, ...]:
+        """What its certificate lets it read; nothing until it has shown one."""
+        return () if self.certificate is None else self.certificate.read
+
+    @property
     def by_broker(self) -> bool:
         """Whether a broker's process reads by it, also one that is no broker of the realm."""
         return self.reads and self.name.startswith("broker/")
