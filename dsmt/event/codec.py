@@ -92,6 +92,12 @@ def sig_structure(protected: bytes, content: bytes) -> bytes:
     return b"".join((b"\x84\x6aSignature1", byte_string(protected), b"\x40", byte_string(content)))
 
 
+def sign_alone(body: bytes, signer: Signing) -> bytes:
+    """A statement of one signer (COSE_Sign1): an event, a certificate, or what is no event."""
+    protected = protected_header(signer.algorithm, signer.key_id)
+    return assemble(protected, body, signer.sign(sig_structure(protected, body)))
+
+
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """An event that has its number and its hash, and only lacks the signature of its burst."""
 
@@ -113,12 +119,9 @@ def prepare(event: Event, protected: bytes, encode: Callable[[Event], bytes] = e
 
 def sign_burst(burst: Sequence[Prepared], signer: Signing) -> list[SignedEvent]:
     """Sign at least one event with one signature (B8)."""
-    protected = protected_header(signer.algorithm, signer.key_id)
     if len(burst) == 1:
-        body = burst[0].body
-        raw = assemble(protected, body, signer.sign(sig_structure(protected, body)))
-        return [SignedEvent(burst[0].event, raw, burst[0].leaf, signer.key_id)]
-    leaves = [one.leaf for one in burst]
+        return [SignedEvent(burst[0].event, sign_alone(burst[0].body, signer), burst[0].leaf, signer.key_id)]
+    protected, leaves = protected_header(signer.algorithm, signer.key_id), [one.leaf for one in burst]
     signed = Burst(protected, signer.sign(sig_structure(protected, root(leaves))), b"".join(leaves))
     return [SignedEvent(one.event, Member(signed, at, one.body), one.leaf, signer.key_id) for at, one in enumerate(burst)]
 

@@ -33,7 +33,8 @@ def leaf_hash(protected: bytes, payload: bytes) -> bytes:
     return sha256(b"\x00" + protected + payload).digest()
 
 
-def _inner(left: bytes, right: bytes) -> bytes:
+def inner(left: bytes, right: bytes) -> bytes:
+    """The hash of two nodes of a tree that stand beside each other; of a tree of rows, too."""
     return sha256(b"\x01" + left + right).digest()
 
 
@@ -64,7 +65,7 @@ def tree(leaves: Sequence[bytes]) -> tuple[bytes, list[Path]]:
                 siblings[leaf].append(level[i + 1])
             for leaf in members[i + 1]:
                 siblings[leaf].append(level[i])
-            above.append(_inner(level[i], level[i + 1]))
+            above.append(inner(level[i], level[i + 1]))
             grouped.append(members[i] + members[i + 1])
         if len(level) % 2:
             above.append(level[-1])
@@ -93,7 +94,7 @@ def root_of(leaf: bytes, path: Path) -> bytes:
             if not rest:
                 raise UnusableEventError("event.path", "inclusion path is too short")
             sibling = rest.pop(0)
-            node = _inner(sibling, node) if index & 1 else _inner(node, sibling)
+            node = inner(sibling, node) if index & 1 else inner(node, sibling)
         index, size = index >> 1, (size + 1) >> 1
     if rest:
         raise UnusableEventError("event.path", "inclusion path is too long")

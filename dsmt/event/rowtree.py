@@ -17,6 +17,8 @@ from typing import Final
 
 import msgspec
 
+from dsmt.event.merkle import inner
+
 MAX_LEVEL: Final = 62
 _HASH_BYTES: Final = 32
 
@@ -52,11 +54,7 @@ def row_hash(row: int, arrived_ms: int, leaf: bytes) -> bytes:
 def joined(one: Node, other: Node) -> Node:
     """The parent of two siblings."""
     left, right = (one, other) if one.is_left else (other, one)
-    return Node(left.first, left.level + 1, _inner(left.hash, right.hash))
-
-
-def _inner(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
+    return Node(left.first, left.level + 1, inner(left.hash, right.hash))
 
 
 class RowTree:
@@ -90,7 +88,7 @@ class RowTree:
             raise ValueError(f"no node of level {level} begins behind row {self.rows}")
         self.rows += 1 << level
         while self._peaks and self._peaks[-1][0] == level:
-            hashed = _inner(self._peaks.pop()[1], hashed)
+            hashed = inner(self._peaks.pop()[1], hashed)
             level += 1
         self._peaks.append((level, hashed))
 

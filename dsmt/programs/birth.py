@@ -9,8 +9,7 @@ from pathlib import Path
 
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import UnusableEventError
-from dsmt.event.burst import assemble
-from dsmt.event.codec import open_envelope, protected_header, sig_structure
+from dsmt.event.codec import open_envelope, sign_alone
 from dsmt.event.payload import canonical
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.procfs import boot
@@ -26,8 +25,7 @@ def open_store(directory: Path, *, synced: bool = False) -> SqliteStore:
 
 def birth_record(realm: str, broker: str, store: str, root: Key) -> bytes:
     """The root's word that a realm was born in this store of a broker (rule A4): one that was made later is not meant."""
-    protected, body = protected_header(root.algorithm, root.key_id), canonical(["birth", realm, broker, store])
-    return assemble(protected, body, root.sign(sig_structure(protected, body)))
+    return sign_alone(canonical(["birth", realm, broker, store]), root)
 
 
 def is_birth_record(raw: bytes, broker: str, store: str, trust: TrustStore) -> bool:

@@ -18,8 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.burst import assemble
-from dsmt.event.codec import Signing, open_envelope, protected_header, sig_structure
+from dsmt.event.codec import Signing, open_envelope, sign_alone
 from dsmt.event.payload import canonical, load_plain
 from dsmt.event.topic import check_pattern, is_topic
 from dsmt.trust.keys import key_id_of
@@ -88,9 +87,7 @@ def issue(certificate: Certificate, signer: Signing) -> SignedCertificate:
         DEPTH: certificate.depth,
         QUOTA: certificate.quota,
     }
-    protected, body = protected_header(signer.algorithm, signer.key_id), canonical(claims)
-    raw = assemble(protected, body, signer.sign(sig_structure(protected, body)))
-    return SignedCertificate(certificate, raw, signer.key_id)
+    return SignedCertificate(certificate, sign_alone(canonical(claims), signer), signer.key_id)
 
 
 @lru_cache(maxsize=8192)

@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.burst import assemble
-from dsmt.event.codec import Signing, open_envelope, protected_header, sig_structure
+from dsmt.event.codec import Signing, open_envelope, sign_alone
 from dsmt.event.hlc import LAST_MS
 from dsmt.event.kinds.numbers import GREATEST_COUNT
 from dsmt.event.payload import canonical
@@ -46,8 +45,7 @@ def answer(content: bytes, key: Signing, public: bytes, node: str, said: Answere
     if type(nonce) is not bytes or len(nonce) != NONCE_BYTES:
         return None
     told = {"nonce": nonce, "node": node, "attachment": said.attachment, "time_ms": said.time_ms, "key": public}
-    body, protected = canonical(told), protected_header(key.algorithm, key.key_id)
-    return assemble(protected, body, key.sign(sig_structure(protected, body)))
+    return sign_alone(canonical(told), key)
 
 
 def answered(content: bytes, nonce: bytes, node: str, key_id: bytes, check: Verify) -> Answered | None:

@@ -13,8 +13,7 @@ import cbor2
 
 from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.event.burst import assemble
-from dsmt.event.codec import open_envelope, protected_header, sig_structure
+from dsmt.event.codec import open_envelope, sign_alone
 from dsmt.event.hlc import rfc3339
 from dsmt.event.payload import canonical, load_plain
 from dsmt.event.phrases import another_certificate, another_name
@@ -112,9 +111,7 @@ def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:
 
 def statement(key: Key, *, nonce: bytes, broker: str, name: str, incarnation: int, attachment: int) -> bytes:
     """What a client signs to attach."""
-    protected = protected_header(key.algorithm, key.key_id)
-    body = canonical([nonce, broker, name, incarnation, attachment])
-    return assemble(protected, body, key.sign(sig_structure(protected, body)))
+    return sign_alone(canonical([nonce, broker, name, incarnation, attachment]), key)
 
 
 def check_attach(
