@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Never
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
-from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.link import NOT_NOW, ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
 from dsmt.bus.nats.streams import MARK_S, Stored, head, held_on, last_on, purge
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
@@ -30,7 +30,7 @@ from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, o
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession
 from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.order import newer
 from dsmt.logs import Logger
@@ -97,7 +97,7 @@ class NatsAccounts:
 
         async def each(count: Callable[[], Awaitable[bool]], pause_s: float = LOOK_S) -> Never:
             while True:
-                with suppress(ApiError, TransportError, RefusedError):  # it is looked again
+                with suppress(*NOT_NOW):
                     if await count():
                         await expel()
                 await asyncio.sleep(pause_s)

@@ -22,10 +22,9 @@ from dsmt.bus.nats import depot
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
-from dsmt.bus.nats.link import ApiError, NatsLink
+from dsmt.bus.nats.link import NOT_NOW, NatsLink
 from dsmt.bus.nats.streams import close_blobs, held_on, purge
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
 from dsmt.newest import Newest
 from dsmt.ports.blobs import UNFINISHED_MS, digests_in
@@ -63,7 +62,7 @@ class NatsBlobs:
                 subject = await self._put.get()
                 try:
                     await self._check(await self._bus.held(), subject)
-                except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+                except NOT_NOW:
                     with suppress(asyncio.QueueFull):
                         self._put.put_nowait(subject)
                     await asyncio.sleep(LOOK_S)

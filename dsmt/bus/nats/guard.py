@@ -23,11 +23,11 @@ from nats.aio.msg import Msg
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
-from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.link import NOT_NOW, NatsLink, Publication
 from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
 from dsmt.bus.nats.streams import Stored
 from dsmt.bus.wire.subjects import SPOKEN, Subjects
-from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.logs import Logger
 from dsmt.newest import Newest
@@ -76,7 +76,7 @@ class NatsGuard:
     async def _look_at(self, subject: str, heard: bytes | None = None, left: int = LOOKS) -> None:
         try:
             done = await self._put_right(await self._bus.held(), subject, heard)
-        except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+        except NOT_NOW:
             done = False
         if not done and left and subject not in self._doubted:
             self._doubt(subject, heard, left - 1)
@@ -98,7 +98,7 @@ class NatsGuard:
                 found = {self._subjects.publisher(one.subject) async for one in facts}
                 for name in sorted(name for name in found if name.startswith("operator/")):
                     await self._doubt_void(link, name)
-            except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+            except NOT_NOW:
                 self._revoked.set()
                 await asyncio.sleep(RETRY_S)
 

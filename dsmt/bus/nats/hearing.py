@@ -11,8 +11,8 @@ from nats.aio.msg import Msg
 
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
-from dsmt.bus.nats.link import ApiError
-from dsmt.errors import RefusedError, TransportError
+from dsmt.bus.nats.link import NOT_NOW
+from dsmt.errors import TransportError
 
 BEFORE_MS: Final = 10_000
 """What was stored so long before a gate had ended it may have been handed, and not have looked at."""
@@ -51,7 +51,7 @@ class Hearing:
                 async for one in all_of(await self._bus.held(), stream, filters, sizes=True):
                     if one.stored_ms >= since_ms:
                         found[one.subject] = None
-            except (ApiError, TransportError, RefusedError):  # a stream chooses its leader, perhaps
+            except NOT_NOW:
                 await asyncio.sleep(RETRY_S)
             else:
                 break

@@ -38,6 +38,10 @@ class ApiError(Exception):
         self.code, self.said = code, said
 
 
+NOT_NOW: Final = (ApiError, TransportError, RefusedError)
+"""Why a stream does not answer now: it chooses its leader, perhaps, and is asked again."""
+
+
 class Publication(NamedTuple):
     """One message to publish."""
 

@@ -15,11 +15,10 @@ from contextlib import suppress
 from typing import Any, Final, Never
 
 from dsmt.bus.nats.bus import NatsBus
-from dsmt.bus.nats.link import ApiError, NatsLink, Publication
+from dsmt.bus.nats.link import NOT_NOW, NatsLink, Publication
 from dsmt.bus.nats.streams import kept_by
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
 
 LEAST: Final = 3
@@ -38,7 +37,7 @@ class NatsMembers:
         while True:
             removed = self._known.words.removed
             if removed:
-                with suppress(ApiError, TransportError, RefusedError):  # they choose a leader, perhaps
+                with suppress(*NOT_NOW):
                     names = {one for name, at in removed.items() for one in (name, server_name(name, at.public))}
                     await self._dismiss(link, names)
                     if link.server in names:

@@ -15,10 +15,9 @@ from typing import Final, Never
 
 from dsmt.bus.nats.blobs import NatsBlobs
 from dsmt.bus.nats.bus import NatsBus
-from dsmt.bus.nats.link import ApiError
+from dsmt.bus.nats.link import NOT_NOW
 from dsmt.bus.nats.streams import head, purge
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
 
 LOOK_S: Final = 2.0
@@ -37,7 +36,7 @@ class NatsRoom:
         """Make room whenever there is little, until cancelled."""
         while True:
             low = self._low()
-            with suppress(ApiError, TransportError, RefusedError):  # it is looked again
+            with suppress(*NOT_NOW):
                 await self._blobs.say(low=low)
                 if low and not await self._blobs.give_way():
                     await self._give_way()
