@@ -30,8 +30,9 @@ Rule 8: of a file that begins with a later row only the fewest hashes that bear 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -71,6 +72,20 @@ class _Head(NamedTuple):
     back: bool
 
 
+@dataclass(slots=True)
+class _Said:
+    """What a broker has said by one key, among the rows of a file."""
+
+    incarnation: int = 0
+    """The latest in which it has said anything."""
+    heads: list[_Head] = field(default_factory=list)
+    """In their order."""
+    trims: list[tuple[EventId, bytes]] = field(default_factory=list)
+    """Its words on which rows of this store it has trimmed."""
+    lacks: list[Run] = field(default_factory=list)
+    """Between which rows of this store things are missing that others had trimmed."""
+
+
 def verify(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Verified:
     """Check a file, whichever it is. `trust` knows the realm's root, and what was revoked."""
     return verify_history(raw, trust, lambda *_: None, tell) if is_history(raw) else verify_stream(raw, trust, tell)
@@ -90,16 +105,8 @@ class _Proof:
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
         self._left: list[Run] = []
-        self._trims: dict[Signer, list[tuple[EventId, bytes]]] = {}
-        """By broker and key, its words on which rows of this store it has trimmed."""
-        self._elsewhere_trimmed: dict[Signer, list[Run]] = {}
-        """By broker and key, between which rows of this store things are missing that others had trimmed."""
-        self._said: dict[Signer, list[_Head]] = {}
-        """By broker and key, the heads among the rows, in their order."""
-        self._lives: dict[Signer, int] = {}
-        """By broker and key, the latest incarnation of which a word stands among the rows."""
-        self._elsewhere: list[_Head] = []
-        """Heads of the broker that stand over rows that are not here (rule 7)."""
+        self._said: defaultdict[Signer, _Said] = defaultdict(_Said)
+        """By broker and key."""
         self._lost = self._heads = self._before = 0
         self._begins_ms: int | None = None
         self._late: set[int] = set()
@@ -233,14 +240,17 @@ class _Proof:
         self._trust.revoke(signed)
         self._believed(row, signed)
         if signed.event.source.startswith("broker/"):
-            signer = signed.key_id, signed.event.source
-            self._lives[signer] = max(self._lives.get(signer, 0), signed.id.incarnation)
+            broker = self._said_by(signed)
+            broker.incarnation = max(broker.incarnation, signed.id.incarnation)
         if signed.event.type == HEAD:
             self._check_head(row, signed)
         elif signed.event.type == TRIMMED:
             self._note_trim(row, signed)
 
     # --- what the broker has signed ------------------------------------------------------------------------------
+
+    def _said_by(self, signed: SignedEvent) -> _Said:
+        return self._said[signed.key_id, signed.event.source]
 
     def _check_head(self, row: int, signed: SignedEvent) -> None:
         """Note whether a head is right, if it is this store's (rule 2)."""
@@ -252,18 +262,17 @@ class _Proof:
             wrong = f"the head in row {row} stands over row {stats.head}, which follows it"
         elif tree is not None and tree.head != stats.head_hash:
             wrong = f"the head that was signed over row {stats.head} is not that of these rows"
-        signer, right = (signed.key_id, signed.event.source), tree is not None and not wrong
-        back = signed.id.incarnation < self._lives[signer]
-        self._said.setdefault(signer, []).append(_Head(stats.store, signed, wrong, right, back))
+        broker, right = self._said_by(signed), tree is not None and not wrong
+        broker.heads.append(_Head(stats.store, signed, wrong, right, back=signed.id.incarnation < broker.incarnation))
 
     def _note_trim(self, row: int, signed: SignedEvent) -> None:
-        record, signer = from_data(TrimRecord, signed.event.data), (signed.key_id, signed.event.source)
+        record, broker = from_data(TrimRecord, signed.event.data), self._said_by(signed)
         if record.store != self._store:
             return  # it was said again when the store took a new id
         if record.count:
-            self._trims.setdefault(signer, []).append((signed.id, record.rows))
+            broker.trims.append((signed.id, record.rows))
         elif record.last < row:
-            self._elsewhere_trimmed.setdefault(signer, []).append((record.first, record.last))
+            broker.lacks.append((record.first, record.last))
 
     def _ended(self, raw: bytes) -> None:
         """Rule 1."""
@@ -283,7 +292,7 @@ class _Proof:
             self._faults.unwitness(signed.id)
         if stats.store != self._store:
             self._wrong("history.head", f"the head is of store {stats.store}, the file of {self._store}", signed.id)
-        self._judge_heads((signed.key_id, signed.event.source), stats.store)
+        self._judge_heads(signed.event.source, stats.store)
         if stats.head != self._tree.rows:
             self._wrong(
                 "history.head", f"the head stands over {stats.head} rows, the file ends at {self._tree.rows}", signed.id
@@ -295,18 +304,16 @@ class _Proof:
         else:
             self._heads += 1
 
-    def _judge_heads(self, broker: Signer, store: str) -> None:
+    def _judge_heads(self, broker: str, store: str) -> None:
         """Rules 2 and 7."""
-        said_all = self._said.get(broker, [])
-        heads = [head for head in said_all if not head.back]
-        self._elsewhere = [head for head in said_all if head.back and head.wrong]
-        self._heads += sum(head.right for head in said_all)
+        heads = [head for head in self._own.heads if not head.back]
+        self._heads += sum(head.right for head in self._own.heads)
         for head in heads:
             if head.wrong:
                 self._wrong("history.head", head.wrong, head.signed.id)
         ids = Counter(one for one, _ in groupby((*(head.store for head in heads), store)))
         for twice in (one for one, times in ids.items() if times > 1):
-            said = f"heads of {broker[1]} name store {twice} before and after another: rows of two stores are mixed here"
+            said = f"heads of {broker} name store {twice} before and after another: rows of two stores are mixed here"
             self._wrong("history.store", said)
 
     # --- judging -------------------------------------------------------------------------------------------------
@@ -329,7 +336,7 @@ class _Proof:
     def _trimmed(self) -> RowSet:
         """The rows that the history's own broker says it has trimmed: few bytes say many runs, so no other's are read."""
         runs: list[Run] = []
-        for identity, rows in () if self._own is None else self._trims.get(self._own, ()):
+        for identity, rows in self._own.trims:
             try:
                 runs += (run for run in RowSet.read(rows).runs if run[0] <= self._tree.rows)
             except UnusableEventError as error:
@@ -339,21 +346,20 @@ class _Proof:
         return RowSet(runs)
 
     @property
-    def _own(self) -> Signer | None:
-        """The broker that ends the file, and its key."""
-        return None if self._end is None else (self._end[0].key_id, self._end[0].event.source)
+    def _own(self) -> _Said:
+        """What the broker has said that ends the file, by the same key."""
+        return _Said() if self._end is None else self._said_by(self._end[0])
 
     def _is_elsewhere(self, missing: Missing) -> bool:
         """Whether the broker says that things are missing between a gap's neighbours which others had trimmed."""
         low, high = missing.between
-        parts = () if self._own is None else self._elsewhere_trimmed.get(self._own, ())
-        return any(low <= last and first <= high for first, last in parts)
+        return any(low <= last and first <= high for first, last in self._own.lacks)
 
     def _worth(self, history: HistoryHead | None) -> tuple[list[str], list[str]]:
         if history is None or self._faults.any:
             return NOTHING
-        elsewhere = [head.signed for head in self._elsewhere]
-        return worth(history, elsewhere, others_trimmed=self._own in self._elsewhere_trimmed)
+        elsewhere = [head.signed for head in self._own.heads if head.back and head.wrong]  # over rows that are not here
+        return worth(history, elsewhere, others_trimmed=bool(self._own.lacks))
 
     def _history(self, left: RowSet) -> HistoryHead | None:
         if self._end is None:
