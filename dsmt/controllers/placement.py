@@ -132,6 +132,10 @@ class Chooser:
         """The first clause that a node fails; None when it fits."""
         return next(self.faults(node, avoid), None)
 
+    def fitting(self) -> Iterator[str]:
+        """The nodes that fit, of all that it may choose."""
+        return (node for node in self.candidates() if self.misfit(node) is None)
+
     def faults(self, node: str, avoid: Iterable[str] = ()) -> Iterator[Misfit]:
         """All that keeps an instance off a node, in the order of `CLAUSES`; a clause may be failed in several ways."""
         taken = self.allocations.node(node)

@@ -46,7 +46,7 @@ class Places:
         name = component.name
         if name not in self._fitting:
             chooser = Chooser(self._fleet, self._service, component)
-            self._fitting[name] = [one for one in chooser.candidates() if chooser.misfit(one) is None]
+            self._fitting[name] = list(chooser.fitting())
             self._own[name] = Counter(chooser.own)
         fitting, own = self._fitting[name], self._own[name]
         there = own[node]

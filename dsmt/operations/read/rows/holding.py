@@ -108,6 +108,6 @@ def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
     if spec.each_node:
         return "one runs on each node; it ends in its turn"
     chooser = Chooser(sight.fleet, key.service, spec)
-    if all(chooser.misfit(node) is not None for node in chooser.candidates()):
+    if next(chooser.fitting(), None) is None:
         return f"there is no other place: {chooser.reason(key).message}; dsmt why-not {key}"
     return "its turn has not come: update.max_parallel at a time, each after those before are ready"

@@ -91,7 +91,7 @@ def nowhere(sight: Sight, target: Target) -> Reason | None:
     for key in _of_each_node(sight, target):
         spec = sight.spec_of(key)
         chooser = None if spec is None or _places(sight, key) else Chooser(sight.fleet, key.service, spec)
-        if chooser is not None and all(chooser.misfit(node) is not None for node in chooser.candidates()):
+        if chooser is not None and next(chooser.fitting(), None) is None:
             return chooser.reason(key)
     return None
 
