@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from dsmt.errors import NotFoundError
+
 KEPT_BYTES: Final = 256 * 1024**2
 KEPT_SHARE: Final = 0.25
 UNFINISHED_MS: Final = 10 * 60 * 1000
@@ -26,6 +28,11 @@ def kept_for_events(total: int) -> int:
 def digests_in(bodies: Iterable[bytes]) -> set[bytes]:
     """What is named in the bodies of events, as hexadecimal text."""
     return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
+
+
+def not_in_depot(digest: bytes) -> NotFoundError:
+    """That no depot holds this blob."""
+    return NotFoundError("depot.unknown", f"blob {digest.hex()} is not in the depot", next="apply again")
 
 
 class Blob(msgspec.Struct, frozen=True):

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
-from dsmt.errors import FailedError, NotFoundError, TransportError, UnusableEventError
+from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.numbers import GREATEST_COUNT
+from dsmt.ports.blobs import not_in_depot
 from dsmt.ports.bus import HistoryPage
 
 Parts = tuple[bytes, ...]
@@ -131,7 +132,7 @@ class Asking:
         """The blob's bytes in chunks, checked at the end. Raises `NotFoundError`."""
         held, _ = await self._ask(f.BlobIs, f.BlobAsked(id=self._number(), digest=digest))
         if held.size is None:
-            raise NotFoundError("depot.unknown", f"blob {digest.hex()} is not in the depot", next="apply again")
+            raise not_in_depot(digest)
         whole, count, left = sha256(), 0, held.size
         while True:
             _, parts = await self._ask(f.Chunk, f.ChunkAsked(id=self._number(), digest=digest, number=count))

@@ -22,8 +22,9 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.signer import PendingEvent
 from dsmt.bus.rules.unanswered import Unanswered
-from dsmt.errors import DsmtError, FailedError, NotFoundError, RefusedError, UnusableEventError
+from dsmt.errors import DsmtError, FailedError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.ports.blobs import not_in_depot
 from dsmt.ports.bus import (
     Ability,
     Ack,
@@ -215,7 +216,7 @@ class MemoryBus:
         """The blob's bytes. Raises `NotFoundError`."""
         await self.wait_attached()
         if digest not in self._realm.blobs:
-            raise NotFoundError("depot.unknown", f"blob {digest.hex()} is not in the depot", next="apply again")
+            raise not_in_depot(digest)
         yield self._realm.blobs[digest]
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:

@@ -24,7 +24,8 @@ from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.streams import held_on
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import FailedError, NotFoundError
+from dsmt.errors import FailedError
+from dsmt.ports.blobs import not_in_depot
 
 PIECE: Final = 128 * 1024
 AT_ONCE: Final = 8
@@ -124,7 +125,7 @@ async def get(ask: Asks, subjects: Subjects, digest: bytes) -> AsyncIterator[byt
     """The blob's bytes, checked at the end. Raises `NotFoundError`, `FailedError`, `TransportError`."""
     held = await _held(ask, subjects, digest)
     if not held:
-        raise NotFoundError("depot.unknown", f"blob {digest.hex()} is not in the depot", next="apply again")
+        raise not_in_depot(digest)
     chosen = held[0]
     for one in held if len(held) > 1 else ():
         if await is_whole(ask, subjects, one, digest):
