@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from dsmt.errors import InputError, NotFoundError, TransportError
 from dsmt.event.phrases import some
@@ -28,16 +29,6 @@ from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.node_control import Controlled
 
 
-async def _clear(connection: Connection, node: str, place: NodePlace, tell: TellOfHost) -> None:
-    """End what runs on a node's host, and remove all that was made there."""
-    async with reached(address_of(place.host), for_user=place.user) as host:
-        tell(place.host, f"removes {node}")
-        units, root = {} if place.user else unit_texts(), connection.realm.roots[0].hex()
-        told = {**place.paths, "build": "", "units": units, "root": root}
-        check_found(host.address, connection.realm.name, await host.do("state", told))
-        await host.do("remove", told)
-
-
 async def remove(
     connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: TellOfHost
 ) -> Controlled:
@@ -46,16 +37,16 @@ async def remove(
     Raises `InputError` where instances are on it, or their data is, unless who asks is `sure`, and what reaching the host
     may raise.
     """
-    await _check_free(connection, node, sure=sure)
-    waits = partial(tell, place.host)
-    await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
+    removal = _Removal(connection, home, node, reason, partial(tell, place.host))
+    await removal.check_free(sure=sure)
+    await removal.forget_broker(place)
     tell(place.host, "connects")
     try:
-        await _clear(connection, node, place, tell)
+        await removal.clear(place)
     except TransportError as error:
         advice = f"{error.next}; if the machine is gone: dsmt node remove {node} --forget"
         raise TransportError(error.code, error.message, next=advice) from error
-    return await _forget_ended(connection, home, node, reason=reason, waits=waits)
+    return await removal.forget_ended()
 
 
 async def remove_own(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
@@ -63,35 +54,93 @@ async def remove_own(connection: Connection, home: Home, node: str, *, reason: s
 
     Raises `InputError` where instances are on it, or their data is, unless who asks is `sure`.
     """
+    removal = _Removal(connection, home, node, reason, waits)
     async with alone(home, waits):
-        await _check_free(connection, node, sure=sure)
+        await removal.check_free(sure=sure)
         if home.part("nodes", node).exists():  # else who typed the same elsewhere has ended it, and was waited for
             await end_node(home, node)
             brokers.clear(home.part("nodes", node))
         try:
-            return await _forget_ended(connection, home, node, reason=reason, waits=waits)
+            return await removal.forget_ended()
         except NotFoundError:
             return _never_heard(node)
 
 
-async def _check_free(connection: Connection, node: str, *, sure: bool) -> None:
-    """Raise `InputError` where instances are on a node, or their data is, unless who asks is `sure`."""
-    sight = await look(connection.bus)
-    left, data = left_on(sight, node), data_on(sight, node)
-    if (left or data) and not sure:
-        raise _dead(node) if sight.fleet.state(node) == "dead" else _busy(node, left, data)
+async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
+    """Say that a node has left for good, and the broker beside it, and forget where they were."""
+    return await _Removal(connection, home, node, reason, waits).forget(sure=sure)
 
 
-async def _forget_ended(connection: Connection, home: Home, node: str, *, reason: str, waits: Tell) -> Controlled:
-    """Forget a node that was ended, once nobody hears it."""
-    await until(
-        connection.bus,
-        lambda sight: not _is_heard(sight, node) or None,
-        limit_s=ALIVE_S,
-        unmet=f"{node} is still heard",
-        look="dsmt nodes",
-    )
-    return await forget(connection, home, node, reason=reason, sure=True, waits=waits)
+class _Removal(NamedTuple):
+    """The removal of one node: as whom and from which home that is done, and why. `waits` is told what is waited for."""
+
+    connection: Connection
+    home: Home
+    node: str
+    reason: str
+    waits: Tell
+
+    async def check_free(self, *, sure: bool) -> None:
+        """Raise `InputError` where instances are on the node, or their data is, unless who asks is `sure`."""
+        sight = await look(self.connection.bus)
+        left, data = left_on(sight, self.node), data_on(sight, self.node)
+        if (left or data) and not sure:
+            raise _dead(self.node) if sight.fleet.state(self.node) == "dead" else _busy(self.node, left, data)
+
+    async def clear(self, place: NodePlace) -> None:
+        """End what runs on the node's host, and remove all that was made there."""
+        realm = self.connection.realm
+        async with reached(address_of(place.host), for_user=place.user) as host:
+            self.waits(f"removes {self.node}")
+            units, root = {} if place.user else unit_texts(), realm.roots[0].hex()
+            told = {**place.paths, "build": "", "units": units, "root": root}
+            check_found(host.address, realm.name, await host.do("state", told))
+            await host.do("remove", told)
+
+    async def forget_ended(self) -> Controlled:
+        """Forget the node, which was ended, once nobody hears it."""
+        await until(
+            self.connection.bus,
+            lambda sight: not self._is_heard(sight) or None,
+            limit_s=ALIVE_S,
+            unmet=f"{self.node} is still heard",
+            look="dsmt nodes",
+        )
+        return await self.forget(sure=True)
+
+    def _is_heard(self, sight: Sight) -> bool:
+        with suppress(NotFoundError):
+            find_node(sight, self.node)
+            return sight.fleet.state(self.node) in ("alive", "suspect")
+        return False
+
+    async def forget(self, *, sure: bool) -> Controlled:
+        """Say that it has left for good, and the broker beside it, and forget where they were."""
+        node, by, bus = self.node, self.connection.by, self.connection.bus
+        place = places(self.home).get(node)
+        if place is not None and "broker" in place.roles and self.connection.realm.nats is not None:
+            await check_left(bus, node, await announced(bus), self.waits)
+        ends = _ends(self.home, node, place)
+        freed = await node_control.free(bus, node, by=by, reason=self.reason)
+        try:
+            done = await node_control.remove(bus, node, by=by, reason=self.reason, sure=sure, ends=ends)
+        except NotFoundError:
+            if place is None and not freed:
+                raise
+            done = _never_heard(node)
+        if place is not None:
+            await self.forget_broker(place)
+            await keep_place(self.home, node, None)
+        return done
+
+    async def forget_broker(self, place: NodePlace) -> None:
+        """Say that the broker of the host is none any more, unless that was said. Raises `RefusedError` for the last."""
+        bus, by = self.connection.bus, self.connection.by
+        if "broker" in place.roles:
+            with suppress(NotFoundError):
+                await brokers.remove(self.home, bus, self.node, by=by, reason=self.reason, waits=self.waits)
+            if self.connection.realm.nats is not None:  # it may have been said before, by who was interrupted
+                await emptied(bus, self.connection.realm, self.node)
 
 
 def _dead(node: str) -> InputError:
@@ -117,25 +166,6 @@ def _busy(node: str, left: Sequence[Left], data: Sequence[str]) -> InputError:
     return InputError("node.busy", said, next=advice)
 
 
-async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool, waits: Tell) -> Controlled:
-    """Say that a node has left for good, and the broker beside it, and forget where they were."""
-    place = places(home).get(node)
-    if place is not None and "broker" in place.roles and connection.realm.nats is not None:
-        await check_left(connection.bus, node, await announced(connection.bus), waits)
-    ends = _ends(home, node, place)
-    freed = await node_control.free(connection.bus, node, by=connection.by, reason=reason)
-    try:
-        done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure, ends=ends)
-    except NotFoundError:
-        if place is None and not freed:
-            raise
-        done = _never_heard(node)
-    if place is not None:
-        await _forget_broker(connection, home, node, place, reason=reason, waits=waits)
-        await keep_place(home, node, None)
-    return done
-
-
 def _never_heard(node: str) -> Controlled:
     return Controlled(node=node, mode="removed", changed=True, version=0, instances=0)
 
@@ -148,21 +178,3 @@ def _ends(home: Home, node: str, place: NodePlace | None) -> str:
         return f"dsmt node remove {node}, without --forget, which ends it"
     there = f"on its machine: dsmt down, or stop its units; then this again; where it was added: dsmt node remove {node}"
     return f"{there}; of a machine that you do not have: dsmt cert revoke node/{node}, then this again"
-
-
-def _is_heard(sight: Sight, node: str) -> bool:
-    with suppress(NotFoundError):
-        find_node(sight, node)
-        return sight.fleet.state(node) in ("alive", "suspect")
-    return False
-
-
-async def _forget_broker(
-    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, waits: Tell
-) -> None:
-    """Say that the broker of a node's host is none any more, unless that was said. Raises `RefusedError` for the last."""
-    if "broker" in place.roles:
-        with suppress(NotFoundError):
-            await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=waits)
-        if connection.realm.nats is not None:  # it may have been said before, by who was interrupted
-            await emptied(connection.bus, connection.realm, node)
