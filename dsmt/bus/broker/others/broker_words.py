@@ -13,7 +13,7 @@ from dsmt.ports.store import Events, Row
 from dsmt.trust.store import TrustStore
 
 
-class BrokerWords:
+class StoredBrokerWords:
     """Of one store: the facts below `BROKERS`."""
 
     def __init__(self, store: Events, trust: TrustStore) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.bus.broker.lags import ALL, Lags
-from dsmt.bus.broker.others.broker_words import BrokerWords
+from dsmt.bus.broker.others.broker_words import StoredBrokerWords
 from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.errors import UnusableEventError
@@ -38,7 +38,7 @@ class Holders:
         self, own: str, store: Store, trust: TrustStore, sessions: Sessions, clock: Clock, *, now_ms: Callable[[], int]
     ) -> None:
         self._own, self._store, self._trust, self._sessions = own, store, trust, sessions
-        self.words, self.readings = BrokerWords(store, trust), Readings(clock, now_ms)
+        self.words, self.readings = StoredBrokerWords(store, trust), Readings(clock, now_ms)
         self.lags = Lags(store.meta, now_ms=now_ms)
         self.leaves: Mapping[str, bytes] = {}
         """The keys of the brokers that are leaves, by name."""
