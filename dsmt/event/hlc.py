@@ -61,6 +61,10 @@ class HybridClock:
         self.last = max(self.last + 1, hlc(now_ms))
         return self.last
 
+    def go_back(self) -> None:
+        """What comes next may be below what was, for realm time is."""
+        self.last = 0
+
     def merge(self, seen: int, now_ms: int) -> None:
         """Take note of a value that was received."""
         if seen > self.last and milliseconds(seen) - now_ms <= BOUND_MS:

@@ -178,8 +178,7 @@ class Runner:
         """What was let go is the instance again."""
         self._present.run = run = self._handover.take_back()
         if run is not None:
-            self._supervision.history = self._memory.record.history
-            self._supervision.started()
+            self._supervision.taken_back(self._memory.record.history)
             run.life.ready(self._deps.clock.boottime())
             self.watch(run)
 

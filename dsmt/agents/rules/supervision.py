@@ -121,6 +121,11 @@ class Supervision:
         self.healthy_since = None
         self._was_healthy = False
 
+    def taken_back(self, history: RestartHistory) -> None:
+        """A run goes on that was let go; it had failed as often as it had then."""
+        self.history = history
+        self.started()
+
     def healthy(self, now: float) -> None:
         """The instance is ready."""
         self._was_healthy = True

@@ -66,7 +66,7 @@ class EventSigner:
 
     def time_went_back(self) -> None:
         """What is said from now on may have earlier times than what was (J4)."""
-        self.clock.last = 0
+        self.clock.go_back()
 
     def begin(
         self, incarnation: int, now_ms: int, *, previous: tuple[int, int | None] | None
