@@ -58,7 +58,7 @@ def test_short_lives_wait_twice_as_long_each_time_up_to_5_s_and_a_long_one_forgi
 
 
 def test_a_start_that_fails_counts_as_a_short_life():
-    keeping = Keeping()
+    keeping = Keeping(now=0.0)
     assert keeping.tick(0.0) == [Effect.START]
     keeping.start_failed(0.0)
     assert keeping.due == 0.1
@@ -104,7 +104,7 @@ def test_what_waits_for_its_next_start_is_stopped_at_once():
 
 
 def test_what_was_started_while_a_stop_came_in_is_asked_to_end():
-    keeping = Keeping()
+    keeping = Keeping(now=0.0)
     keeping.tick(0.0)
     keeping.stop(0.0)
     assert keeping.started(0.1) == [Effect.ASK_TO_END]
@@ -113,7 +113,7 @@ def test_what_was_started_while_a_stop_came_in_is_asked_to_end():
 
 
 def test_an_input_that_the_table_does_not_list_changes_nothing():
-    keeping = Keeping()
+    keeping = Keeping(now=0.0)
     for state in State:
         for what in Input:
             if (state, what) in TRANSITIONS or what is Input.TICK:
@@ -126,7 +126,7 @@ def test_an_input_that_the_table_does_not_list_changes_nothing():
 
 @given(st.lists(st.tuples(st.sampled_from(["tick", "started", "start_failed", "ended"]), st.floats(0, 3)), max_size=60))
 def test_whatever_happens_a_wanted_program_that_does_not_run_is_started_within_the_longest_delay(steps):
-    keeping, now = Keeping(), 0.0
+    keeping, now = Keeping(now=0.0), 0.0
     for what, later in steps:
         now += later
         getattr(keeping, what)(now)

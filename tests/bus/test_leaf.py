@@ -352,6 +352,7 @@ def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> 
         nothing,
         holders=cast(Any, SimpleNamespace(handed_ms=lambda _: 9_000_000, readings=readings.Readings(nothing, nothing))),
         is_attached=nothing,
+        seeds=(),
         meta=SimpleNamespace(get=lambda _: None),
         clock=SimpleNamespace(boottime=lambda: 1.0),
         now_ms=lambda: 10_000_000,

@@ -130,7 +130,7 @@ async def test_a_servers_routes_are_of_what_its_gate_has_heard_and_one_that_was_
 
 def test_a_server_understands_its_configuration_in_a_directory_of_any_name(tmp_path: Path) -> None:
     config = tmp_path / "server.conf"
-    config.write_bytes(server_config(Server("s0", "127.0.0.1:1", f'{tmp_path}/é "x"/😀')).encode())
+    config.write_bytes(server_config(Server("s0", "127.0.0.1:1", f'{tmp_path}/é "x"/😀'), None).encode())
     told = subprocess.run([BINARY, "-t", "-c", config], capture_output=True, text=True, timeout=20, check=False)
     assert told.returncode == 0, told.stderr
 

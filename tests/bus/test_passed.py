@@ -202,7 +202,7 @@ def test_about_all_that_was_shown_is_asked_again_and_again_a_part_at_a_time(tmp_
     r = TestRealm(memory_network(), tmp_path)
     alice = r.identity("operator/alice")
     own, *others = (r.identity(f"operator/alice.{n}", parent=alice) for n in range(4))
-    shown = ShownCertificates(own, r.trust(), Logger(source=own.name))
+    shown = ShownCertificates(own, r.trust(), Logger(source=own.name), lambda _: None)
     for other in others:
         shown.shown([one.raw for one in reversed(other.chain)])
     first, second, third = sorted((one.key.key_id, one.name) for one in others)
@@ -214,7 +214,7 @@ def test_nobody_lets_go_of_its_own_certificates(tmp_path):
     alice = r.identity("operator/alice")
     own, other = (r.identity(f"operator/alice.{n}", parent=alice) for n in ("own", "other"))
     trust = r.trust()
-    shown = ShownCertificates(own, trust, Logger(source=own.name))
+    shown = ShownCertificates(own, trust, Logger(source=own.name), lambda _: None)
     shown.shown([one.raw for one in reversed(other.chain)])
     mine, others = (own.key.key_id, own.name), (other.key.key_id, other.name)
     assert shown.to_ask() == (others,)

@@ -119,7 +119,7 @@ def test_where_realm_time_went_back_times_begin_anew_below_those_that_were_said(
     source = Source()
     source.kept.signer.clock.tick(NOW + 60_000)
     unanswered = source.say(sign=False)
-    source.kept.begin_backwards(8)
+    source.kept.begin_backwards(8, ())
     started, *again = source.signed()
     assert (started.data["previous_incarnation"], started.data["previous_sequence"]) == (7, 1)
     assert [event.time_ms for event in (started, *again)] == [NOW] * 2

@@ -81,7 +81,7 @@ USUAL: Final = Policy()
 class Keeping:
     """The life of one kept program. Times are boot-time seconds."""
 
-    def __init__(self, policy: Policy = USUAL, *, now: float = 0.0) -> None:
+    def __init__(self, policy: Policy = USUAL, *, now: float) -> None:
         self.state = State.WAITING
         self.due: float | None = now
         """When `tick` has something to do; None when it has not."""

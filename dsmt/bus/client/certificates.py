@@ -28,9 +28,7 @@ ASKED_AT_ONCE: Final = 256
 class ShownCertificates:
     """Of one client."""
 
-    def __init__(
-        self, identity: Identity, trust: TrustStore, log: Logger, tell: Callable[[Notice], None] = lambda _notice: None
-    ) -> None:
+    def __init__(self, identity: Identity, trust: TrustStore, log: Logger, tell: Callable[[Notice], None]) -> None:
         self._trust, self._log, self._tell, self._was_told = trust, log, tell, False
         payer = charged(identity.chain)
         self._node = payer if payer is not None and payer.role == "node" else None

@@ -144,7 +144,7 @@ def is_administration(asked: str) -> bool:
     return any(len(tokens) == len(one) and all(a in ("*", b) for a, b in zip(one, tokens, strict=True)) for one in known)
 
 
-def server_config(server: Server, gate: Gate | None = None) -> str:
+def server_config(server: Server, gate: Gate | None) -> str:
     """A server's configuration, as text; without a gate anybody may do anything."""
     told: dict[str, Any] = {
         "server_name": server.name,

@@ -71,7 +71,7 @@ class Unanswered(Generic[Said]):
             fresh[former] = emission.pending
             self.say(emission)
 
-    def begin_backwards(self, incarnation: int, lately: Iterable[Said] = ()) -> None:
+    def begin_backwards(self, incarnation: int, lately: Iterable[Said]) -> None:
         """The same, for realm time went back: what is said from now on may have earlier times than what was (J4).
 
         What was answered `lately` is said again before it, where nothing is unanswered on its topic.

@@ -76,7 +76,7 @@ class Copying:
         *,
         holders: Holders,
         is_attached: Callable[[bytes], bool],
-        seeds: Sequence[BrokerAddress] = (),
+        seeds: Sequence[BrokerAddress],
         meta: Meta,
         clock: Clock,
         now_ms: Callable[[], int],
