@@ -5,7 +5,7 @@ Rule 1: a set that is removed ends in a tombstone (rule A6).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -72,7 +72,7 @@ def one(sight: Sight, name: str) -> NodeSet:
         expression=fact.expression,
         nodes=list(nodes),
         cycle=cycle,
-        unknown=list(nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)),
+        unknown=list(_unknown(sight, expression)),
         used_by=users(sight, name),
         by=whose(fact.by, signed.event.source),
         at=rfc3339(signed.event.time_ms),
@@ -96,10 +96,21 @@ def _instead(sight: Sight, name: str) -> str:
     return f"{name} is a node: dsmt node show {name}" if name in sight.fleet.members else "dsmt nodeset list"
 
 
-def select(sight: Sight, expression: nodeset.Expression) -> tuple[str, ...]:
-    """The nodes that an expression selects now; `failed` are the dead ones. Raises `NodeSetError` for a cycle."""
+def select(
+    sight: Sight, expression: nodeset.Expression, *, named: Mapping[str, nodeset.Expression] | None = None
+) -> tuple[str, ...]:
+    """The nodes that an expression selects now, or would with these sets. Raises `NodeSetError` for a cycle.
+
+    `failed` are the dead ones.
+    """
+    named = sight.view.nodesets if named is None else named
     dead = frozenset(node for node in sight.fleet.members if sight.fleet.state(node) == "dead")
-    return nodeset.evaluate(expression, universe=sight.fleet.members, failed=dead, named=sight.view.nodesets)
+    return nodeset.evaluate(expression, universe=sight.fleet.members, failed=dead, named=named)
+
+
+def _unknown(sight: Sight, expression: nodeset.Expression) -> tuple[str, ...]:
+    """Names in an expression that are neither a node nor a set now."""
+    return nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)
 
 
 def nodes_of(sight: Sight, asked: Iterable[str]) -> list[str]:
@@ -116,7 +127,7 @@ def nodes_of(sight: Sight, asked: Iterable[str]) -> list[str]:
 
 def check_known(sight: Sight, expression: nodeset.Expression) -> None:
     """Raise `NotFoundError` for a name in an expression that is neither a node nor a set now."""
-    unknown = nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)
+    unknown = _unknown(sight, expression)
     if unknown:
         said = f"there is no node or node set {' or '.join(unknown)}"
         meant = nearest(unknown[0], {*sight.fleet.members, *sight.view.nodesets, nodeset.ALL_NODES, nodeset.FAILED})
@@ -127,7 +138,7 @@ def check_known(sight: Sight, expression: nodeset.Expression) -> None:
 def nowhere(sight: Sight, component: str, spec: ComponentSpec) -> list[str]:
     """The warning that the nodes of a component are none now, if they are none though each name is known."""
     wanted = nodeset.parse(spec.nodes)
-    if nodeset.unknown_names(wanted, universe=sight.fleet.members, named=sight.view.nodesets):
+    if _unknown(sight, wanted):
         return []
     try:
         if select(sight, wanted):
@@ -154,7 +165,7 @@ def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
     found = []
     for name, component in sorted(spec.components.items()):
         wanted = nodeset.parse(component.nodes)
-        names = nodeset.unknown_names(wanted, universe=sight.fleet.members, named=sight.view.nodesets)
+        names = _unknown(sight, wanted)
         if names:
             said = f"components.{name}.nodes: there is no node or node set named {' or '.join(names)} now"
             found.append((name, f"{said}; see dsmt nodeset list and dsmt nodes"))
@@ -199,8 +210,7 @@ async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str =
     if name in sight.fleet.members and name not in sight.view.nodesets:
         said = f"{name} is a node, and a set of that name would hide it; nothing was done"
         raise InputError("nodeset.name", said, next="choose another name")
-    sight.view.nodesets[name] = parsed
-    select(sight, nodeset.NamedNodes(name))
+    select(sight, nodeset.NamedNodes(name), named={**sight.view.nodesets, name: parsed})
     record = NodesetFact(expression=nodeset.format_expression(parsed), by=by, reason=reason)
     await say_word(bus, sight, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}")])
     return one(await look(bus), name)
