@@ -194,6 +194,6 @@ def _falling(fleet: Fleet, governing: Governing) -> list[str]:
 
 def _recent(view: View, now_ms: int) -> dict[str, int]:
     """The verdicts for which slots were moved within the last `PACE_MS`, and when."""
-    facts = (slot.fact.record for one in view.services.values() for slot in one.slots.values() if slot.fact is not None)
+    facts = (told for service in view.services.values() for told in service.records)
     moved = ((told.moved_for, told.moved_at_ms or 0) for told in facts if told.moved_for)
     return {verdict: at_ms for verdict, at_ms in moved if at_ms > now_ms - PACE_MS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 from typing import Final
@@ -238,6 +239,11 @@ class ServiceEntry:
     """The slots that are held, or that a hold has stopped."""
     at_home: set[tuple[str, int]] = field(default_factory=set)
     """Those whose facts name where their data is."""
+
+    @property
+    def records(self) -> Iterator[Slot]:
+        """What the facts of its slots say."""
+        return (slot.fact.record for slot in self.slots.values() if slot.fact is not None)
 
     def says_again(self, spec: str) -> bool:
         """Whether what stands now says what the spec of an event's id said, but for how many instances there are.

@@ -21,7 +21,9 @@ from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.fold import Change, Fold
 from dsmt.event.records import from_data
 from dsmt.event.registry import TOPICS, as_pattern, row_of
+from dsmt.event.slots import SlotKey
 from dsmt.view.dirty import Dirty
+from dsmt.view.entries import SlotEntry
 from dsmt.view.index import Index
 
 PATTERNS: Final = tuple(as_pattern(row.template, {}) for row in TOPICS if row.folded)
@@ -137,6 +139,13 @@ class View(Index):
     def winners(self) -> Iterator[SignedEvent]:
         """All winning facts."""
         return iter(self._fold)
+
+    @property
+    def slots(self) -> Iterator[tuple[SlotKey, SlotEntry]]:
+        """All slots that are known, in order."""
+        for name in sorted(self.services):
+            for (component, index), entry in sorted(self.services[name].slots.items()):
+                yield SlotKey(name, component, index), entry
 
     def epoch(self, topic: str) -> int:
         """The epoch in which a shared fact on a topic is said now."""

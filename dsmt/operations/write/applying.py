@@ -207,7 +207,7 @@ def _drafts_of(sight: Sight, fact: SpecFact, service: str) -> tuple[int, list[Dr
         data = left_by(sight.fleet, service)
         grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason, data=data)
         return 1, [grave, anew(sight.view, topic, fact, subject=service)]
-    placed = () if entry is None else (slot.fact.record.revision for slot in entry.slots.values() if slot.fact is not None)
+    placed = () if entry is None else (fact.revision for fact in entry.records)
     draft = follow(sight.view, topic, following(entry, fact), subject=service, above=max(placed, default=0))
     return draft.version or 1, [draft]
 

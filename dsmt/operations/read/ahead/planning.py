@@ -119,8 +119,7 @@ def implemented(sight: Sight, services: Iterable[str]) -> list[EventId]:
     found = set[str]()
     for entry in (sight.view.services[name] for name in services if name in sight.view.services):
         stands = "" if entry.spec is None else str(entry.spec.id)
-        facts = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
-        found |= {fact.spec for fact in facts if fact.desired == "running"} - {stands}
+        found |= {fact.spec for fact in entry.records if fact.desired == "running"} - {stands}
     return sorted(map(EventId.parse, found))
 
 

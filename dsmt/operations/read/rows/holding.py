@@ -26,15 +26,13 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 def left_on(sight: Sight, node: str) -> list[Left]:
     """Everything that is left on a node, by instance."""
     found = []
-    for service in sorted(sight.view.services):
-        for (component, index), entry in sorted(sight.view.services[service].slots.items()):
-            given = entry.wanted_on == node
-            if not given and node not in entry.holders:
-                continue
-            key = SlotKey(service, component, index)
-            stays = given and _stays(sight, key)
-            because = _because(sight, key, entry, node, stays=stays)
-            found.append(Left(instance=str(key), stays=stays, because=because))
+    for key, entry in sight.view.slots:
+        given = entry.wanted_on == node
+        if not given and node not in entry.holders:
+            continue
+        stays = given and _stays(sight, key)
+        because = _because(sight, key, entry, node, stays=stays)
+        found.append(Left(instance=str(key), stays=stays, because=because))
     return found
 
 

@@ -170,19 +170,17 @@ def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
         (monitor if monitor is not None else None if told is None else told.monitor_pid, "monitor", None),
     ]
     agents, applications = [], []
-    for service in sorted(sight.view.services):
-        for (component, index), slot in sorted(sight.view.services[service].slots.items()):
-            instance = slot.instances.get(entry.name)
-            if instance is None or not instance.left:
-                continue
-            name = f"{service}/{component}/{index}"
-            agent = _open_pid(sight, entry, f"agent/{entry.name}/{name}")
-            if agent is None and instance.agent is not None:
-                agent = instance.agent.record.pid
-            agents.append((agent, name))
-            said = instance.application
-            if said is not None and said.record.state not in (State.STOPPED, State.GONE):
-                applications.append((said.record.pid, name, unwatched(instance) is None))
+    for key, slot in sight.view.slots:
+        instance = slot.instances.get(entry.name)
+        if instance is None or not instance.left:
+            continue
+        agent = _open_pid(sight, entry, key.agent(entry.name))
+        if agent is None and instance.agent is not None:
+            agent = instance.agent.record.pid
+        agents.append((agent, str(key)))
+        said = instance.application
+        if said is not None and said.record.state not in (State.STOPPED, State.GONE):
+            applications.append((said.record.pid, str(key), unwatched(instance) is None))
     listed = [Process(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
     listed += [Process(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
     ran = [(pid, name, known) for pid, name, known in applications if pid is not None]

@@ -22,7 +22,7 @@ from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.certificates import unbelieved
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
-from dsmt.view import NodeEntry, SlotEntry, SlotKey
+from dsmt.view import NodeEntry, SlotEntry
 from dsmt.view.sessions import word
 
 Why = Literal["revoked", "expired", "kept out", "twice"]
@@ -154,13 +154,12 @@ def last_seen_ms(sight: Sight, entry: NodeEntry) -> int | None:
 def _may_run(sight: Sight, node: str, since_ms: int) -> list[MayRun]:
     """What was last known to run on a node (rules 1 and 2), by instance."""
     found = []
-    for service in sorted(sight.view.services):
-        for (component, index), entry in sorted(sight.view.services[service].slots.items()):
-            if not _was_there(entry, node, since_ms):
-                continue
-            fact = None if entry.fact is None else entry.fact.record
-            elsewhere = None if fact is None or fact.node == node or fact.desired != "running" else fact.node
-            found.append(MayRun(instance=str(SlotKey(service, component, index)), elsewhere=elsewhere))
+    for key, entry in sight.view.slots:
+        if not _was_there(entry, node, since_ms):
+            continue
+        fact = entry.record
+        elsewhere = None if fact is None or fact.node == node or fact.desired != "running" else fact.node
+        found.append(MayRun(instance=str(key), elsewhere=elsewhere))
     return found
 
 

@@ -72,9 +72,8 @@ def overtaken(entry: ServiceEntry) -> list[int]:
 
     Such a one was overruled (E2), or nobody believes it any more (J3): no rollout goes on from there for sure.
     """
-    facts = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
     stands = 0 if entry.spec is None else entry.spec.version
-    found = {one.revision for one in facts if one.desired != "gone" and not entry.says_again(one.spec)}
+    found = {one.revision for one in entry.records if one.desired != "gone" and not entry.says_again(one.spec)}
     return sorted(one for one in found if one >= stands > 0)
 
 
@@ -103,8 +102,7 @@ def following(entry: ServiceEntry | None, fact: SpecFact) -> SpecFact:
     held = None if entry is None else entry.spec
     if entry is None or held is None or fact.removed or held.record.removed:
         return msgspec.structs.replace(fact, same=(), earlier={})
-    slots = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
-    named = {one.spec for slot in slots for one in slot.revisions if one.revision}
+    named = {one.spec for slot in entry.records for one in slot.revisions if one.revision}
     before, own = held.record, str(held.id)
     return msgspec.structs.replace(
         fact, same=same(before, own, fact.spec, named), earlier=earlier(before, own, fact.spec, named)
