@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -140,8 +142,13 @@ def _show_history(history: HistoryHead) -> None:
     ):
         if number:
             print(f"  {counted(number, 'row')} {what}")
-    if history.never_came:
-        print(f"  {counted(history.never_came, 'event')} never reached the broker, as it says itself")
+    for source, number in islice(history.never_came_of.items(), _NAMED):
+        by = "as it says itself by that source's numbers"
+        print(f"  {counted(number, 'event')} of {source} never reached the broker, {by}")
+    if (others := len(history.never_came_of) - _NAMED) > 0:
+        print(f"  so did events of {counted(others, 'other source')}")
 
 
+_NAMED: Final = 3
+"""Of so many sources it is told how much of them never came."""
 _WORDS = {"trust.stranger": "STRANGER", "event.equivocation": "TWICE", "trust.unwitnessed": "UNWITNESSED"}

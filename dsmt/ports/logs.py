@@ -7,11 +7,13 @@ Contract:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 STREAMS = ("stdout", "stderr")
+MOST_ANSWERED: Final = 1024 * 1024
+"""The most bytes of one log that are told at once to who asks."""
 
 
 class Begun(msgspec.Struct, frozen=True):

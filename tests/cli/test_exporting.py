@@ -12,8 +12,10 @@ import pytest
 from dsmt.cli import export
 from dsmt.cli.context import CliContext
 from dsmt.cli.root import main
+from dsmt.cli.verify import _show_history
 from dsmt.errors import FailedError
 from dsmt.operations.offline.history import Exported
+from dsmt.operations.offline.verifying import HistoryHead
 
 YESTERDAY = b"\x85aH of yesterday"
 
@@ -55,6 +57,23 @@ def test_the_verify_that_an_export_names_can_be_typed(
     monkeypatch.setattr(CliContext, "ask", ask)
     assert main(["export", str(file)]) == 0
     assert f"dsmt verify '{file}'" in capsys.readouterr().out
+
+
+def test_of_what_never_came_it_is_told_whose_numbers_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A source may number what it never said: the count is its own word."""
+    never = {"agent/n1/web/app/0": 2**62, "node/n1": 1, "node/n2": 1, "node/n3": 1}
+    head = HistoryHead(
+        store="s", broker="broker/b1", rows=1, signed_at="then", trimmed=0, left_out=0, wanted=(), lost=0, heads=1,
+        never_came=sum(never.values()), never_came_of=never, head_hash="", before=0, begins=None,
+    )  # fmt: skip
+    _show_history(head)
+    by = "never reached the broker, as it says itself by that source's numbers"
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"  4611686018427387904 events of agent/n1/web/app/0 {by}",
+        f"  1 event of node/n1 {by}",
+        f"  1 event of node/n2 {by}",
+        "  so did events of 1 other source",
+    ]
 
 
 @pytest.mark.parametrize("command", [["export"], ["trust", "export"]])

@@ -20,6 +20,7 @@ from dsmt.operations.write.asking_logs import Item, Line, LogNotice, LogQuery, l
 from dsmt.ports.bus import Bus, Delivery
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import START_MS, signed
+from tests.loops import in_virtual_time
 from tests.operations.scripted import ScriptedBus, Step, came, complete
 
 
@@ -77,6 +78,49 @@ def test_the_time_of_a_line_is_null_until_its_agent_knows_it() -> None:
     (draft,) = answers.bus.emitted
     assert draft.data["arguments"] == {"lines": 5, "previous": False, "since_ms": 7, "follow_s": 0}
     assert draft.to == ("agent/n1/web/app/0",)
+
+
+@pytest.mark.parametrize(("text", "asked", "shown"), [("x", 5, 5), ("x" * 50_000, 1000, 20)])
+def test_an_answer_that_goes_on_beyond_what_was_asked_for_ends_there_and_that_is_told(
+    text: str, asked: int, shown: int
+) -> None:
+    answers = Answers()
+    sent = 0
+
+    def endless() -> Step:
+        nonlocal sent
+        sent += 1
+        assert sent < 1000, "it is read without end"
+        return answers.say(text)()  # type: ignore[operator]
+
+    answers.bus = ScriptedBus([endless] * 1000, view(placed("n1")), now_ms=START_MS)  # type: ignore[list-item]
+    found = read(answers.bus, LogQuery(asked))
+    assert [one.line for one in found if isinstance(one, Line)] == [text] * shown
+    assert found[-1] == LogNotice("web/app/0", "web/app/0 on n1 answers with more than was asked for: no more is shown")
+
+
+@pytest.mark.parametrize(("lines", "longest_s"), [((), 10.0), (("x",), asking_logs.LONGEST_S)])
+@in_virtual_time
+async def test_an_answer_that_does_not_end_is_waited_for_no_longer_than_an_answer_takes(
+    lines: tuple[str, ...], longest_s: float
+) -> None:
+    answers = Answers()
+    now = asyncio.get_running_loop().time
+    began = now()
+    slowly = [part for _ in range(500) for part in (lambda: None, answers.say(*lines))]
+    answers.bus = ScriptedBus(slowly, view(placed("n1")), now_ms=START_MS)
+    with pytest.raises(TimedOutError) as caught:
+        async for _ in logs(cast("Bus", answers.bus), Target.parse("web/app/0"), LogQuery(1000)):
+            pass
+    assert caught.value.code == "logs.silent"
+    assert now() - began <= longest_s + 1
+
+
+def test_what_is_on_a_log_that_no_agent_keeps_is_no_answer() -> None:
+    answers = Answers()
+    script = [answers.say("no", stream="x"), answers.say("no", stream="y", last=True), answers.say("yes", last=True)]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    assert [one.line for one in read(answers.bus, LogQuery(5)) if isinstance(one, Line)] == ["yes"]
 
 
 def test_a_follower_asks_again_from_the_place_behind_what_it_has_read() -> None:

@@ -375,7 +375,7 @@ def test_what_is_said_to_have_never_reached_the_broker_is_what_it_says_itself(sc
     made = rebuilt(run, [*rows(run), *told], own, "broker/b1/stats")
     found = judged(run, [made[0], *certified(run, *scene.keys.values()), *made[-len(run.rows) - 3 :]])
     assert found.history is not None
-    assert (found.history.broker, found.history.never_came) == ("broker/b1", 3)
+    assert (found.history.broker, found.history.never_came_of) == ("broker/b1", {"node/n1": 3})
 
 
 FAKES: list[tuple[str, Callable[[Pen], SignedEvent]]] = [

@@ -14,11 +14,10 @@ from dsmt.event.records import to_data
 from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.clock import Clock
-from dsmt.ports.logs import STREAMS
+from dsmt.ports.logs import MOST_ANSWERED, STREAMS
 
 LINES: Final = 100
 """Lines of an answer when none were asked for."""
-MOST_BYTES: Final = 1024 * 1024
 _EVENT_BYTES: Final = 32 * 1024
 _LINE_BYTES: Final = 8 * 1024
 FOLLOW_S: Final = 60.0
@@ -45,7 +44,7 @@ class LogAnswers:
         """Send what was asked for, then what comes while it is followed."""
         wanted = command.arguments
         if wanted.get("step") in STEPS:
-            text = self._output.read_step(wanted["step"], most=MOST_BYTES)
+            text = self._output.read_step(wanted["step"], most=MOST_ANSWERED)
             self._say(command, cause, wanted["step"], _last(text, wanted), last=True)
             return
         streams = [s for s in STREAMS if wanted.get("stream") in (None, s)]
@@ -66,7 +65,7 @@ class LogAnswers:
         while self._clock.boottime() < ends:
             await asyncio.sleep(_LOOK_EACH_S)
             for log in logs:
-                new, places[log] = self._output.since(log, places[log], most=MOST_BYTES)
+                new, places[log] = self._output.since(log, places[log], most=MOST_ANSWERED)
                 if new:
                     about = {"written_ms": self._bus.now_ms(), "upto": places[log]}
                     self._say(command, cause, log, new.splitlines(), last=False, **about)
@@ -76,10 +75,10 @@ class LogAnswers:
         """What there is already in a log of what is shown, and the place behind it."""
         after = wanted.get("after")
         if isinstance(after, dict) and isinstance(after.get(log), int):
-            text, place = self._output.since(log, after[log], most=MOST_BYTES)
+            text, place = self._output.since(log, after[log], most=MOST_ANSWERED)
             return text.splitlines(), place
         stream = log.removesuffix(BESIDE)
-        text, place = self._output.since(log, self._output.place(log, since_ms=_since(wanted)), most=MOST_BYTES)
+        text, place = self._output.since(log, self._output.place(log, since_ms=_since(wanted)), most=MOST_ANSWERED)
         if wanted.get("previous") is True:
             return (self._lines(wanted, stream) if log == stream else []), place
         return _last(text, wanted), place
@@ -92,10 +91,10 @@ class LogAnswers:
         else:
             run = self._output.previous() if wanted.get("previous") is True else self._output.shown()
         if run is None or since_ms is None:
-            return _last(self._output.read(run, stream, most=MOST_BYTES), wanted)
+            return _last(self._output.read(run, stream, most=MOST_ANSWERED), wanted)
         log = run.log(stream)
         begin = self._output.place(log, since_ms=since_ms)
-        return _last(self._output.since(log, begin, most=MOST_BYTES, whole=False)[0], wanted)
+        return _last(self._output.since(log, begin, most=MOST_ANSWERED, whole=False)[0], wanted)
 
     def _say(
         self,

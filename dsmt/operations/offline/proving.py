@@ -365,6 +365,9 @@ class _Proof:
         if self._end is None:
             return None
         signed, stats = self._end
+        never_came: Counter[str] = Counter()
+        for one in self._followed.lost(signed.event.source):
+            never_came[one.source] += one.last - one.first + 1
         return HistoryHead(
             store=stats.store,
             broker=signed.event.source,
@@ -374,7 +377,8 @@ class _Proof:
             left_out=len(self._unexplained),
             wanted=tuple(pattern for pattern in self._wanted if pattern not in ALWAYS),
             lost=self._lost,
-            never_came=sum(one.last - one.first + 1 for one in self._followed.lost(signed.event.source)),
+            never_came=never_came.total(),
+            never_came_of=dict(never_came.most_common()),
             before=self._before,
             begins=rfc3339(self._begins_ms),
             heads=self._heads,

@@ -45,8 +45,9 @@ class HistoryHead(msgspec.Struct, frozen=True, kw_only=True):
 
     `trimmed` rows were let go by their broker, which says so; `lost` are gone without a word. `left_out` were not wanted, as
     who wrote the file says and nobody has signed; `wanted` are the topic patterns that it names for that, none: everything.
-    `never_came` are the events of which it says that their sources could not give them. `before` is how many rows it
-    had before the first that is claimed, none for a whole history; `begins` is when the first row here arrived there.
+    `never_came` are the events of which it says that their sources could not give them: as many as each source has numbered,
+    which is that source's own word; `never_came_of` says whose, the most first. `before` is how many rows it had before the
+    first that is claimed, none for a whole history; `begins` is when the first row here arrived there.
     """
 
     store: str
@@ -58,6 +59,7 @@ class HistoryHead(msgspec.Struct, frozen=True, kw_only=True):
     wanted: tuple[str, ...]
     lost: int
     never_came: int
+    never_came_of: dict[str, int]
     heads: int
     """How many signed heads within it were found right, the last one included."""
     head_hash: str

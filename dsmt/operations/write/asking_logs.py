@@ -9,6 +9,8 @@ Rule 4: the time of a line is what its agent knows of it, else null; the time of
     Nobody but the agent that was asked answers, and a line of it is one line, whatever it holds.
 Rule 5: of whom nothing was written that was asked for, that is told; of one that has ended on a node that it has left, and
     has not run where it is now, what became of what it wrote.
+Rule 6: who does not follow takes of each log as many lines as it asked for, and no more text than an agent answers with,
+    within `LONGEST_S`: an agent whose key was stolen says more, or goes on without end. That is told.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -24,7 +27,7 @@ import msgspec
 from dsmt.agents.rules.record import BESIDE
 from dsmt.errors import NotFoundError, TimedOutError
 from dsmt.event.envelope import Event
-from dsmt.event.kinds.instance import LogLines
+from dsmt.event.kinds.instance import STEPS, LogLines
 from dsmt.event.records import readable
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.operations.read.realm.patience import told_if_slow
@@ -33,8 +36,11 @@ from dsmt.operations.words.targets import Target, slots_of, still_there
 from dsmt.operations.words.times import local
 from dsmt.operations.write.controlling import command
 from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Start
+from dsmt.ports.logs import MOST_ANSWERED, STREAMS
 
 ANSWER_S: Final = 10.0
+LONGEST_S: Final = 120.0
+"""The longest that an answer may take which nobody follows."""
 FOLLOW_S: Final = 50
 MOST: Final = 10_000
 """The most lines that an agent sends of what there is already."""
@@ -92,6 +98,22 @@ class _Asked:
     spoken: bool = False
     beside: bool | None = None
     """Whether its last line was in a second log: of two programs that run side by side each has its own."""
+    ends: float = inf
+    """When its answer must have ended, if nobody follows it."""
+    taken: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By stream, how many lines and characters have come of its answer."""
+
+    def within(self, stream: str, lines: tuple[str, ...], most: int) -> tuple[str, ...]:
+        """Those of the lines that may still be part of an answer of `most` lines (rule 6)."""
+        count, size = self.taken.get(stream, (0, 0))
+        found = []
+        for one in lines:
+            count, size = count + 1, size + len(one)
+            if count > most or size > MOST_ANSWERED:
+                break
+            found.append(one)
+        self.taken[stream] = count, size
+        return tuple(found)
 
 
 async def logs(bus: Bus, target: Target, wanted: LogQuery) -> AsyncIterator[list[Item]]:
@@ -169,8 +191,9 @@ class _Reader:
         if before is not None:
             self._names.pop(before.command, None)
         node, number = _node(sight, key), draft.data["id"]
-        until = asyncio.get_running_loop().time() + ANSWER_S
-        asked = _Asked(node, number, arguments, until, _ran_elsewhere(sight, key))
+        now = asyncio.get_running_loop().time()
+        asked = _Asked(node, number, arguments, now + ANSWER_S, _ran_elsewhere(sight, key))
+        asked.ends = inf if follow_s else now + LONGEST_S
         if before is not None and before.node == node:
             asked.places, asked.silent = before.places, before.silent
         self._asked[key], self._names[number] = asked, key
@@ -206,14 +229,14 @@ class _Reader:
             return []  # whoever reads the service knows the command, and may say anything on its own topic
         asked, stream = self._asked[key], event.topic.split("/")[6]
         node = asked.node
+        if not self._wanted.follow:
+            return self._answered(key, asked, stream, told, event.time_ms)
         asked.silent, asked.spoken = False, asked.spoken or bool(told.lines)
-        asked.until = asyncio.get_running_loop().time() + ANSWER_S + (FOLLOW_S if self._wanted.follow else 0)
+        asked.until = asyncio.get_running_loop().time() + ANSWER_S + FOLLOW_S
         if told.upto is not None:
             asked.places[stream] = told.upto
         if told.last:
             self._again.add(key)
-            if not self._wanted.follow:
-                self.open.discard(key)
         name = stream.removesuffix(BESIDE)
         found: list[Item] = [Line(str(key), node, name, one, told.written_ms, event.time_ms) for one in told.lines]
         beside = stream != name
@@ -223,6 +246,22 @@ class _Reader:
             asked.beside = beside
         return found
 
+    def _answered(self, key: SlotKey, asked: _Asked, stream: str, told: LogLines, time_ms: int) -> list[Item]:
+        """What an answer that nobody follows says (rule 6)."""
+        if key not in self.open or stream not in (*STREAMS, *STEPS):
+            return []
+        lines = asked.within(stream, told.lines, self._wanted.lines)
+        if lines:
+            asked.spoken, asked.until = True, min(asked.ends, asyncio.get_running_loop().time() + ANSWER_S)
+        found: list[Item] = [Line(str(key), asked.node, stream, one, told.written_ms, time_ms) for one in lines]
+        if len(lines) < len(told.lines):
+            asked.spoken = True
+            said = f"{key} on {asked.node} answers with more than was asked for: no more is shown"
+            found.append(LogNotice(str(key), said))
+        if told.last or len(lines) < len(told.lines):
+            self.open.discard(key)
+        return found
+
     def silence(self) -> list[Item]:
         """Somebody is overdue: who follows asks again. Raises `TimedOutError`."""
         now = asyncio.get_running_loop().time()
@@ -230,7 +269,8 @@ class _Reader:
         if not self._wanted.follow:
             names = ", ".join(map(str, late))
             advice = "dsmt ps shows whether it runs, dsmt nodes whether its node is alive"
-            raise TimedOutError("logs.silent", f"the agent of {names} did not answer", next=advice)
+            ended = " to the end" if any(self._asked[key].spoken for key in late) else ""
+            raise TimedOutError("logs.silent", f"the agent of {names} did not answer{ended}", next=advice)
         self._again.update(late)
         found: list[Item] = []
         for key in late:
