@@ -128,7 +128,7 @@ REASONS: Final[Mapping[str, Template]] = {
     ),
     "start.unheard": Template(
         "its agent, process <pid> on <node>, has said nothing since it began <time> ago; it reaches no broker, or hangs",
-        "on <node>: kill -9 <pid>; another agent is then started",
+        "on <node>: kill -9 <pid>, if ps -p <pid> names dsmt there; another agent is then started",
         "you",
     ),
     "start.driver": Template("<driver> refused: <error>", "dsmt node show <node>", "you"),

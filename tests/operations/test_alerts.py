@@ -103,9 +103,9 @@ def test_a_node_that_is_alive_and_whose_manager_or_monitor_does_not_come_back_is
     assert of_nodes(realm.after(back_s)) == []
     (told,) = of_nodes(realm.after(1))
     assert (told.target, told.code, told.who) == ("node/n1", f"node.{who}", "you")
-    assert told.message.startswith(
-        f"its {who} {'is silent' if state == 'silent' else 'closed its session'} at b1, and is away for "
-    )
+    how = "is silent" if state == "silent" else "closed its session"
+    assert told.message.startswith(f"its {who} {how} at b1, and is away for ")
+    assert ("its disk answers" in told.next and told.next.endswith("dsmt node drain n1")) is (state == "silent")
     realm.session(f"{role}/n1", "open")
     assert of_nodes(realm) == []
 

@@ -206,12 +206,13 @@ def manager_away(said: Word[Held[Session]], who: str = "manager") -> str:
     return f"its {who} {how[said.state]} at {said.broker}"
 
 
-def half_away(sight: Sight, found: Node) -> tuple[str, str] | None:
-    """Which program of a node that is alive does not come back, and what that means; None where each may yet."""
+def half_away(sight: Sight, found: Node) -> tuple[str, str, str] | None:
+    """Which program of a node that is alive does not come back, how it is away, and what that means; None where each may."""
     for role, who, means in _HALVES if found.liveness == "alive" and found.out is None else ():
         source = f"{role}/{found.node}"
         if sight.fleet.is_away(source) and (said := sight.fleet.word_of(source)) is not None:
-            return who, f"{manager_away(said, who)}, and is away for {span(sight.now_ms - said.since_ms)}: {means}"
+            since = span(sight.now_ms - said.since_ms)
+            return who, said.state, f"{manager_away(said, who)}, and is away for {since}: {means}"
     return None
 
 

@@ -71,8 +71,14 @@ def _undecided(alert: Alert) -> Alert:
 
 def _half(sight: Sight, node: Node) -> Alert | None:
     found = half_away(sight, node)
+    if found is None:
+        return None
+    who, how, said = found
     next_ = f"{START_AGAIN} names a file that is damaged; else its log there says why it ends"
-    return None if found is None else yours(f"node/{node.node}", f"node.{found[0]}", found[1], next_)
+    if how == "silent":  # it hangs, and who keeps it did not end it, or hangs on the same disk
+        elsewhere = f"to have what waits elsewhere: dsmt node drain {node.node}"
+        next_ = f"see whether its disk answers, and look at its log there; {elsewhere}"
+    return yours(f"node/{node.node}", f"node.{who}", said, next_)
 
 
 def _of_clocks(living: Sequence[Node]) -> list[Alert]:
