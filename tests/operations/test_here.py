@@ -24,6 +24,7 @@ from dsmt.operations.local.here.rows import is_problem_here, row_here, service_h
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.screens.summaries import Service
 from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import rfc3339
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import RealmConfig
 from dsmt.spec.parsing import parse
@@ -78,6 +79,18 @@ def test_what_lives_and_what_was_written_down_says_the_state(
     row = row_here(instance(told, **about), 5)
     assert row.state is state
     assert (row.pid is None) is (about.get("program") is None)
+
+
+@pytest.mark.parametrize(("off_s", "since_ms"), [(0, 60_000), (86_400, 40_000), (-86_400, 40_000), (3, 60_000)])
+def test_a_program_runs_for_no_longer_than_it_lives_however_far_this_machine_s_clock_is_off(
+    off_s: int, since_ms: int
+) -> None:
+    """What is written down is of realm time: `ps --local` said 24 h of what was begun a minute ago."""
+    start_ms = 1_700_000_000_000
+    told = record(process=HANDLE, started=True, since_ms=start_ms + 60_000)
+    clock_ms = start_ms + off_s * 1000
+    row = row_here(instance(told, program=ALIVE, ran_ms=60_000), clock_ms + 100_000)
+    assert row.since == rfc3339((clock_ms if since_ms == 40_000 else start_ms) + since_ms)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import RealmConfig
 from dsmt.programs.containers import agents_in, containers_in, record_in
 from dsmt.spec.records import ComponentSpec, ServiceSpec
-from dsmt.system.procfs import is_alive
+from dsmt.system.procfs import began_s, is_alive
 from dsmt.system.reading import read_what_is_there
 from dsmt.system.records import process_of
 from dsmt.system.users import name_of
@@ -57,6 +57,8 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[ProcessIdentity, ...]
     program: ProcessIdentity | None
     """What runs of it, the newer of two."""
+    ran_ms: int = 0
+    """How long that runs, by the boot-time clock."""
 
     @property
     def component(self) -> ComponentSpec | None:
@@ -139,6 +141,7 @@ def instance_in(node: str, directory: Path) -> Here | None:
     last = facts[-1] if facts and (len(facts) == 1 or newer(facts[1].event, facts[0].event)) else next(iter(facts), None)
     record = record_in(directory)
     alive = [] if record is None else [root for root in roots_of(record) if is_alive(root)]
+    program = next(iter(alive), None)
     return Here(
         node=node,
         key=config.slot,
@@ -150,7 +153,8 @@ def instance_in(node: str, directory: Path) -> Here | None:
         record=record,
         held=load_held(_content(directory, HELD)),
         agents=tuple(agents_in(directory)),
-        program=next(iter(alive), None),
+        program=program,
+        ran_ms=0 if program is None else round((time.clock_gettime(time.CLOCK_BOOTTIME) - began_s(program)) * 1000),
     )
 
 

@@ -3,6 +3,8 @@
 Rule 1: the keys are those of a row of the realm; what nobody here can know is null.
 Rule 2: what lives decides: a program that an agent has written down, and that lives no more, is not said to run. Of one
     without an agent nobody knows how well it is.
+Rule 3: what an agent has written down is of realm time, and what is read here of this machine's clock, which may be another.
+    So a program is said to be as it is since its start, where it would be since before that, or since later than now.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def row_here(here: Here, read_ms: int) -> InstanceRow:
         next_try_at=rfc3339(next_try),
         next_step=None if policy is None or not failures else step_after(policy, failures),
         held=_held(here),
-        since=None if record is None or not record.since_ms else rfc3339(record.since_ms),
+        since=None if record is None or not record.since_ms else rfc3339(_since_ms(here, record.since_ms, read_ms)),
         generation=here.generation,
         revision=0 if here.slot is None else here.slot.revision,
         reason=_reason(here, state),
@@ -61,6 +63,12 @@ def row_here(here: Here, read_ms: int) -> InstanceRow:
         stale=not here.agents,
         agentless=not here.agents,
     )
+
+
+def _since_ms(here: Here, told_ms: int, read_ms: int) -> int:
+    """Since when it is as it is (rule 3)."""
+    began_ms = read_ms - here.ran_ms
+    return told_ms if here.program is None or began_ms <= told_ms <= read_ms else began_ms
 
 
 def is_problem_here(row: InstanceRow) -> bool:
