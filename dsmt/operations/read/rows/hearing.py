@@ -32,6 +32,18 @@ def unheard(one: SeenInstance) -> Reason | None:
     return msgspec.structs.replace(why, message=apart, next="dsmt brokers", who="world")
 
 
+def hanging(one: SeenInstance, why: Reason) -> Reason:
+    """Why an instance is lost, and what helps where its node lives and its agent does not come back: it may not die."""
+    sight, said = one.sight, one.application
+    session = None if said is None else word(sight.view.sessions.of[said.signed.event.source], sight.fleet.lost_brokers)
+    if said is None or session is None or session.state == "unknown" or sight.fleet.state(said.record.node) != "alive":
+        return why
+    elsewhere = f"; to have it elsewhere: dsmt move {one.key}"
+    moves = one.spec is not None and not one.spec.each_node and sight.home_of(one.key) is None
+    advice = f"see whether its agent hangs there, as on a disk that does not answer: {why.next}{elsewhere if moves else ''}"
+    return msgspec.structs.replace(why, next=advice, who="you")
+
+
 def never_heard(one: SeenInstance) -> Reason | None:
     """That its agent was started and has said nothing for long: no session tells of who never attached."""
     sight, own, said = one.sight, one.application, None if one.status is None else one.status.record

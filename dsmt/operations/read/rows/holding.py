@@ -8,8 +8,10 @@ from dsmt.controllers.left_data import data_of
 from dsmt.controllers.pending import waits_for
 from dsmt.controllers.placement import Chooser
 from dsmt.event.kinds.slot import Slot
-from dsmt.event.status import Shown
+from dsmt.event.reason import Reason
+from dsmt.event.status import Shown, State
 from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.instance_reason import STUCK
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.words.times import local
 from dsmt.view import SlotEntry, SlotKey
@@ -69,6 +71,8 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
     slot = None if entry.fact is None else entry.fact.record
     if slot is None:
         return "no controller has decided yet what becomes of it"
+    if (stuck := _stuck(entry, node)) is not None:
+        return f"{_elsewhere(sight, key, slot)} now; what is left here does not end: {stuck.message}; {stuck.next}"
     if slot.previous is not None and slot.previous.node == node:
         now = SeenInstance(sight, key, slot.node)
         until = local(slot.previous.deadline_ms)
@@ -83,6 +87,13 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
     if sight.fleet.state(node) != "alive":
         ends = f"was {state} when that was said last, and ends when {node} is back"
     return f"{_elsewhere(sight, key, slot)} now; what is left here {ends}"
+
+
+def _stuck(entry: SlotEntry, node: str) -> Reason | None:
+    """Why what a node has of a slot does not end, though it was killed; None where nothing is known of that."""
+    said = entry.application(node)
+    why = None if said is None or said.record.state is State.GONE else said.record.reason
+    return why if why is not None and why.code == STUCK else None
 
 
 def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:

@@ -11,13 +11,15 @@ from dsmt.event.kinds.instance import STARTED, Health
 from dsmt.event.phrases import in_retrospect
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.rows.hearing import agent_failed, never_heard, unheard, without_agent
+from dsmt.operations.read.rows.hearing import agent_failed, hanging, never_heard, unheard, without_agent
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.view.liveness import RETURN_MS
 
 _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
 """The reasons of ends that were not asked for."""
+STUCK: Final = "stop.stuck"
+"""Whatever it was asked for, it is killed and does not die."""
 _INSTALLING: Final = ("fetch.", "install.")
 _THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 RETURNED_MS: Final = 10_000
@@ -36,7 +38,7 @@ def reason_of(one: SeenInstance) -> Reason | None:
         case Shown.WAITING | Shown.STOPPED | Shown.GONE:
             return told or own
         case Shown.STOPPING:
-            return told or own or unheard(one)
+            return (own if own is not None and own.code == STUCK else told) or own or unheard(one)
         case Shown.RUNNING:
             return unheard(one) or _not_ready(one)
         case Shown.INSTALLING | Shown.STARTING:
@@ -93,7 +95,7 @@ def _lost(one: SeenInstance) -> Reason:
     verdict = None if node is None else sight.fleet.verdict(node)
     if node is None or verdict is None:
         rate = "" if one.status is None else f"{one.status.record.emit_rate_s:g} s"
-        return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
+        return hanging(one, reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node))
     lost = reason("node.lost", node=node, time=rfc3339(since), evidence=in_retrospect(verdict.record.message))
     if one.spec is None or not one.spec.each_node:
         waits = waits_for_place(sight.governing, one.key, node)

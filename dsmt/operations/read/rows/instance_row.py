@@ -15,7 +15,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.advice import advised
 from dsmt.operations.read.rows.hearing import UNHEARD
-from dsmt.operations.read.rows.instance_reason import reason_of, startup_of
+from dsmt.operations.read.rows.instance_reason import STUCK, reason_of, startup_of
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.read.rows.serving import Serving, serving
 from dsmt.operations.words.times import rfc3339
@@ -104,6 +104,11 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     def is_apart(self) -> bool:
         """Whether that is so for its agent is at a broker that is not heard: nobody of dsmt's ends such an agent."""
         return self.is_unheard and self.reason is not None and self.reason.who == "world"
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it is killed, and does not die: that is told whoever has stopped it."""
+        return self.reason is not None and self.reason.code == STUCK
 
     @property
     def is_unknown(self) -> bool:

@@ -164,7 +164,7 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     asked = [row for row in rows if sight.view.slot(row.key).fact is not None or is_wanted(sight, row.key)]
     wanted = [row for row in asked if not row.rests]
     ready = sum(serves(sight, row) for row in wanted)
-    sick = [row for row in rows if is_problem(sight, row) and row.held is None]
+    sick = [row for row in rows if is_problem(sight, row) and (row.held is None or row.is_stuck)]
     worst = next((row for row in sick if row.reason is not None), None)
     parsed, denied = entry.parsed, refused(entry)
     return Service(

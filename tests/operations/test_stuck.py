@@ -1,0 +1,92 @@
+"""What is killed and does not die, as while its disk does not answer: it is told, whatever it is to end for."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.cli import screens
+from dsmt.event.reason import reason
+from dsmt.event.status import Shown, State
+from dsmt.operations.read.rows.holding import left_on
+from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.screens.alert import Alert, Found
+from dsmt.operations.read.screens.alerting import alerts
+from dsmt.operations.read.screens.summaries import services
+from dsmt.operations.read.waits.waiting import progress
+from dsmt.operations.words.targets import Target
+from tests.controllers.build import Realm, key, web
+from tests.operations.sights import sight
+
+SAID = "pid 77 does not die (state D)"
+
+
+def stuck(realm: Realm, node: str) -> None:
+    """The agent of web/app/0 on a node has killed its program, which does not die."""
+    why = reason("stop.stuck", pid=77, state="D", node=node)
+    realm.status(key(0), node, State.TERMINATED, reason=why)
+
+
+def told(realm: Realm) -> list[Alert]:
+    """What `status` tells of its services."""
+    seen = sight(realm)
+    return [one for one in alerts(seen, Found(services=services(seen))) if one.code != "controllers.none"]
+
+
+def test_of_what_an_operator_has_stopped_it_is_told_that_it_does_not_die() -> None:
+    """All was said to be well, and who waited for its end was told who had stopped it."""
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.hold(key(0))
+    realm.settle(obey=False)
+    assert told(realm) == []
+    stuck(realm, "n1")
+    seen = sight(realm)
+    (row,) = instances(seen, Target("web"))
+    assert row.held is not None
+    (alert,) = told(realm)
+    assert (alert.target, alert.code, alert.who, alert.message) == ("web/app/0", "stop.stuck", "you", SAID)
+    (below,) = [one for one in screens.ps([row], seen).split("\n") if "stop.stuck" in one]
+    assert below.strip() == f"stop.stuck: {SAID}"
+    assert "held by alice" in screens.ps([row], seen)
+    assert f"stop.stuck: {SAID}" in screens.services(services(seen), seen)
+    assert progress(seen, [row], lambda _: False).endswith(f"web/app/0 stopping: {SAID}")
+    realm.status(key(0), "n1", State.STOPPED)
+    assert told(realm) == []
+
+
+def test_a_drain_says_of_what_does_not_die_that_it_does_not_and_not_that_it_stays_to_be_served() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    node = realm.after(100).slot().node or ""
+    realm.control_node(node, "draining")
+    realm.settle(obey=False)
+    assert (there := realm.slot().node) not in (None, node)
+    stuck(realm, node)
+    (left,) = left_on(sight(realm), node)
+    assert left.because == f"it is waiting on {there} now; what is left here does not end: {SAID}; look at {node}'s storage"
+
+
+@pytest.mark.parametrize(
+    ("component", "ends"),
+    [("", "dsmt node show n1; to have it elsewhere: dsmt move web/app/0"), ("data: true\n", "dsmt node show n1")],
+)
+def test_of_an_agent_that_does_not_come_back_on_a_node_that_lives_it_is_told_what_helps(component: str, ends: str) -> None:
+    """Its manager has killed it after 30 s, and it does not die: it was told that this goes on by itself."""
+    realm = Realm("n1")
+    realm.apply(web(1, component=component))
+    realm.settle(seconds=1)
+    source = "agent/n1/web/app/0"
+    realm.attach("n1", sources=["node/n1", source])
+    realm.session(source, "silent")
+    realm.after(91)
+    (row,) = instances(sight(realm), Target("web"))
+    assert row.reason is not None
+    assert (row.state, row.reason.code, row.reason.who) == (Shown.LOST, "node.stale", "you")
+    assert row.reason.next.endswith(f"does not answer: {ends}")
+    for program in ("node/n1", "monitor/n1"):
+        realm.session(program, "silent")
+    (row,) = instances(sight(realm), Target("web"))
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who) == ("node.stale", "world")
