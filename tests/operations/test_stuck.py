@@ -63,6 +63,13 @@ def test_a_drain_says_of_what_does_not_die_that_it_does_not_and_not_that_it_stay
     realm.control_node(node, "draining")
     realm.settle(obey=False)
     assert (there := realm.slot().node) not in (None, node)
+    realm.session(source := f"agent/{node}/web/app/0", "silent")
+    realm.after(40)
+    (left,) = left_on(sight(realm), node)
+    quiet = "its agent has been silent for 40 s while its node was heard: how it is now is not known"
+    assert left.because == f"it is waiting on {there} now; what is left here does not end: {quiet}; dsmt node show {node}"
+    realm.session(source, "open")
+    assert "its copy stays until" in left_on(sight(realm), node)[0].because
     stuck(realm, node)
     (left,) = left_on(sight(realm), node)
     assert left.because == f"it is waiting on {there} now; what is left here does not end: {SAID}; look at {node}'s storage"

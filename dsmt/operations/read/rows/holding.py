@@ -11,6 +11,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.hearing import unheard
 from dsmt.operations.read.rows.instance_reason import STUCK
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.words.times import local
@@ -71,8 +72,8 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
     slot = None if entry.fact is None else entry.fact.record
     if slot is None:
         return "no controller has decided yet what becomes of it"
-    if (stuck := _stuck(entry, node)) is not None:
-        return f"{_elsewhere(sight, key, slot)} now; what is left here does not end: {stuck.message}; {stuck.next}"
+    if (stays_on := _does_not_end(sight, key, entry, node)) is not None:
+        return f"{_elsewhere(sight, key, slot)} now; what is left here does not end: {stays_on.message}; {stays_on.next}"
     if slot.previous is not None and slot.previous.node == node:
         now = SeenInstance(sight, key, slot.node)
         until = local(slot.previous.deadline_ms)
@@ -89,11 +90,16 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
     return f"{_elsewhere(sight, key, slot)} now; what is left here {ends}"
 
 
-def _stuck(entry: SlotEntry, node: str) -> Reason | None:
-    """Why what a node has of a slot does not end, though it was killed; None where nothing is known of that."""
-    said = entry.application(node)
-    why = None if said is None or said.record.state is State.GONE else said.record.reason
-    return why if why is not None and why.code == STUCK else None
+def _does_not_end(sight: Sight, key: SlotKey, entry: SlotEntry, node: str) -> Reason | None:
+    """Why what a node has of a slot does not end: it was killed and lives, or it is to leave and its agent is not heard."""
+    said, slot = entry.application(node), entry.record
+    if said is None or said.record.state is State.GONE:
+        return None
+    why = said.record.reason
+    if why is not None and why.code == STUCK:
+        return why
+    leaves = slot is not None and (slot.node != node or slot.desired == "gone")
+    return unheard(SeenInstance(sight, key, node)) if leaves and sight.fleet.state(node) == "alive" else None
 
 
 def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:
