@@ -8,7 +8,10 @@ import signal
 
 import pytest
 
+from dsmt.event.kinds.node import NodeControl
+from dsmt.event.records import to_data
 from dsmt.operations.read.rows.node_rows import processes
+from dsmt.ports.bus import Draft
 from tests.real.fleet import Fleet, eventually, redis_spec
 from tests.real.redis_realm import redis_processes, run, running, settled
 
@@ -167,5 +170,31 @@ def test_a_node_that_fell_silent_before_it_was_killed_is_replaced(tmp_path):
         assert verdict is not None
         assert verdict.record.road == "silent"
         await settled(made)
+
+    run(tmp_path, scenario)
+
+
+def test_what_runs_on_a_node_of_which_the_monitor_alone_does_not_stand_still_goes_elsewhere_by_a_drain(tmp_path):
+    """So is a node whose disk does not answer: it is alive, nothing there begins or ends, and `status` names this way."""
+
+    async def scenario(made: Fleet) -> None:
+        node = next(iter(made.pids("store")))[2]
+        monitor = made.record("nodes", node, "node_monitor").pid
+        stopped = [pid for pid in made.processes_of_node(node) if pid != monitor]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            control = NodeControl(mode="draining", by="test", reason="its disk does not answer")
+            await made.connection.bus.publish(Draft(f"node/{node}/control", to_data(control)))
+            await made.watch.until(
+                "all instances elsewhere",
+                lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
+                60,
+            )
+            assert made.watch.view.nodes[node].verdict is None
+        finally:
+            for pid in stopped[::-1]:
+                os.kill(pid, signal.SIGCONT)
+        await settled(made)  # what ran on it has ended
 
     run(tmp_path, scenario)
