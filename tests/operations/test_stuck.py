@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dsmt.cli import screens
 from dsmt.event.reason import reason
-from dsmt.event.status import Shown, State
+from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.read.rows.holding import left_on
 from dsmt.operations.read.rows.instances import instances
+from dsmt.operations.read.rows.node_rows import node_rows
+from dsmt.operations.read.rows.outside import Outside
 from dsmt.operations.read.screens.alert import Alert, Found
 from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import services
@@ -97,3 +100,25 @@ def test_of_an_agent_that_does_not_come_back_on_a_node_that_lives_it_is_told_wha
     (row,) = instances(sight(realm), Target("web"))
     assert row.reason is not None
     assert (row.reason.code, row.reason.who) == ("node.stale", "world")
+
+
+def test_a_node_that_says_to_have_what_is_to_end_and_does_not_end_it_is_told_after_a_minute() -> None:
+    """A stolen node's key makes it up: who applied the service waited for it for good, and no screen showed it."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    for layer in (Layer.CONTAINER, Layer.AGENT):
+        realm.status(key(3), "n2", State.RUNNING, layer=layer, orphan=True)
+    realm.settle(obey=False)
+    assert told(realm.after(59)) == []
+    (alert,) = told(realm.after(2))
+    assert (alert.target, alert.code, alert.who) == ("node/n2", "node.lingers", "you")
+    assert alert.message == "n2 says to have web/app/3, which is to end there"
+    out = Outside(why="revoked", key=None, since=None, message="its key was revoked", next="", may_run=[])
+    seen = sight(realm)
+    found = [msgspec.structs.replace(one, out=out) for one in node_rows(seen)]
+    assert "node.lingers" not in {one.code for one in alerts(seen, Found(nodes=found))}
+    realm.status(key(3), "n2", State.TERMINATED, alone=True)
+    assert told(realm) == [], "it says that it is ending"
+    realm.status(key(3), "n2", State.GONE)
+    assert told(realm) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from dsmt.controllers.left_data import data_of
@@ -16,6 +18,9 @@ from dsmt.operations.read.rows.instance_reason import STUCK
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.words.times import local
 from dsmt.view import SlotEntry, SlotKey
+
+LINGERS_MS: Final = 60_000
+"""How long what is to end may be there, without a word that it is being ended, before that is told."""
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +50,21 @@ def data_on(sight: Sight, node: str) -> list[str]:
     buried = (levels[2] for levels in topics if levels[:2] == ["tombstone", "service"])
     homes = ((name, data_of(sight.fleet, name)) for name in sorted({*sight.view.services, *buried}))
     return [str(SlotKey(name, *at)) for name, known in homes for at, home in sorted(known.items()) if home.node == node]
+
+
+def lingering(sight: Sight) -> dict[str, list[SlotKey]]:
+    """What is to end, by the node that lives, says to have it, and has not said for long that it ends it."""
+    found: dict[str, list[SlotKey]] = {}
+    for service, entry in sight.view.services.items():
+        for place, slot in sorted(entry.slots.items()):
+            fact = slot.fact
+            if fact is None or fact.record.desired != "gone" or sight.now_ms - fact.time_ms < LINGERS_MS:
+                continue
+            for node in (one for one in slot.holders if sight.fleet.state(one) == "alive"):
+                said = slot.application(node)
+                if said is None or said.record.state is not State.TERMINATED:
+                    found.setdefault(node, []).append(SlotKey(service, *place))
+    return found
 
 
 def is_to_leave(sight: Sight, node: str) -> bool:

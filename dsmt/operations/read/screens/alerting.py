@@ -8,6 +8,7 @@ from dsmt.event.kinds.source import KeeperReplaced, keeper_died
 from dsmt.event.phrases import some
 from dsmt.operations.read.realm.passing import KEEPER_MS
 from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.holding import lingering
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.alert import Alert, Found, OfService, reasoned, yours
 from dsmt.operations.read.screens.broker_alerts import of_brokers
@@ -26,6 +27,7 @@ def alerts(sight: Sight, found: Found) -> list[Alert]:
         *_of_keepers(sight),
         *(alert for one in found.services for alert in _of_service(sight, one)),
         *_of_unsaid(sight),
+        *_of_lingering(sight, {node.node for node in found.nodes if node.out is not None}),
         *_of_orphans(sight, {one.service for one in found.services}),
         *_of_facts(sight),
     ]
@@ -70,6 +72,20 @@ def _of_unsaid(sight: Sight) -> list[Alert]:
         )
         for name, keys in sight.unsaid.items()
         if sight.whole
+    ]
+
+
+def _of_lingering(sight: Sight, out: Collection[str]) -> list[Alert]:
+    """Nodes that say to have what is to end, and not that it is ending: who waits for that waits for them. Not those out."""
+    return [
+        yours(
+            f"node/{node}",
+            "node.lingers",
+            f"{node} says to have {some(list(map(str, keys)))}, which {'are' if len(keys) > 1 else 'is'} to end there",
+            f"dsmt node show {node}; if that machine is not yours any more: dsmt cert revoke node/{node}",
+        )
+        for node, keys in sorted(lingering(sight).items())
+        if node not in out
     ]
 
 
