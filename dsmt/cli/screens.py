@@ -198,7 +198,9 @@ def _service_below(one: Service, now_ms: int) -> list[str]:
     whole = f"dsmt why {one.service}"
     refusal = [] if one.refused is None else _acting(one.refused.reason, whole=whole)
     owner = [f"owner: {one.owner}"] if one.owner and one.state in ("degraded", "down") else []
-    return [*refusal, *_acting(one.reason, _next_try(one.next_try_at, now_ms), whole=whole), *owner]
+    more = some([f"{name} ({code})" for name, code in one.also.items()])
+    others = [f"also: {more}: dsmt status {one.service}"] if one.also else []
+    return [*refusal, *_acting(one.reason, _next_try(one.next_try_at, now_ms), whole=whole), *others, *owner]
 
 
 def _acting(reason: Reason | None, then: str = "", *, whole: str = "") -> list[str]:

@@ -377,3 +377,21 @@ def test_of_what_moves_it_is_said_which_copy_serves() -> None:
     realm.step()
     realm.status(key(0), "n2", State.INSTANTIATED, pid=16)
     assert "the copy on n1 serves at 192.0.2.1 http:8080 until this is ready" in screens.ps([row_of(realm)], sight(realm))
+
+
+def test_of_several_problems_of_a_service_the_one_that_waits_for_a_person_is_told_and_the_others_are_named() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.settle()
+    waits = reason("start.port_in_use", port="80", holder="x")
+    stops = reason("start.cannot_exec", program="x", dir="y", error="z")
+    for index, why in ((0, waits), (1, stops), (2, waits)):
+        fact = realm.view.slot(key(index)).record
+        assert fact is not None
+        realm.status(key(index), fact.node or "", State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000)
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert (told.reason, told.also) == (stops, {"web/app/0": "start.port_in_use", "web/app/2": "start.port_in_use"})
+    assert "also: web/app/0 (start.port_in_use), web/app/2 (start.port_in_use): dsmt status web" in screens.services(
+        [told], sight(realm)
+    )

@@ -36,8 +36,9 @@ RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
+    """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`.
 
+    `reason` is that of the first instance for which a person must act, else of the first that has one.
     `ready` counts what is served, also by the copy before; `next_try_at` is when that one is tried again. `revision` is what
     was applied last; `running` are those that its instances implement, the newest first. `limits` tells which limits are not
     kept as they are written; `to_restart` are the instances whose restart was asked for, and is to come.
@@ -62,6 +63,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     to_restart: list[str] = []
     parts: dict[str, list[int]] = {}
     """What each component runs, where one was refused in part."""
+    also: dict[str, str] = {}
+    """The instances that have another problem than `reason`, and which."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +168,8 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     wanted = [row for row in asked if not row.rests]
     ready = sum(serves(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and (row.held is None or row.is_stuck)]
-    worst = next((row for row in sick if row.reason is not None), None)
+    told = sorted(((row, row.reason) for row in sick if row.reason is not None), key=lambda one: one[1].who != "you")
+    worst, why = told[0] if told else (None, nowhere(sight, target))
     parsed, denied = entry.parsed, refused(entry)
     return Service(
         service=name,
@@ -179,13 +183,14 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
         note=spec.reason,
         description="" if parsed is None else parsed.description,
         owner="" if parsed is None else parsed.owner,
-        reason=nowhere(sight, target) if worst is None else worst.reason,
+        reason=why,
         next_try_at=None if worst is None else worst.next_try_at,
         running=running(entry, target),
         refused=denied,
         limits=[] if parsed is None else loose_limits(sight, parsed, rows),
         to_restart=[row.instance for row in rows if row.held is None and _is_to_restart(sight.view.slot(row.key))],
         parts=by_component(entry) if denied is not None and denied.by else {},
+        also={row.instance: other.code for row, other in told if why is not None and other.code != why.code},
     )
 
 
