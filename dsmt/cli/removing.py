@@ -16,7 +16,7 @@ from dsmt.cli.printing import document, one_line, warn
 from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection
-from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.realm.sight import look_at
 from dsmt.operations.read.waits import leaving
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import removing
@@ -48,7 +48,7 @@ def remove(ctx: CliContext, service: str, *, purge: bool, yes: bool, reason: str
         bus, by = connection.bus, connection.by
         epoch = None
         if wait is not None or purge:
-            sight = await look(bus, of=(service,))
+            sight = await look_at(bus, service)
             if purge and removing.is_buried(sight, service):
                 return await removing.purge(bus, service, by=by, reason=reason)
             epoch = removing.epoch_of(sight, service)

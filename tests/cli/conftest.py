@@ -5,6 +5,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,12 +39,20 @@ def known() -> Sight:
     return sight(realm)
 
 
+def only(known: Sight, services: tuple[str, ...]) -> Sight:
+    """The same, as who looks at some services sees it: it has no other ones."""
+    view = known.view.copy()
+    for name in set(view.services) - set(services):
+        del view.services[name]
+    return replace(known, view=view)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, known: Sight) -> Iterator[Run]:
     """Run a command line in a directory of its own; its exit code and what it wrote to standard error."""
 
-    async def look(*_: Any, **__: Any) -> Sight:
-        return known
+    async def look(*_: Any, of: tuple[str, ...] = (), **__: Any) -> Sight:
+        return known if not of else only(known, of)
 
     async def never(*_: Any, **__: Any) -> None:
         raise AssertionError("something was started")

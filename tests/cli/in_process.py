@@ -8,9 +8,8 @@ Run = Callable[..., tuple[int, str]]
 
 LOOKS = (
     "operations.write.applying", "operations.write.controlling", "operations.write.node_control", "operations.write.nodesets",
-    "operations.write.removing", "operations.write.revising",
     "operations.read.realm.sight", "operations.read.why.explaining", "operations.write.asking_logs",
-    "operations.write.rolling_back", "operations.write.revoking", "cli.removing", "cli.nodeset", "cli.why", "cli.status", "cli.listing", "cli.node",
+    "operations.write.revoking", "cli.nodeset", "cli.why", "cli.status", "cli.listing", "cli.node",
 )  # fmt: skip
 """Who looks at the realm: they see the one that the test knows."""
 NO_YES = "nothing was done, for nobody said yes to this"

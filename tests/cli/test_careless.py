@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.cli.context import CliContext
 from dsmt.cli.root import main
-from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
 from tests.cli.in_process import DENIED, MISSING, WRONG, Run
@@ -18,6 +18,11 @@ from tests.operations.sights import sight
 GONE = "there is no service old any more: it was removed. Next: dsmt history old\n"
 LEFT = "n3 was removed; nothing was done. Next: it takes nothing until it attaches again: dsmt nodes"
 UNIT = "`5` is not a duration. Next: a unit is missing: 5s, 5m or 5ms?"
+
+SERVICE_VERBS = (
+    *([verb] for verb in ("get", "history", "rollback", "stop", "start", "restart", "retry", "move")),
+    ["remove", "--yes"],
+)
 
 LINES: list[tuple[list[str], int, str]] = [
     # --- units -----------------------------------------------------------------------------------------------------
@@ -37,6 +42,18 @@ LINES: list[tuple[list[str], int, str]] = [
     *(([verb, "old"], MISSING, GONE) for verb in ("ps", "status", "endpoints", "why-not", "stop", "start", "restart", "retry")),
     (["endpoints", "old/app"], MISSING, "there is no service old any more: it was removed"),
     *((["node", verb, "n3"], DENIED, LEFT) for verb in ("include", "exclude", "drain")),
+    # --- what is of another kind, and what is mistyped ---------------------------------------------------------------
+    *((["node", verb, "web"], MISSING, "there is no node web. Next: web is a service: dsmt ps web shows on which nodes it is\n") for verb in ("show", "drain", "exclude", "include", "remove")),
+    (["node", "drain", "web/app"], MISSING, "there is no node web/app. Next: web is a service: dsmt ps web/app shows on which nodes"),
+    (["move", "web/app/0", "--to", "web"], MISSING, "there is no node web. Next: web is a service"),
+    *((["nodeset", verb, "web"], MISSING, "there is no node set web. Next: web is a service: dsmt status web") for verb in ("show", "remove")),
+    *(([*verb, "n1"], MISSING, "there is no service n1. Next: n1 is a node: dsmt node show n1, dsmt why node/n1\n") for verb in SERVICE_VERBS),
+    *(([*verb, "wbe"], MISSING, "there is no service wbe. Next: did you mean web? dsmt services lists them\n") for verb in SERVICE_VERBS),
+    *((["scale", f"{service}/app", "2"], MISSING, f"there is no service {service}. Next: {said}") for service, said in (("n1", "n1 is a node"), ("wbe", "did you mean web?"))),
+    *((["nodeset", "use", f"{service}/app", "n1"], MISSING, f"there is no service {service}. Next: {said}") for service, said in (("n1", "n1 is a node"), ("wbe", "did you mean web?"))),
+    *(([verb, "web/app"], MISSING, "there is no service web/app. Next: write the service alone: web") for verb in ("history", "get", "rollback")),
+    (["why", "nodeset/good"], MISSING, "there is no service nodeset. Next: dsmt nodeset show good"),
+    (["why", "good"], MISSING, "there is no service good. Next: good is a node set: dsmt nodeset show good"),
     # --- where an export goes --------------------------------------------------------------------------------------
     *(([*verb, "nosuch/file"], WRONG, "nosuch/file cannot be written: No such file or directory. Next: name another file") for verb in (["export"], ["trust", "export"])),
     *(([*verb, ""], WRONG, "'' names no file. Next: name the file to write: dsmt ") for verb in (["export"], ["trust", "export"])),
@@ -55,6 +72,7 @@ def known() -> Sight:
     realm.status(key(service="old"), node or "", State.GONE)
     realm.settle(seconds=1)
     realm.say("operator/alice", "tombstone/service/old", Tombstone(by="alice", reason="not needed"))
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="n1", by="alice", reason=""))
     realm.close("n3")
     realm.verdict("n3", state="left", road="operator")
     return sight(realm)

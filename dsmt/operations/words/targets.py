@@ -76,7 +76,7 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     entry = view.services.get(target.service)
     known = None if entry is None else entry.parsed
     if entry is None or (known is None and not entry.slots):
-        raise no_service(view, target.service, _meant(view, target))
+        raise no_service(view, target.service, _kind_meant(view, target))
     ended = entry.spec is not None and entry.spec.record.removed
     components = {} if known is None or ended else known.components
     governing = {name: entry.component(name) or component for name, component in components.items()}
@@ -120,10 +120,18 @@ def no_service(view: View, service: str, advice: str = "") -> DsmtError:
 
 
 def service_meant(view: View, service: str) -> str:
-    """What to do about a name that no service has; it may be a target that is more than one."""
+    """What to do about a name that no service has; it may be a target that is more than one, or that of another thing."""
+    named, _, rest = service.partition("/")
+    if kind := _kind_meant(view, Target(named, rest.partition("/")[0] or None)):
+        return kind
     names = [name for name, entry in view.services.items() if entry.spec is not None]
-    whole = service.partition("/")[0]
-    return f"write the service alone: {whole}" if whole != service and whole in names else f"{meant(service, names)}{LISTS}"
+    return f"write the service alone: {named}" if named != service and named in names else f"{meant(service, names)}{LISTS}"
+
+
+def is_service(view: View, name: str) -> bool:
+    """Whether a name, which is none of what was asked for, is that of a service, or of a part of one."""
+    entry = view.services.get(name.partition("/")[0])
+    return entry is not None and entry.spec is not None
 
 
 def was_removed(view: View, service: str) -> bool:
@@ -131,21 +139,27 @@ def was_removed(view: View, service: str) -> bool:
     return view.epoch(f"service/{service}/spec") > 1
 
 
-def _meant(view: View, target: Target) -> str:
-    """What was probably meant by a service that is not there."""
+def _kind_meant(view: View, target: Target) -> str:
+    """Where another kind of thing was probably meant by a service that is not there: which, and what shows it."""
     first, second = target.service, target.component
     if second is None:
-        if first in view.nodes:
-            return f"{first} is a node: dsmt node show {first}, dsmt why node/{first}"
-        found = next((kind for kind in _LISTED if f"{kind}/{first}" in view.sessions.of), None)
-        if found is not None:
-            return f"{first} is a {found}: dsmt {found}s, dsmt why {found}/{first}"
-        if _HALF_AN_ID.fullmatch(first):
-            return f"an event's id has its source before it: dsmt why SOURCE#{first}"
-    elif first == "node":
-        return f"dsmt node show {second}, or dsmt why {target}"
-    elif first in _LISTED:
-        return f"dsmt {first}s, or dsmt why {target}"
-    elif first == "operator":
-        return f"dsmt tail --source '{first}/{second}*' --since 1h shows what was done there"
-    return ""
+        return _named_alone(view, first)
+    shown = {
+        "node": f"dsmt node show {second}, or dsmt why {target}",
+        "nodeset": f"dsmt nodeset show {second}",
+        "operator": f"dsmt tail --source '{first}/{second}*' --since 1h shows what was done there",
+        **{kind: f"dsmt {kind}s, or dsmt why {target}" for kind in _LISTED},
+    }
+    return shown.get(first, "")
+
+
+def _named_alone(view: View, name: str) -> str:
+    """The same of a name without its kind."""
+    if name in view.nodes:
+        return f"{name} is a node: dsmt node show {name}, dsmt why node/{name}"
+    if name in view.nodesets:
+        return f"{name} is a node set: dsmt nodeset show {name}"
+    found = next((kind for kind in _LISTED if f"{kind}/{name}" in view.sessions.of), None)
+    if found is not None:
+        return f"{name} is a {found}: dsmt {found}s, dsmt why {found}/{name}"
+    return f"an event's id has its source before it: dsmt why SOURCE#{name}" if _HALF_AN_ID.fullmatch(name) else ""

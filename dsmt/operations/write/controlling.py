@@ -20,7 +20,7 @@ from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.phrases import quoted, some
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
-from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look, look_at
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.node_rows import find_node
@@ -54,7 +54,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Hold every slot of a target. Raises `NotFoundError`."""
-    sight = await look(bus, of=(target.service,))
+    sight = await look_at(bus, target.service)
     hold = Hold(by=by, at_ms=sight.now_ms, reason=reason)
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
@@ -68,7 +68,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
     What had ended by itself is run again (A20), also where its agent was away and saw no stop: the restart number says so.
     """
-    sight = await look(bus, of=(target.service,))
+    sight = await look_at(bus, target.service)
 
     def will(before: SlotControl, key: SlotKey) -> SlotControl:
         here = sight.view.slot(key).held_here
@@ -85,7 +85,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Raise the restart number of every slot of a target that is not held. Raises `NotFoundError`, `RefusedError`."""
-    sight = await look(bus, of=(target.service,))
+    sight = await look_at(bus, target.service)
     rows = instances(sight, target)
     if rows and all(row.held is not None for row in rows):
         raise RefusedError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
@@ -250,7 +250,7 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
 
 async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
     """Have the agents of what waits for its next try make it at once. Raises `NotFoundError`."""
-    sight = await look(bus, of=(target.service,))
+    sight = await look_at(bus, target.service)
     drafts, touched, because, asked = [], [], {}, {}
     rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):

@@ -17,6 +17,7 @@ from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.overruled import OverruledWord, overruled_words
+from dsmt.operations.words.targets import is_service
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say, say_word
 from dsmt.ports.bus import Bus, BusReader
@@ -93,7 +94,9 @@ def _instead(sight: Sight, name: str) -> str:
     """What to do about a name that no named set has."""
     if name in (nodeset.ALL_NODES, nodeset.FAILED):
         return f"{name} is given, and no named set: dsmt nodes shows its nodes"
-    return f"{name} is a node: dsmt node show {name}" if name in sight.fleet.members else "dsmt nodeset list"
+    if name in sight.fleet.members:
+        return f"{name} is a node: dsmt node show {name}"
+    return f"{name} is a service: dsmt status {name}" if is_service(sight.view, name) else "dsmt nodeset list"
 
 
 def select(

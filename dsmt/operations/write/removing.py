@@ -14,7 +14,7 @@ from dsmt.event.kinds.realm import PURGES, PurgeWord, Tombstone
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.operations.read.realm.facts import stands
-from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look_at
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.applying import say_spec
 from dsmt.operations.write.controlling import Done
@@ -26,7 +26,7 @@ from dsmt.view import SlotKey
 
 async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
     """End a service, also one of which slots are left alone. Raises `NotFoundError`."""
-    sight = await look(bus, of=(service,))
+    sight = await look_at(bus, service)
     stood = _stood(sight, service)
     names = [str(key) for key in slots_of(sight.view, Target(service))]
     if stood.removed:
@@ -40,7 +40,7 @@ async def purge(bus: Bus, service: str, *, by: str, reason: str) -> Done:
 
     Raises `NotFoundError` for one that was never removed, `FailedError` for one that is there again, or has not ended.
     """
-    sight = await look(bus, of=(service,))
+    sight = await look_at(bus, service)
     grave = sight.view.winner(f"{TOMBSTONE}service/{service}")
     if grave is None or not is_buried(sight, service):
         _stood(sight, service)

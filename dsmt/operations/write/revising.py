@@ -8,7 +8,7 @@ import msgspec
 
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.kinds.service import SpecFact
-from dsmt.operations.read.realm.sight import Sight, look
+from dsmt.operations.read.realm.sight import Sight, look_at
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
@@ -26,7 +26,7 @@ MANY: Final = 100
 
 async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
     """Change how many instances a component has: a new revision. Raises `NotFoundError`, `RefusedError`, `InputError`."""
-    sight = await look(bus, of=(target.service,))
+    sight = await look_at(bus, target.service)
     spec, component, _ = _counted(sight, target)
     after = changed(spec, component, instances=count)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
@@ -34,7 +34,7 @@ async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -
 
 async def slip(bus: BusReader, target: Target, count: int) -> str:
     """What is said of a count that is likely a slip (`MANY_TIMES`); empty for any other. Raises as `scale` does."""
-    _, component, now = _counted(await look(bus, of=(target.service,)), target)
+    _, component, now = _counted(await look_at(bus, target.service), target)
     if count <= MANY_TIMES * max(now, 1) or count - now < MANY:
         return ""
     return f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
@@ -57,7 +57,7 @@ async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: st
 
     Raises `NotFoundError` also for a name that is neither a node nor a set: who types one has mistyped it.
     """
-    sight = await look(bus, of=(target.service,))
+    sight = await look_at(bus, target.service)
     spec, _ = current(sight, target.service)
     check_known(sight, nodeset.parse(nodes))
     component = _component(target, spec)

@@ -17,7 +17,7 @@ import msgspec
 from dsmt.errors import FailedError, NotFoundError, TransportError
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import whose
-from dsmt.operations.read.realm.sight import look
+from dsmt.operations.read.realm.sight import look_at
 from dsmt.operations.read.rows.past import ServicePast, past
 from dsmt.operations.read.rows.revisions import refused, same
 from dsmt.operations.read.waits.settling import Applied
@@ -36,7 +36,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
 
     One that was refused is gone back to only by its name. Raises `NotFoundError` when there is none.
     """
-    sight = await look(bus, of=(service,))
+    sight = await look_at(bus, service)
     _, fact = current(sight, service)
     told = await past(bus, sight, service)
     number = _chosen(service, fact, told) if to is None else to
