@@ -157,6 +157,9 @@ def _confirm_end(ctx: CliContext, found: Claim, live: Sequence[str]) -> None:
     elif found.below:
         said = f"{name} has certified {nodes}, which end with it"
         after = "then each joins again with a token of its own: dsmt token create, dsmt join"
+    elif any(one.startswith("broker/") for one in live):
+        said = f"{name} runs with this key: nobody is attached to it any more, and one copy of the history less is left"
+        after = f"for another key alone: dsmt cert rotate {name}, where it lives"
     elif live:
         are = "is" if len(live) == 1 else "are"
         ends = "nobody lets in who has it, or believes what it says, any more"

@@ -125,9 +125,11 @@ def brokers(ctx: CliContext) -> None:
 
     async def work(connection: Reading) -> tuple[Sight, list[Broker]]:
         sight = await look(connection.bus, passing=True)
-        now_s = sight.now_ms // 1000
+        now_s, trust = sight.now_ms // 1000, connection.trust
+        used = in_use(trust, now_s)
         found = await asked(connection.identity, home, realm, broker_rows(sight, realm.addresses))
-        return sight, with_ended(found, ended_brokers(in_use(connection.trust, now_s), now_s))
+        revoked = [name for name, one in used.items() if trust.is_revoked(one.key_id, name)]
+        return sight, with_ended(found, ended_brokers(used, now_s), revoked)
 
     sight, found = ctx.ask(work)
     remember(ctx, sight)

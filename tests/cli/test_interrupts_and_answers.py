@@ -200,7 +200,10 @@ def test_a_rollback_prints_what_it_applies_again_and_has_to_warn_of(
 
 IN_USE = "attached with this key: nobody lets in who has it, or believes what it says, any more"
 UNHEARD = "what runs there goes on, unheard, and is started elsewhere, too"
+LESS = "nobody is attached to it any more, and one copy of the history less is left"
 SURE = "Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert rotate, where it lives"
+
+OWN = SURE.replace("rotate,", "rotate node/n1,")
 
 
 @pytest.mark.parametrize(
@@ -208,6 +211,7 @@ SURE = "Next: dsmt cert revoke node/n1 --yes; for another key alone: dsmt cert r
     [
         (["node/n1"], False, WRONG, f"{NO_YES}: node/n1 is {IN_USE}; {UNHEARD}. {SURE}"),
         (["controller/c1", "issuer/c1"], False, WRONG, f"{NO_YES}: controller/c1 and issuer/c1 are {IN_USE}. {SURE}"),
+        (["broker/b2"], False, WRONG, f"{NO_YES}: node/n1 runs with this key: {LESS}. {OWN}"),
         (["node/n1"], True, NO, "node/n1 is not revoked: the answer was no"),
         ([], False, AWAY, "gone on"),
     ],

@@ -177,8 +177,8 @@ async def claim(connection: Reading, what: str) -> Claim:
 
 
 async def live(connection: Reading, claim: Claim) -> list[str]:
-    """The members that are attached now with certificates that end with a key."""
-    sight, trust = await look(connection.bus), connection.trust
+    """The members that live now with certificates that end with a key: who is attached, and brokers that are heard."""
+    sight, trust = await look(connection.bus, passing=True), connection.trust
     after = trust.without(bytes.fromhex(claim.key))
     ended = sorted(
         name
@@ -187,7 +187,10 @@ async def live(connection: Reading, claim: Claim) -> list[str]:
     )
     sessions, lost = sight.view.sessions.of, sight.fleet.lost_brokers
     said = {name: word(sessions[name], lost) for name in ended if name in sessions}
-    return [name for name, one in said.items() if one is not None and one.state == "open"]
+    attached = {name for name, one in said.items() if one is not None and one.state == "open"}
+    present = sight.passing.stats.keys() - sight.passing.removed - lost.keys()
+    brokers = {f"broker/{name}" for name in present if sight.passing.hears(name, sight.now_ms)}
+    return [name for name in ended if name in attached or name in brokers]
 
 
 async def unheard(connection: Reading) -> list[str]:

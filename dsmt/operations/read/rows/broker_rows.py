@@ -118,9 +118,11 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     return found
 
 
-def with_ended(found: Sequence[Broker], ended: Collection[str]) -> list[Broker]:
-    """The same; of those whose certificates have `ended`, which are sources, that is what is wrong."""
+def with_ended(found: Sequence[Broker], ended: Collection[str], revoked: Collection[str] = ()) -> list[Broker]:
+    """The same; of those whose certificates have `ended`, or whose keys are `revoked`, which are sources, that is wrong."""
     said = {name.removeprefix("broker/"): f"its certificate has ended; next: {another_certificate(name)}" for name in ended}
+    of_revoked = {name.removeprefix("broker/") for name in revoked}
+    said |= {name: f"its key is revoked; next: dsmt broker remove {name}" for name in of_revoked}
     return [one if one.broker not in said else replace(one, fault=said[one.broker]) for one in found]
 
 
