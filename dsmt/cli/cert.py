@@ -20,6 +20,7 @@ from dsmt.operations.local.home.dating import Dated, dated
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.members import certificates
 from dsmt.operations.local.members.certificates import HeldCertificate
+from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey
 from dsmt.trust.store import TrustStore
@@ -152,8 +153,8 @@ def _confirm_end(ctx: CliContext, found: Claim, live: Sequence[str]) -> None:
     name = found.name or found.key
     nodes = ", ".join(found.below[:_SHOWN])
     if found.only_broker:
-        said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
-        after = f"the way back is a new realm: {revoking.WAY_BACK}"
+        said = f"{name} is the only broker: without its key {NO_BROKER}"
+        after = f"the way back is a new realm: {WAY_BACK}"
     elif found.below:
         said = f"{name} has certified {nodes}, which end with it"
         after = "then each joins again with a token of its own: dsmt token create, dsmt join"
@@ -195,8 +196,8 @@ def _tell(ctx: CliContext, done: RevokedKey, *, only_broker: bool) -> None:
         return
     print(f"{done.name or done.key} is revoked")
     if only_broker:
-        print(f"it was the only broker: {revoking.NO_BROKER}")
-        print(f"next: {revoking.WAY_BACK}")
+        print(f"it was the only broker: {NO_BROKER}")
+        print(f"next: {WAY_BACK}")
     if done.kept:
         print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
         specs = [topic.split("/")[1] for topic in done.kept if topic.startswith("service/") and topic.endswith("/spec")]

@@ -128,7 +128,7 @@ def brokers(ctx: CliContext) -> None:
         now_s, trust = sight.now_ms // 1000, connection.trust
         used = in_use(trust, now_s)
         found = await asked(connection.identity, home, realm, broker_rows(sight, realm.addresses))
-        revoked = [name for name, one in used.items() if trust.is_revoked(one.key_id, name)]
+        revoked = {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}
         return sight, with_ended(found, ended_brokers(used, now_s), revoked)
 
     sight, found = ctx.ask(work)

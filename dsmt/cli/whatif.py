@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from dsmt.cli.command import a_file, command
@@ -54,12 +56,12 @@ def whatif(ctx: CliContext, kill: tuple[str, ...], drain: tuple[str, ...], spec:
     if found.plans:
         show(screens(found.plans, spec))
         print()
-    show(screen(found))
+    show(screen(found, [*(() if found.killed else kill), *(() if found.drained else drain)]))
 
 
-def screen(found: WhatIf) -> str:
-    """What would follow, as people read it."""
-    lines = []
+def screen(found: WhatIf, empty: Sequence[str] = ()) -> str:
+    """What would follow, as people read it; `empty`: what was named, and selects nobody."""
+    lines = [f"{one} selects no node now." for one in empty]
     if found.killed:
         lines.append(f"{_listed(found.killed)} would die at once.")
     if found.drained:

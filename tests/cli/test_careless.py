@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - a row of a table stays one line
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,26 @@ def test_a_file_whose_name_is_a_number_is_applied_also_behind_wait(run: Run, mad
     (tmp_path / "5").write_text("service: {}\n")
     code, told = run("apply", "--wait", "5", home=made)
     assert (code, told.partition(":")[0]) == (WRONG, "5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kill", "failed"], "failed selects no node now.\n\n"),
+        (
+            ["--kill", "minus(n1, n1)", "--drain", "failed"],
+            "minus(n1, n1) selects no node now.\nfailed selects no node now.\n",
+        ),
+        (["--kill", "failed", "--kill", "n2"], "n2 would die at once.\n"),
+    ],
+)
+def test_who_asks_what_if_of_a_set_without_nodes_is_told_so(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run("whatif", *arguments, home=made) == (0, "")
+    assert out.getvalue().startswith(said)
 
 
 @pytest.mark.parametrize("command", [["export"], ["trust", "export"]])

@@ -14,6 +14,9 @@ from dsmt.cli import member_screens
 from dsmt.operations.connection import Reading
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.broker_rows import broker_rows, with_ended
+from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK
+from dsmt.operations.read.screens.alert import Found
+from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim
 from tests.bus.realm import TestRealm, memory_network
@@ -61,3 +64,19 @@ def test_of_a_broker_whose_key_is_revoked_the_screen_says_that_and_not_what_the_
     assert "its key is revoked; next: dsmt broker remove b2" in told.partition("\nb2 ")[2]
     assert "no more" not in told
     assert told.count("is revoked") == 1
+
+
+@pytest.mark.parametrize(
+    ("revoked", "advice"),
+    [({"broker/b1"}, "dsmt broker remove b1"), ({"broker/b1", "broker/b2"}, WAY_BACK)],
+    ids=["one of two", "both"],
+)
+def test_the_last_broker_whose_key_is_revoked_is_not_to_be_removed_for_it_cannot_be(revoked: set[str], advice: str) -> None:
+    seen = sight(Realm("n1"))
+    for name in ("b1", "b2"):
+        seen.passing.stats[name] = (seen.now_ms, stats())
+    found = [replace(one, alive=f"broker/{one.broker}" not in revoked) for one in broker_rows(seen, [])]
+    told = [one for one in alerts(seen, Found(brokers=found, revoked=revoked)) if one.target == "broker/b1"]
+    assert [one.next for one in told] == [advice]
+    assert (NO_BROKER in told[0].message) == (advice == WAY_BACK)
+    assert f"its key is revoked; next: {advice}" in member_screens.brokers(with_ended(found, (), revoked), seen)

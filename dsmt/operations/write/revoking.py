@@ -60,9 +60,6 @@ TRIES: Final = 3
 """How often what has changed meanwhile is looked at anew."""
 LOOK_S: Final = 0.2
 ITS_SIGNER: Final = "its signer was revoked"
-NO_BROKER: Final = "nobody knows who is alive, nothing is placed or repaired, and no other broker can take its place"
-"""What it means that the key of a realm's only broker has ended: every member knows it by that key."""
-WAY_BACK: Final = "keep each file with dsmt get SERVICE, dsmt down, then dsmt up and dsmt apply in another DSMT_HOME"
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,13 +16,12 @@ from dsmt.operations.local.members.brokers import made_ms, meshed, note_announce
 from dsmt.operations.local.members.letting_in import by_broker, by_fact, by_time, learnt, members
 from dsmt.operations.local.up.machine import StartedRealm
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.certificates import ended_brokers, in_use
+from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK, ended_brokers, in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.outside import revoked
 from dsmt.operations.read.waits.waiting import until, until_none
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.brokers import announce
-from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import ENDED
 from dsmt.programs.configuration import IDENTITY, read_identity

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from dsmt.event.hlc import FAR_MS
 from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.realm.sight import Sight
+from dsmt.operations.read.rows.certificates import WAY_BACK
 from dsmt.operations.words.names import natural
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
@@ -122,7 +123,9 @@ def with_ended(found: Sequence[Broker], ended: Collection[str], revoked: Collect
     """The same; of those whose certificates have `ended`, or whose keys are `revoked`, which are sources, that is wrong."""
     said = {name.removeprefix("broker/"): f"its certificate has ended; next: {another_certificate(name)}" for name in ended}
     of_revoked = {name.removeprefix("broker/") for name in revoked}
-    said |= {name: f"its key is revoked; next: dsmt broker remove {name}" for name in of_revoked}
+    is_last = all(one.broker in of_revoked for one in found)
+    ways = {name: WAY_BACK if is_last else f"dsmt broker remove {name}" for name in of_revoked}
+    said |= {name: f"its key is revoked; next: {way}" for name, way in ways.items()}
     return [one if one.broker not in said else replace(one, fault=said[one.broker]) for one in found]
 
 

@@ -18,6 +18,9 @@ STAND_IN: Final = "controller/stand-in-"
 """What a controller is called that `cert revoke` makes and ends again; its key is kept nowhere."""
 SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
 """Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
+NO_BROKER: Final = "nobody knows who is alive, nothing is placed or repaired, and no other broker can take its place"
+"""What it means that the key of a realm's only broker has ended: every member knows it by that key."""
+WAY_BACK: Final = "keep each file with dsmt get SERVICE, dsmt down, then dsmt up and dsmt apply in another DSMT_HOME"
 
 
 def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Certificate) -> State:

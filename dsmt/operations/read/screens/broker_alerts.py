@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from dsmt.event.hlc import FAR_MS
 from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.broker_rows import Broker, apart, withholding
-from dsmt.operations.read.rows.certificates import ended_brokers, unbelieved
+from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK, ended_brokers, unbelieved
 from dsmt.operations.read.screens.alert import Alert, Found, yours
 from dsmt.operations.words.times import off_by
 
@@ -20,7 +18,7 @@ def of_brokers(sight: Sight, found: Found) -> list[Alert]:
     away = [one for one in found.brokers if not one.alive and (one.broker not in ended or one.fault is not None)]
     return [
         *_ended(sight, found),
-        *(_silent(sight, one, found.revoked) for one in away),
+        *(_silent(sight, one, found) for one in away),
         *_apart(sight, ended),
         *_clocks(sight),
         *_withholding(sight),
@@ -42,9 +40,13 @@ def _ended(sight: Sight, found: Found) -> list[Alert]:
     ]
 
 
-def _silent(sight: Sight, one: Broker, revoked: Collection[str]) -> Alert:
+def _silent(sight: Sight, one: Broker, found: Found) -> Alert:
     """A broker that is not alive, as far as this reader is told."""
-    others, is_revoked = "who was attached to it has gone to another one, if there is one", f"broker/{one.broker}" in revoked
+    others = "who was attached to it has gone to another one, if there is one"
+    is_revoked = f"broker/{one.broker}" in found.revoked
+    if is_revoked and all(f"broker/{other.broker}" in found.revoked for other in found.brokers):
+        said = f"its key is revoked, and there is no other one: {NO_BROKER}"
+        return yours(f"broker/{one.broker}", "broker.silent", said, WAY_BACK)
     if there := sight.fleet.apart_at(one.broker or ""):
         others = f"at no other one, and told of nothing that is said here: {some(there)}"
     if is_revoked:
