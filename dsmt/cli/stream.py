@@ -29,6 +29,7 @@ from dsmt.operations.words.expression import compiled
 from dsmt.operations.words.times import beginning, moment, zone
 from dsmt.ports.bus import Arrived, Notice
 from dsmt.spec.mistakes import nearest
+from dsmt.trust.grants import NAME_LEVELS
 
 NOTICES: Final = "dsmt.notice."
 
@@ -77,7 +78,7 @@ def tail(
     `--where` takes an expression in CEL over id, source, type, subject, topic, time, data, cause, to and version.
     """
     _check_raw(ctx, raw=raw)
-    warn(filter(None, map(_unknown, types)))
+    warn(filter(None, [*map(_unknown, types), *map(_no_source, sources)]))
     named = TailQuery(
         patterns=topics or ("/",),
         last=10 if last is None and since is None else last,
@@ -121,6 +122,16 @@ def _unknown(wanted: str) -> str:
         return ""
     meant = nearest(wanted, known)
     return f"no event has the type {wanted}" + (f"; did you mean {meant}?" if meant else "; --json shows each event's")
+
+
+def _no_source(wanted: str) -> str:
+    """What to say of a source, or a glob, that is none, for its kind is missing or wrong; empty for others."""
+    kind, slash, name = wanted.partition("/")
+    if set("*?[") & set(kind) or wanted == "root" or (slash and kind in NAME_LEVELS):
+        return ""
+    near = nearest(kind, NAME_LEVELS) if slash else "*"
+    meant = f"did you mean '{near}/{name or kind}'?" if near else "--json shows each event's"
+    return f"no source has the name {wanted}; {meant}"
 
 
 def _timed(named: TailQuery, since: str | None, until: str | None, now_ms: int) -> TailQuery:

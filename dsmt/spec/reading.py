@@ -169,7 +169,7 @@ class Reader:
             text = "{" + node.entries[0][0].text + "}"
             raise WrongValueError(f"`{text}` without quotes is a map in YAML", f"quote it: '{text}'")
         what = "a map" if isinstance(node, Mapping) else "a list"
-        wanted = kind.replace("_", " ") or "value"
+        wanted = {"": "value", "env": "text or number"}.get(kind, kind.replace("_", " "))
         if isinstance(node, Sequence) and kind in _NO_LIST:
             raise WrongValueError(f"{what} cannot be here", _NO_LIST[kind])
         raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is expected")

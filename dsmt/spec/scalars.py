@@ -77,11 +77,13 @@ def number(node: Scalar) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         quoted = not node.plain and re.fullmatch(r"-?\d+(\.\d+)?", node.text)
         raise WrongValueError(f"`{show(node)}` is not a number", "remove the quotes" if quoted else "")
+    if not math.isfinite(value):
+        raise WrongValueError(f"`{show(node)}` is no number that can be counted with", "write digits, as in 1 or 0.5")
     return value
 
 
 def bounded(value: float, low: float | None, high: float | None, spell: Callable[[float], str]) -> None:
-    """Raise when a value is outside its bounds (inclusive); NaN is."""
+    """Raise when a value is outside its bounds (inclusive)."""
     if low is not None and not value >= low:
         raise WrongValueError(f"{spell(value)} is too small", f"at least {spell(low)}")
     if high is not None and not value <= high:
@@ -89,7 +91,7 @@ def bounded(value: float, low: float | None, high: float | None, spell: Callable
 
 
 def _plain_number(value: float) -> str:
-    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:g}"
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def whole(node: Scalar, low: float | None, high: float | None) -> int:

@@ -157,8 +157,9 @@ def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str
         return _error_line([*lines[:at], instead, *lines[at + 1 :]])
 
     if "\t" in line and "\\t" in str(error.problem):
-        message, hint = "a tab is not allowed here", "indent and separate with spaces"
-        mistake = Mistake(file, first_line + at + 1, line.index("\t") + 1, message, hint)
+        begins = not line.partition("\t")[0].strip()
+        hint = "indent with spaces" if begins else "write spaces, or quote the value that holds it"
+        mistake = Mistake(file, first_line + at + 1, line.index("\t") + 1, "a tab is not allowed here", hint)
         lines[at] = max((line.replace("\t", " " * width) for width in (2, 4, 8, 1, 6, 0)), key=reached)
         if reached(lines[at]) > at:
             return mistake
@@ -248,6 +249,8 @@ def _syntax(error: MarkedYAMLError, first_line: int, file: str) -> Mistake:
             "more follows where the document has ended",
             "begin with `service: NAME`, and write `key: value` in a line",
         )
+    elif problem == "mapping values are not allowed here":
+        problem, hint = "a key has no place here", "each key is indented like those beside it, with a space behind its colon"
     if error.context_mark is not None and error.context_mark.line != line:
         began = first_line + error.context_mark.line + 1
         hint = f"it began on line {began}: a quote, a bracket or the indentation is not closed"

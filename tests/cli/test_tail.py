@@ -106,3 +106,16 @@ def test_who_follows_ends_with_the_pipe_though_nothing_more_is_written(
         monkeypatch.setattr("sys.stdout", out)
         assert run(*arguments, home=made) == (0, "")
     assert ended == ["in order"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("c1", "no source has the name c1; did you mean '*/c1'?"),
+        ("nodes/n1", "no source has the name nodes/n1; did you mean 'node/n1'?"),
+        ("x/n1", "no source has the name x/n1; --json shows each event's"),
+        *((known, "") for known in ("node/n1", "*", "*/c1", "root", "agent/n1/+", "[bc]*/x", "operator/root*")),
+    ],
+)
+def test_of_a_source_that_can_be_none_it_is_told_which_was_meant(source: str, said: str) -> None:
+    assert stream._no_source(source) == said

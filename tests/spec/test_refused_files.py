@@ -121,7 +121,7 @@ def test_a_neighbours_word_is_refused_and_answered_with_ours(word, ours):
         (component(f"run: {'x ' * 4097}"), 4, "4096 are the most"),
         (component("run: [sh, -c, true]"), 4, 'quote it: "true"'),
         (component("run: x\nreserve: {cpu: 500m}"), 5, "write 0.5"),
-        (component("run: x\nreserve: {cpu: .nan}"), 5, "too small"),
+        (component("run: x\nreserve: {cpu: .nan}"), 5, "`.nan` is no number that can be counted with"),
         (component("run: x\nlost_after: 1s"), 5, "`lost_after` is not built yet"),
         (component("run: x\nrestart: {cap: 0s}"), 5, "at least 100ms"),
         (component("run: x\nrestart: {reset: 0s}"), 5, "at least 100ms"),

@@ -132,7 +132,7 @@ def test_an_item_that_needs_quotes_is_told_at_its_place():
     )
 
 
-TAB = ("a tab is not allowed here", "indent and separate with spaces")
+TAB = ("a tab is not allowed here", "indent with spaces")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,10 @@ def test_what_is_no_file_of_ours_is_told_without_words_of_python():
 
 
 def test_a_tab_that_no_spaces_mend_is_told_and_the_document_given_up():
-    assert read("a: 1\nb: x\ty: z\n---\nc: 1\n") == ([{"c": 1}], [(2, 5, *TAB)])
+    assert read("a: 1\nb: x\ty: z\n---\nc: 1\n") == (
+        [{"c": 1}],
+        [(2, 5, TAB[0], "write spaces, or quote the value that holds it")],
+    )
 
 
 def test_a_broken_document_is_given_up_alone_and_nothing_is_concluded_from_it():
