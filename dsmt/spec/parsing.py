@@ -6,14 +6,15 @@ on other keys (completing), checks across keys (crosscheck), records (plain).
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
 
 from dsmt.spec.completing import complete_component
 from dsmt.spec.crosscheck import check_service, warn_service
-from dsmt.spec.mistakes import Mistake, SpecErrors
-from dsmt.spec.plain import from_plain
+from dsmt.spec.mistakes import BadSpecEventError, Mistake, SpecErrors
+from dsmt.spec.plain import from_plain, shaped
 from dsmt.spec.reading import Path, Reader
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.tree import Mapping, Node, Scalar
@@ -52,8 +53,16 @@ def parse(text: str | bytes, *, file: str) -> list[ServiceSpec]:
 
 def read(text: str | bytes, *, file: str) -> Parsed:
     """Like `parse`, with the warnings (`env.DB_PASSWORD looks like a secret`) beside the services."""
+    parsed, mistakes = read_as_far(text, file=file)
+    if mistakes:
+        raise SpecErrors(mistakes)
+    return parsed
+
+
+def read_as_far(text: str | bytes, *, file: str) -> tuple[Parsed, list[Mistake]]:
+    """What of a file can be read, with defaults where a value is wrong, and all mistakes: whoever checks it finds more."""
     roots, mistakes = read_documents(text, file=file)
-    plains: list[dict[str, Any]] = []
+    specs: list[ServiceSpec] = []
     warnings: list[Mistake] = []
     places: list[Places] = []
     names: dict[str, int] = {}
@@ -61,17 +70,16 @@ def read(text: str | bytes, *, file: str) -> Parsed:
         reader = Reader(file)
         plain = _document(reader, root)
         if plain is not None:
-            plains.append(plain)
-            places.append(Places(_places(reader.names), _places(reader.marks)))
             check_service(reader, plain)
             warnings.extend(warn_service(reader, plain))
             _once(reader, plain["service"], root, names)
+            with suppress(BadSpecEventError) if reader.mistakes else nullcontext():
+                specs.append(shaped(plain) if reader.mistakes else from_plain(plain))
+                places.append(Places(_places(reader.names), _places(reader.marks)))
         mistakes.extend(reader.mistakes)
     if not roots and not mistakes:
         mistakes.append(Mistake(file, 1, 1, "there is no service here", "begin with `service: NAME`"))
-    if mistakes:
-        raise SpecErrors(mistakes)
-    return Parsed(tuple(from_plain(plain) for plain in plains), tuple(sorted(set(warnings))), tuple(places))
+    return Parsed(tuple(specs), tuple(sorted(set(warnings))), tuple(places)), mistakes
 
 
 def _places(nodes: dict[Path, Node]) -> dict[Path, tuple[int, int]]:

@@ -23,7 +23,7 @@ from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.operations.read.realm.patience import told_if_slow
 from dsmt.ports.bus import Bus
 from dsmt.spec.mistakes import Mistake, SpecErrors
-from dsmt.spec.parsing import Places, read
+from dsmt.spec.parsing import Places, read_as_far
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import Artifact, ServiceSpec, TextFile
 from dsmt.spec.supported import unsupported
@@ -61,23 +61,19 @@ def read_files(names: Iterable[str]) -> list[Declared]:
     for name in names:
         for file, text in _texts(name):
             directory = Path.cwd() if file == STDIN else Path(file).parent
-            try:
-                parsed = read(text, file=file)
-            except SpecErrors as error:
-                mistakes.extend(error.mistakes)
-                continue
+            parsed, wrong = read_as_far(text, file=file)
+            mistakes += wrong
             warnings = tuple(f"{w.file}:{w.line}: {w.message}: {w.suggestion}" for w in parsed.warnings)
             for spec, of_spec in zip(parsed.specs, parsed.places, strict=True):
-                mistakes += [
-                    Mistake(file, *of_spec.of(one.path, key=one.key), str(one), one.advice) for one in unsupported(spec)
-                ]
-                mistakes += _missing(spec, of_spec, directory, file)
+                more = [*_unbuilt(spec, of_spec, file, wrong), *_missing(spec, of_spec, directory, file)]
                 declared.append(Declared(spec, directory, warnings, file, of_spec))
                 line, column = of_spec.of(("service",))
                 if spec.service in places:
                     also = f"keep one; the other is at {places[spec.service]}"
-                    mistakes.append(Mistake(file, line, column, f"the service `{spec.service}` is declared twice", also))
+                    more.append(Mistake(file, line, column, f"the service `{spec.service}` is declared twice", also))
                 places[spec.service] = f"{file}:{line}"
+                told = {(one.line, one.column) for one in wrong}
+                mistakes += [one for one in more if (one.line, one.column) not in told]
     if mistakes:
         raise SpecErrors(mistakes)
     return declared
@@ -124,6 +120,13 @@ def _one_of(path: Path) -> bytes:
 def _unreadable(name: str, error: OSError) -> InputError:
     advice = _LOOK if isinstance(error, PermissionError) else "name another file"
     return InputError("file.unreadable", f"{name} cannot be read: {error.strerror or error}", next=advice)
+
+
+def _unbuilt(spec: ServiceSpec, places: Places, file: str, wrong: Iterable[Mistake]) -> list[Mistake]:
+    """What this version does not act on (rule 2), but for keys of which another mistake has told so."""
+    told = tuple(one.suggestion for one in wrong)
+    found = [one for one in unsupported(spec) if not any(said.startswith(f"`{one.path[-1]}` is not built") for said in told)]
+    return [Mistake(file, *places.of(one.path, key=one.key), str(one), one.advice) for one in found]
 
 
 def _missing(spec: ServiceSpec, places: Places, directory: Path, file: str) -> list[Mistake]:
