@@ -131,7 +131,7 @@ REASONS: Final[Mapping[str, Template]] = {
         "on <node>: kill -9 <pid>, if ps -p <pid> names dsmt there; another agent is then started",
         "you",
     ),
-    "start.driver": Template("<driver> refused: <error>", "dsmt node show <node>", "you"),
+    "start.driver": Template("the driver <driver> cannot start it: <error>", "dsmt node show <node>", "you"),
     "run.exited": Template("exited with code <code> after <time>", "dsmt logs <target> --previous", "dsmt"),
     "run.signal": Template("killed by <signal> after <time>, not by dsmt", "dsmt logs <target> --previous", "dsmt"),
     "run.vanished": Template(

@@ -29,7 +29,8 @@ async def test_a_label_that_the_node_has_not_is_told_as_that_before_anything_is_
     await site.until("failed")
     reason, where = site.statuses()[-1]["reason"], key.partition(":")[0]
     assert (reason["code"], reason["who"]) == ("start.driver", "you")
-    assert reason["message"] == f"process refused: {where} names {{node.label.rack}}, and n1 has no such label"
+    lacks = f"{where} names {{node.label.rack}}, and n1 has no such label"
+    assert reason["message"] == f"the driver process cannot start it: {lacks}"
     assert reason["next"] == "give n1 that label, or correct the file"
     assert not site.machine.programs
     agent.kill()

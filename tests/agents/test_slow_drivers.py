@@ -19,7 +19,8 @@ async def test_a_driver_that_can_run_nothing_here_says_why_and_is_asked_again() 
     agent = site.start()
     await site.until("failed")
     reason = site.statuses()[-1]["reason"]
-    assert (reason["code"], reason["message"]) == ("start.driver", f"process refused: {site.machine.lacking}")
+    said = f"the driver process cannot start it: {site.machine.lacking}"
+    assert (reason["code"], reason["message"]) == ("start.driver", said)
     assert site.machine.programs == []
     site.machine.lacking = ""
     await site.until("running")
@@ -103,7 +104,7 @@ async def test_a_step_is_prepared_for_as_a_program_is_and_a_driver_that_cannot_r
     site.place(WEB + "    install: set-up\n")
     agent = site.start()
     await site.until("failed")
-    assert site.statuses()[-1]["reason"]["message"] == "process refused: it is not installed"
+    assert site.statuses()[-1]["reason"]["message"] == "the driver process cannot start it: it is not installed"
     assert site.machine.programs == []
     site.machine.lacking = ""
     await site.until("running")

@@ -44,6 +44,7 @@ LINES: list[tuple[list[str], int, str]] = [
     *(([verb, "old"], MISSING, GONE) for verb in ("ps", "status", "endpoints", "why-not", "stop", "start", "restart", "retry")),
     (["endpoints", "old/app"], MISSING, "there is no service old any more: it was removed"),
     *((["node", verb, "n3"], DENIED, LEFT) for verb in ("include", "exclude", "drain")),
+    (["move", "web/app/0", "--to", "n3"], DENIED, LEFT),
     # --- what is of another kind, and what is mistyped ---------------------------------------------------------------
     *((["node", verb, "web"], MISSING, "there is no node web. Next: web is a service: dsmt ps web shows on which nodes it is\n") for verb in ("show", "drain", "exclude", "include", "remove")),
     (["node", "drain", "web/app"], MISSING, "there is no node web/app. Next: web is a service: dsmt ps web/app shows on which nodes"),

@@ -250,6 +250,10 @@ def test_what_is_wrong_with_one_file_of_a_directory_is_told_of_it(run: Run, made
     assert code == WRONG
 
 
+CPU = "`reserve.cpu` is what placement counts"
+AFTER = "what fails before the others are there is started again"
+
+
 def test_what_is_wrong_not_there_and_not_built_is_told_at_once(run: Run, made: Path, tmp_path: Path) -> None:
     keys = ("health: {http: {port: q}}", "instances: -1", "limits: {cpu: 2}", "artifact: no.tgz", "after: [b]", "data: 5")
     (tmp_path / "web.yaml").write_text(app(*keys) + "---\n" + app("replicas: 1"))
@@ -259,11 +263,9 @@ def test_what_is_wrong_not_there_and_not_built_is_told_at_once(run: Run, made: P
         "also.yaml:1:10: the service `web` is declared twice (keep one; the other is at web.yaml:12)",
         "web.yaml:5:27: `q` is not in `ports` (there are none here)",
         "web.yaml:6:16: instances: -1 is too small (at least 0)",
-        "web.yaml:7:14: components.app.limits.cpu: this key is not built yet "
-        "(remove it: `reserve.cpu` is what placement counts)",
+        f"web.yaml:7:14: components.app.limits.cpu: this key is not built yet (remove it: {CPU})",
         "web.yaml:8:15: components.app.artifact.url: there is no file no.tgz (a path is relative to the service file)",
-        "web.yaml:9:13: there is no component `b` (`after` is not built yet; remove it: what fails before the others are "
-        "there is started again)",
+        f"web.yaml:9:13: there is no component `b` (`after` is not built yet; remove it: {AFTER})",
         "web.yaml:10:11: data: `5` has no unit that means one thing (5KiB, 5MiB or 5GiB?)",
         "web.yaml:12:10: the service `web` is here twice (the first is on line 1)",
         "web.yaml:16:5: there is no key `replicas` in `components.NAME` (here it is `instances`)",

@@ -69,7 +69,7 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     made = Realm("n1")
     made.apply(web(1))
 
-    async def look(_bus: Any, *, of: Any = ()) -> Any:
+    async def look(_bus: Any, *_: Any, of: Any = ()) -> Any:
         return sight(made)
 
     async def say(_bus: Any, drafts: list[Any]) -> Said:
@@ -77,8 +77,8 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
             made.say("operator/alice", draft.topic, draft.data)
         return Said([], 2)
 
-    for module in (applying, revising):
-        monkeypatch.setattr(module, "look", look)
+    monkeypatch.setattr(applying, "look", look)
+    monkeypatch.setattr(revising, "look_at", look)
     monkeypatch.setattr(applying, "say", say)
     return made
 

@@ -179,9 +179,10 @@ def test_why_begins_at_what_is_said_of_what_runs_with_no_slot_fact() -> None:
 def test_what_no_service_asks_for_takes_no_orders(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     realm = orphan()
 
-    async def look(_bus: object, *, of: object = ()) -> object:
+    async def look(_bus: object, *_: object) -> object:
         return sight(realm)
 
-    monkeypatch.setattr(controlling, "look", look)
+    for name in ("look", "look_at"):
+        monkeypatch.setattr(controlling, name, look)
     with pytest.raises(NotFoundError, match="there is no service old"):
         asyncio.run(act(None, Target("old"), by="alice", reason=""))

@@ -28,7 +28,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
     """Says something of the one slot of a realm by a real operation; what was said."""
     here: list[Realm] = []
 
-    async def look(_bus: object, *, of: object = ()) -> object:
+    async def look(_bus: object, *_: object) -> object:
         return sight(here[-1])
 
     async def say_word(_bus: object, _sight: object, drafts: list[Any]) -> None:
@@ -44,7 +44,8 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
         assert entry.control is not None
         return entry.control.record
 
-    monkeypatch.setattr(controlling, "look", look)
+    for name in ("look", "look_at"):
+        monkeypatch.setattr(controlling, name, look)
     monkeypatch.setattr(controlling, "say_word", say_word)
     return said
 
@@ -295,13 +296,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Realm, Act], tuple[Any, 
     def ask(realm: Realm, act: Act) -> tuple[Any, list[Any]]:
         said: list[Any] = []
 
-        async def look(_bus: object, *, of: object = ()) -> object:
+        async def look(_bus: object, *_: object) -> object:
             return sight(realm)
 
         async def say(*drafts: Any) -> None:
             said.extend(drafts[-1])
 
-        monkeypatch.setattr(controlling, "look", look)
+        for name in ("look", "look_at"):
+            monkeypatch.setattr(controlling, name, look)
         for saying in ("say", "say_word"):
             monkeypatch.setattr(controlling, saying, say)
         bus = SimpleNamespace(source="operator/alice", now_ms=lambda: realm.now_ms)

@@ -55,7 +55,7 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
 
 
 def start(realm: Realm, monkeypatch: pytest.MonkeyPatch, act: Any = controlling.start) -> controlling.Done:
-    async def look(_bus: object, *, of: object = ()) -> object:
+    async def look(_bus: object, *_: object) -> object:
         return sight(realm)
 
     async def say_word(_bus: object, _sight: object, drafts: list[Any]) -> None:
@@ -63,7 +63,8 @@ def start(realm: Realm, monkeypatch: pytest.MonkeyPatch, act: Any = controlling.
             replaces = None if draft.replaces is None else draft.replaces.id
             realm.say("operator/alice", draft.topic, draft.data, version=draft.version, replaces=replaces)
 
-    monkeypatch.setattr(controlling, "look", look)
+    for name in ("look", "look_at"):
+        monkeypatch.setattr(controlling, name, look)
     monkeypatch.setattr(controlling, "say_word", say_word)
     done: controlling.Done = asyncio.run(act(SimpleNamespace(now_ms=lambda: realm.now_ms), WEB, by="alice", reason=""))
     return done

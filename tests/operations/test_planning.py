@@ -355,13 +355,13 @@ def test_who_removes_a_service_hears_on_which_nodes_its_data_stays(monkeypatch: 
     realm.apply(web(1, component="data: true\n"))
     realm.settle(seconds=1)
 
-    async def seen(_bus: object, **_about: object) -> Sight:
+    async def seen(_bus: object, _service: str) -> Sight:
         return sight(realm)
 
     async def said(*_about: object) -> None:
         return None
 
-    monkeypatch.setattr(removing, "look", seen)
+    monkeypatch.setattr(removing, "look_at", seen)
     monkeypatch.setattr(removing, "say_spec", said)
     bus: Any = None
     done = asyncio.run(removing.remove(bus, "web", by="alice", reason=""))

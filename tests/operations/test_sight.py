@@ -16,7 +16,7 @@ from dsmt.event.kinds.broker import BrokerNotice, Withheld
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
 from dsmt.operations.read.realm.passing import KEEPERS_BYTES, Passing
-from dsmt.operations.read.realm.sight import Sight, look, sight_of
+from dsmt.operations.read.realm.sight import Sight, look, look_at, sight_of
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling, removing, revising
@@ -31,6 +31,8 @@ from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import signed
 from tests.loops import in_virtual_time
+
+from .sights import sight
 
 
 def busy(services: int) -> Realm:
@@ -165,11 +167,33 @@ def test_a_view_is_whole_when_its_broker_was_for_all_that_was_read_of_it(whole_f
         lambda bus: rollback(bus, "web", None, by="a", reason=""),
     ],
 )
-def test_what_is_done_to_a_service_reads_that_service(act: Callable[[Any], Any]) -> None:
+def test_what_is_done_to_a_service_reads_that_service_and_the_realm_where_there_is_none(act: Callable[[Any], Any]) -> None:
     bus = Asked()
     with pytest.raises((KeyError, DsmtError)):
         asyncio.run(act(bus))
-    assert bus.patterns == [patterns_of(["web"])]
+    assert bus.patterns == [patterns_of(["web"]), PATTERNS]
+
+
+@pytest.mark.parametrize(
+    ("service", "reads"),
+    [("web", [("web",)]), ("wbe", [("wbe",), ()]), ("a b", [()])],
+    ids=["it is there", "it is none", "no name"],
+)
+def test_who_asks_for_a_service_reads_it_alone_where_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, service: str, reads: list[tuple[str, ...]]
+) -> None:
+    realm, asked = Realm("n1"), list[tuple[str, ...]]()
+    realm.apply(web(1))
+
+    async def seen(_bus: object, *, passing: bool, of: tuple[str, ...] = ()) -> Sight:
+        assert passing
+        asked.append(of)
+        return sight(realm)
+
+    monkeypatch.setattr("dsmt.operations.read.realm.sight.look", seen)
+    bus: Any = None
+    assert "web" in asyncio.run(look_at(bus, service, passing=True)).view.services
+    assert asked == reads
 
 
 def test_what_one_broker_says_is_withheld_no_more_another_may_still_miss() -> None:

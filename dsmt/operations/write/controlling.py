@@ -23,7 +23,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight, look, look_at
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances
-from dsmt.operations.read.rows.node_rows import find_node
+from dsmt.operations.read.rows.node_rows import check_not_removed, find_node
 from dsmt.operations.read.waits.heeding import Asked, asked_of, move_waits
 from dsmt.operations.words.targets import Target, no_service, slots_of
 from dsmt.operations.write.writing import follow, say, say_word
@@ -112,6 +112,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     sight = await look(bus)
     if to is not None:
         find_node(sight, to)
+        check_not_removed(sight, to)
     keys = _slots(sight, target)
     goes = {key: _goes(sight, target, key, to, accept_data_loss=accept_data_loss) for key in keys}
 

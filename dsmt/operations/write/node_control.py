@@ -11,7 +11,7 @@ from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted, some
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.holding import Left, data_on, left_on
-from dsmt.operations.read.rows.node_rows import find_node, is_only_named
+from dsmt.operations.read.rows.node_rows import check_not_removed, find_node, is_only_named
 from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.tokens import given
@@ -67,9 +67,8 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
     sight = await look(bus)
     entry = find_node(sight, name)
     given_back = mode == "active" and entry.mode != "active"
-    if sight.fleet.state(name) == "left" and not given_back:
-        advice = "it takes nothing until it attaches again: dsmt nodes"
-        raise RefusedError("node.removed", f"{name} was removed; nothing was done", next=advice)
+    if not given_back:
+        check_not_removed(sight, name)
     if entry.mode == mode:
         return msgspec.structs.replace(_controlled(sight, name, mode, changed=False), warnings=sight.unheard)
     record, version = NodeControl(mode=mode, by=by, reason=reason), _version(entry) + 1

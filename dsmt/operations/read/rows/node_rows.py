@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from dsmt.errors import NotFoundError
+from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes
@@ -149,6 +149,13 @@ def find_node(sight: Sight, name: str) -> NodeEntry:
             raise NotFoundError("node.unknown", said, next=f"bring it back, or dsmt node remove {name} --forget")
         raise NotFoundError("node.unknown", f"there is no node {name or repr(name)}", next=known)
     return entry
+
+
+def check_not_removed(sight: Sight, name: str) -> None:
+    """Raise `RefusedError` for a node that was removed."""
+    if sight.fleet.state(name) == "left":
+        advice = "it takes nothing until it attaches again: dsmt nodes"
+        raise RefusedError("node.removed", f"{name} was removed; nothing was done", next=advice)
 
 
 def is_only_named(sight: Sight, name: str) -> bool:

@@ -157,7 +157,7 @@ async def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
 
 
 def test_a_log_that_cannot_be_written_is_told_as_that_and_by_its_place(launch, tmp_path, monkeypatch):
-    """It was told as something that the program lacks: `process refused: python3: [Errno 2] ...`."""
+    """It was told as something that the program lacks: `the driver process cannot start it: python3: [Errno 2] ...`."""
 
     def start(number: int) -> FailedError:
         plain = launch("pass")
@@ -177,7 +177,7 @@ def test_a_log_that_cannot_be_written_is_told_as_that_and_by_its_place(launch, t
 
     place = tmp_path / "gone" / "stdout.log"
     told = of_error(start(errno.ENOENT), "agent", target="web/app/0", node="n1")
-    assert told.message == f"process refused: {place} cannot be written: no such file or directory"
+    assert told.message == f"the driver process cannot start it: {place} cannot be written: no such file or directory"
     assert told.next == "see to it on n1"
     closed = of_error(start(errno.EROFS), "agent", target="web/app/0", node="n1")
     assert (closed.code, closed.next) == ("fetch.read_only", "see what is wrong with it, and mount it writable")
