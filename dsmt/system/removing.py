@@ -16,6 +16,8 @@ import re
 import stat
 from typing import Final
 
+LOST_FOUND: Final = "lost+found"
+"""What belongs to a file system that is mounted, and not to who has mounted it."""
 _NAMED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENED: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_WRITE: Final = stat.S_IRUSR | stat.S_IWUSR

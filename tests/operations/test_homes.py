@@ -99,12 +99,13 @@ def test_in_an_empty_directory_there_is_no_program(tmp_path: Path) -> None:
     assert Home(tmp_path).names("brokers") == ["b1"]
 
 
-def test_a_broker_whose_directory_is_a_disk_of_its_own_leaves_it_empty(small_disk: Path) -> None:
+def test_a_broker_whose_directory_is_a_disk_of_its_own_leaves_it_with_what_is_its_own_alone(small_disk: Path) -> None:
     (small_disk / "identity").write_bytes(b"")
     (small_disk / "store").mkdir()
     (small_disk / "store" / "log").write_bytes(b"")
+    (small_disk / "lost+found").mkdir()
     brokers.clear(small_disk)
-    assert list(small_disk.iterdir()) == []
+    assert [path.name for path in small_disk.iterdir()] == ["lost+found"]
 
 
 def test_a_brokers_directory_in_which_something_is_mounted_is_not_said_to_be_gone(tmp_path: Path, small_disk: Path) -> None:

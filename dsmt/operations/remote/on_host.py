@@ -32,6 +32,7 @@ from typing import Any, Final
 UNITS: Final = Path("/etc/systemd/system")
 NODE_UNIT: Final = "dsmt-node@"
 MADE: Final = "made.json"
+LOST_FOUND: Final = "lost+found"  # it belongs to a file system that is mounted
 LAST_LINES: Final = 3
 RESTARTED_S: Final = 10.0
 """How long a unit that was restarted may take to have its manager."""
@@ -242,11 +243,10 @@ class Installation:
 
         What was made is known there until the rest has gone: who is killed here is followed by one that knows it, too.
         """
-        if all_of_it:
-            for program in self.prefix.glob("*/"):
-                self._discard(program)
+        for program in (one for one in self.prefix.glob("*/") if all_of_it and one.name != LOST_FOUND):
+            self._discard(program)
         left = {path.name for path in self.prefix.iterdir()} if self.prefix.exists() else set()
-        if all_of_it or left <= {MADE}:
+        if all_of_it or left <= {MADE, LOST_FOUND}:
             self._clear(self.prefix)
         for path in made if not self.prefix.exists() else ():
             with suppress(OSError):
@@ -256,7 +256,7 @@ class Installation:
         """Remove a directory; of a mount point, or a link, which others have made, only what is in there."""
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         theirs = directory.is_dir() and (directory.is_symlink() or str(directory.resolve()) in mounts)
-        for place in directory.iterdir() if theirs else (directory,):
+        for place in [one for one in directory.iterdir() if one.name != LOST_FOUND] if theirs else (directory,):
             self._discard(place)
 
     @staticmethod

@@ -23,17 +23,18 @@ for place in (one.home, one.prefix):
     subprocess.run(["mount", *what, str(place)], check=True)
     (place / "nodes/web-1").mkdir(parents=True)
     (place / "file").touch()
+    (place / "lost+found").mkdir()
 one.remove()
 print([path.name for place in (one.home, one.prefix) for path in place.iterdir()])
 """
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
-def test_a_file_system_that_is_mounted_where_a_home_or_a_program_is_stays_and_is_empty(tmp_path: Path, kind: str) -> None:
+def test_a_file_system_mounted_where_a_home_or_a_program_is_stays_with_its_lost_found(tmp_path: Path, kind: str) -> None:
     unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     argv = [*unshare, sys.executable, "-c", MOUNTED, json.dumps(parameters(tmp_path)), kind]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
-    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "['lost+found', 'lost+found']\n"), done.stderr
 
 
 def test_a_home_or_a_program_that_is_a_link_stays_one_and_what_it_leads_to_is_emptied(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmCon
 from dsmt.programs.nats_server import cluster_of
 from dsmt.system.files import write_atomically
 from dsmt.system.records import process_of
-from dsmt.system.removing import mounted_in, remove_tree
+from dsmt.system.removing import LOST_FOUND, mounted_in, remove_tree
 from dsmt.trust.identity import Identity
 
 ADDRESSES = "addresses.json"
@@ -259,11 +259,13 @@ async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Remove a directory; one that is a disk of its own stays, and is empty. Raises OSError (`remove_tree`)."""
+    """Remove a directory; of one that is a disk of its own only what dsmt has put there. Raises OSError (`remove_tree`)."""
     if mounted_in(str(directory)) != str(directory.resolve()):
         remove_tree(str(directory))
         return
     for path in directory.iterdir():
+        if path.name == LOST_FOUND:
+            continue
         if path.is_dir() and not path.is_symlink():
             remove_tree(str(path))
         else:
