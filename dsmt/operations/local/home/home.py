@@ -155,8 +155,13 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def is_joined(self) -> bool:
         """Whether this machine has joined a realm that was made elsewhere: no operator, root key or birth is here."""
+        return bool(self.names("nodes")) and not self.is_made
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a realm, or an operator's home, was made here: `dsmt up` starts only what it has made itself."""
         made = [self.operator_file, self.root_key_file, *self.root.glob("brokers/*/birth")]
-        return bool(self.names("nodes")) and not any(file.exists() for file in made)
+        return any(file.exists() for file in made)
 
     @property
     def migration(self) -> Path:

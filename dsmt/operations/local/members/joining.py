@@ -143,6 +143,10 @@ def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
         said = f"{home.root} belongs to another realm, {held.name}"
         raise RefusedError("home.taken", said, next="join from another home: --home DIR")
     here = [node for node in home.names("nodes") if name in (None, node)]
+    if home.is_made and (name is None or not here):
+        said = f"{home.root} has an operator of this realm, or the realm itself, and joins nothing"
+        advice = "join from another home: --home DIR; or dsmt up --nodes N gives it a node"
+        raise RefusedError("home.made", said, next=advice)
     return here[0] if home.is_joined and here else None
 
 

@@ -163,8 +163,12 @@ def _check_joined(home: Home, wanted: Wanted) -> None:
 def left_out(home: Home, started: StartedRealm) -> list[str]:
     """What a home holds and was not started, for fewer were asked for, in a sentence; nothing where all was."""
     left = sorted({*home.names("controllers"), *home.names("nodes")} - {*started.controllers, *started.nodes})
-    are = "is" if len(left) == 1 else "are"
-    return [f"{', '.join(left)} of this home {are} not started: dsmt up, with no number, starts all of it"] if left else []
+    ours = {name for kind in ("controllers", "nodes") for name in names_of(home, kind, None, else_=0)}
+    own = ", ".join(name for name in left if name in ours)
+    told = [f"{own} of this home is not started: dsmt up, with no number, starts all of it"] if own else []
+    others = [name for name in left if name not in ours]
+    runs = {name: "node" if name in home.names("nodes") else "controller" for name in others}
+    return [*told, *(f"dsmt up does not start {name}: dsmt {kind} run {name} does" for name, kind in runs.items())]
 
 
 async def start_all(home: Home) -> StartedRealm:
