@@ -259,8 +259,17 @@ def _of_node(sight: Sight, name: str, used: Used) -> str:
 
 
 def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
-    """A broker or a controller: whether it is there, since when, and as which process."""
+    """A broker or a controller: whether it is there, since when, and as which process.
+
+    Of a broker those that are linked with it tell; what one that is gone has said of it last is nothing.
+    """
+    kind, _, name = source.partition("/")
     said = sight.fleet.word_of(source)
+    if kind == "broker":
+        lost_ms = sight.fleet.lost_brokers.get(name)
+        if lost_ms is not None:
+            return f"{source} has not been alive{_since(sight, lost_ms)}, as {sight.broker} sees it; dsmt brokers asks it why"
+        said = None if said is not None and said.state == "unknown" else said
     started = next((signed.event for signed in begin if signed.event.type == "dsmt.source.started"), None)
     again = "" if started is None or started.data.get("previous_incarnation") is None else "; it had run before"
     version = "" if started is None else f", version {started.data.get('version')}"
