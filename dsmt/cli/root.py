@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; a wrong verb is never guessed, only told with the one that was probably meant."""
-        if args[0] not in self._table and not args[0].startswith("-"):
+        if args[0] not in self._table and not args[0].startswith("-") and not ctx.resilient_parsing:  # as who completes
             from dsmt.cli.meaning import meant  # noqa: PLC0415 - lazily, for quick help
 
             path = ctx.command_path

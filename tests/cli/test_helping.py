@@ -132,6 +132,7 @@ def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) ->
     assert completed(tmp_path, "help", "roll") == ["rollback"]
     assert completed(tmp_path, "help", "nodes") == ["nodes", "nodeset", "nodesets"]
     assert completed(tmp_path / "none", "status", "w") == []
+    assert completed(tmp_path, "frob", "x") == completed(tmp_path, "node", "shw", "x") == [], "no traceback on a shell"
     assert completed(tmp_path, "move", "web", "--to", "n") == ["n1", "n2"]
 
 

@@ -268,7 +268,8 @@ def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
     if kind == "broker":
         lost_ms = sight.fleet.lost_brokers.get(name)
         if lost_ms is not None:
-            return f"{source} has not been alive{_since(sight, lost_ms)}, as {sight.broker} sees it; dsmt brokers asks it why"
+            away = f"has not been alive{_since(sight, lost_ms)}, as {sight.broker} sees it"
+            return f"{source} {away}; dsmt brokers asks it why"
         said = None if said is not None and said.state == "unknown" else said
     started = next((signed.event for signed in begin if signed.event.type == "dsmt.source.started"), None)
     again = "" if started is None or started.data.get("previous_incarnation") is None else "; it had run before"
