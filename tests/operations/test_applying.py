@@ -105,6 +105,43 @@ def test_who_gives_a_component_a_set_of_no_nodes_is_warned_of_what_follows(
 
 
 @pytest.mark.parametrize(
+    ("component", "nodes", "warned"),
+    [
+        ("data: true", "n2", True),
+        ("data: true", "all_nodes", False),
+        ("data: true", "minus(n1, n1)", False),
+        ("data: false", "n2", False),
+    ],
+    ids=["elsewhere", "there, too", "nowhere", "no data"],
+)
+def test_who_gives_nodes_to_what_stays_with_its_data_elsewhere_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, component: str, nodes: str, warned: bool
+) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, service="db", component=f"{component}\nnodes: n1"))
+    realm.settle(seconds=30)
+    file = web(1, service="db", component=f"{component}\nnodes: {nodes}")
+    found, seen = read(file, file="db.yaml"), sight(realm)
+
+    async def look(*_: object, **__: object) -> Any:
+        return seen
+
+    async def say(_bus: object, _sight: object, _fact: object, _service: str) -> int:
+        return 2
+
+    monkeypatch.setattr(applying, "look", look)
+    monkeypatch.setattr(revising, "look_at", look)
+    monkeypatch.setattr(revising, "say_spec", say)
+    bus: Any = None
+    said = "components.app.nodes: db/app/0 on n1 stays, for the data is there"
+    declared = declaring.Declared(found.specs[0], Path(), (), "db.yaml", found.places[0])
+    (planned,) = asyncio.run(applying.plan_all(bus, [declared], by="alice"))
+    used = asyncio.run(revising.use_nodes(bus, Target("db"), nodes, by="alice", reason=""))
+    for told in (planned.warnings, used.warnings):
+        assert any(said in one and "dsmt move TARGET --accept-data-loss" in one for one in told) == warned
+
+
+@pytest.mark.parametrize(
     ("label", "nodes", "warned"),
     [("disk", "all_nodes", False), ("dsik", "all_nodes", True), ("disk", "n1", True), ("dsik", "minus(n1, n1)", False)],
 )

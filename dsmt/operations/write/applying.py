@@ -37,7 +37,7 @@ from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target, no_service
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.declaring import Declared, stage
-from dsmt.operations.write.nodesets import nodes_of, unknown_names, unlabelled
+from dsmt.operations.write.nodesets import nodes_of, staying, unknown_names, unlabelled
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.spec.plain import from_plain, to_plain
@@ -96,7 +96,8 @@ async def foresee(bus: BusReader, declared: list[Declared], *, kill: Sequence[st
 
 def _warnings(sight: Sight, declared: Declared) -> list[str]:
     """What may not be meant: in the file, and as the realm is now."""
-    named = ((("nodes",), component, said) for component, said in unknown_names(sight, declared.spec))
+    of_nodes = (*unknown_names(sight, declared.spec), *staying(sight, declared.spec))
+    named = ((("nodes",), component, said) for component, said in of_nodes)
     told = list(declared.warnings)
     for path, component, said in (*named, *unlabelled(sight, declared.spec)):
         line, _ = declared.places.of(("components", component, *path))

@@ -12,7 +12,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.event.phrases import cut, whose
+from dsmt.event.phrases import cut, some, whose
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.read.realm.sight import Sight, look
@@ -26,6 +26,7 @@ from dsmt.spec.mistakes import nearest
 from dsmt.spec.reading import Path
 from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.spec.templates import templates
+from dsmt.view import SlotKey
 
 CYCLE_MOST: Final = 240
 """Characters of a cycle that are told of each set in it."""
@@ -172,6 +173,24 @@ def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
         if names:
             said = f"components.{name}.nodes: there is no node or node set named {' or '.join(names)} now"
             found.append((name, f"{said}; see dsmt nodeset list and dsmt nodes"))
+    return found
+
+
+def staying(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
+    """(component, sentence) for each component of which something stays with its data where its `nodes` does not have it."""
+    found, entry = [], sight.view.services.get(spec.service)
+    for name, component in sorted(spec.components.items() if entry is not None else ()):
+        try:
+            nodes = select(sight, nodeset.parse(component.nodes))
+        except nodeset.NodeSetError:  # which is told of the set
+            continue
+        keys = [SlotKey(spec.service, *at) for at in sorted(entry.slots if entry is not None else ()) if at[0] == name]
+        homes = {key: home.node for key in keys if (home := sight.home_of(key)) is not None}
+        away = [f"{key} on {node}" for key, node in homes.items() if node not in nodes]
+        if away and nodes and component.on_partition == "pinned":
+            stay = "stays" if len(away) == 1 else "stay"
+            advice = "dsmt move TARGET --accept-data-loss begins elsewhere without that"
+            found.append((name, f"components.{name}.nodes: {some(away)} {stay}, for the data is there; {advice}"))
     return found
 
 

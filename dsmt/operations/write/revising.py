@@ -12,7 +12,7 @@ from dsmt.operations.read.realm.sight import Sight, look_at
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
-from dsmt.operations.write.nodesets import check_known, nowhere, unknown_names
+from dsmt.operations.write.nodesets import check_known, nowhere, staying, unknown_names
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.spec import nodeset
 from dsmt.spec.plain import to_plain
@@ -78,7 +78,7 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
         raise InputError("spec.unsupported", "; ".join(refused), next="dsmt explain KEY")
     fact = SpecFact(spec=to_plain(after), by=by, reason=fact_reason)
     revision = await say_spec(bus, sight, fact, after.service)
-    warnings = [said for _, said in unknown_names(sight, after)]
+    warnings = [said for _, said in (*unknown_names(sight, after), *staying(sight, after))]
     said = said_now(after, revision, sight.view.epoch(f"service/{after.service}/spec"))
     return msgspec.structs.replace(said, warnings=warnings)
 
