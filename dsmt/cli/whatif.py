@@ -67,7 +67,8 @@ def screen(found: WhatIf, empty: Sequence[str] = ()) -> str:
     if found.drained:
         lines.append(f"{_listed(found.drained)} would be drained.")
     if found.brake is not None:
-        lines.append(f"The brake would come on: {found.brake.message}.")
+        is_on = "is on already" if found.braked else "would come on"
+        lines.append(f"The brake {is_on}: {found.brake.message}.")
     if found.steps:
         header = ("AT", "INSTANCE", "WHAT", "NODE", "BECAUSE")
         laid = [

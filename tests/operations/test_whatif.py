@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from dsmt.cli.whatif import screen
 from dsmt.controllers.brake import LIFT_MS
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.instance import LastExit
@@ -97,6 +98,7 @@ def test_the_brake_is_told_and_what_waits_for_it_is_done_when_it_lets_go() -> No
     found = asked(realm, kill=("n1", "n2", "n3"))
     assert found.brake is not None
     assert found.brake.code == "wait.brake"
+    assert "The brake would come on: replacing is on hold: " in screen(found)
     assert found.steps[0].at_s >= LIFT_MS / 1000
     assert (found.services[0].least, found.services[0].after, found.unready) == (9, 12, [])
 
@@ -107,6 +109,7 @@ def test_a_brake_that_is_held_keeps_what_died_where_it_was() -> None:
     lost = placed(realm)["web/app/0"]
     found = asked(realm, kill=(str(lost),))
     assert found.steps == []
+    assert "The brake is on already: replacing is on hold: " in screen(found), "it does not come on by that"
     assert [(one.instance, one.reason and one.reason.code) for one in found.unready] == [("web/app/0", "wait.brake")]
 
 

@@ -164,8 +164,9 @@ def left_out(home: Home, started: StartedRealm) -> list[str]:
     """What a home holds and was not started, for fewer were asked for, in a sentence; nothing where all was."""
     left = sorted({*home.names("controllers"), *home.names("nodes")} - {*started.controllers, *started.nodes})
     ours = {name for kind in ("controllers", "nodes") for name in names_of(home, kind, None, else_=0)}
-    own = ", ".join(name for name in left if name in ours)
-    told = [f"{own} of this home is not started: dsmt up, with no number, starts all of it"] if own else []
+    own = [name for name in left if name in ours]
+    are = "is" if len(own) == 1 else "are"
+    told = [f"{', '.join(own)} of this home {are} not started: dsmt up, with no number, starts all of it"] if own else []
     others = [name for name in left if name not in ours]
     runs = {name: "node" if name in home.names("nodes") else "controller" for name in others}
     return [*told, *(f"dsmt up does not start {name}: dsmt {kind} run {name} does" for name, kind in runs.items())]

@@ -82,7 +82,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
 
     `left` is what would still be on nodes that are drained.
 
-    `brake` says why replacing would wait, if the brake came on; `took_s` is when the last step is made.
+    `brake` says why replacing would wait, if the brake came on, or is `braked` now; `took_s` is when the last step is made.
     """
 
     killed: list[str]
@@ -92,6 +92,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     services: list[Forecast]
     unready: list[Unplaced]
     brake: Reason | None
+    braked: bool
     took_s: float
     left: list[Left] = []
 
@@ -117,6 +118,7 @@ def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str
         services=foreseen.forecasts(),
         unready=foreseen.unready(),
         brake=foreseen.brake,
+        braked=sight.brake.on or sight.brake.held,
         took_s=foreseen.steps[-1].at_s if foreseen.steps else 0.0,
         left=foreseen.left(drain),
     )
