@@ -48,7 +48,9 @@ def _of_command(words: tuple[str, ...]) -> str:
     for word in words:
         below = found.get_command(context, word) if isinstance(found, click.Group) else None
         if below is None:
-            meant = nearest(" ".join(words), [*TOPICS, *COMMANDS, *EXAMPLES])
+            begun = [" ".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
+            known_to = [*TOPICS, *COMMANDS, *EXAMPLES]
+            meant = nearest(" ".join(words), known_to) or next((one for one in begun if one in known_to), "")
             known = f"did you mean dsmt help {meant}?" if meant else f"dsmt --help, or one of {', '.join(TOPICS)}"
             raise InputError("help.topic", f"there is no command or word `{' '.join(words)}`", next=known)
         found, context = below, click.Context(below, info_name=word, parent=context)

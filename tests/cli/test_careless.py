@@ -57,6 +57,9 @@ LINES: list[tuple[list[str], int, str]] = [
     *(([verb, "web/app"], MISSING, "there is no service web/app. Next: write the service alone: web") for verb in ("history", "get", "rollback")),
     (["why", "nodeset/good"], MISSING, "there is no service nodeset. Next: dsmt nodeset show good"),
     (["why", "good"], MISSING, "there is no service good. Next: good is a node set: dsmt nodeset show good"),
+    # --- what is asked about a command with what it is typed for ---------------------------------------------------
+    (["help", "why", "web"], WRONG, "there is no command or word `why web`. Next: did you mean dsmt help why?"),
+    (["help", "node", "drain", "n1"], WRONG, "Next: did you mean dsmt help node drain?"),
     # --- where an export goes --------------------------------------------------------------------------------------
     *(([*verb, "nosuch/file"], WRONG, "nosuch/file cannot be written: No such file or directory. Next: name another file") for verb in (["export"], ["trust", "export"])),
     *(([*verb, ""], WRONG, "'' names no file. Next: name the file to write: dsmt ") for verb in (["export"], ["trust", "export"])),
