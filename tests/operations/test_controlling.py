@@ -146,8 +146,9 @@ def test_a_move_that_waits_ends_with_one_to_where_the_slot_is_which_leaves_no_da
     node = realm.slot().node
     target = "n2" if node != "n2" else "n3"
     realm.control_node(target, "excluded")
-    with pytest.raises(InputError, match="nothing was done"):
+    with pytest.raises(InputError, match="nothing was done") as refused:
         words(realm, move, to=target)
+    assert refused.value.next == f"dsmt move web --to {target} --accept-data-loss, if the data may be lost"
     words(realm, move, to=target, accept_data_loss=True)
     number = words(realm, move, to=node).move_number
     realm.settle(seconds=1)

@@ -173,7 +173,7 @@ def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_
         raise InputError(
             "move.data",
             f"{key} has its data on {home.node}, and would begin {where} without it; nothing was done",
-            next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
+            next=f"dsmt move {target}{'' if to is None else f' --to {to}'} --accept-data-loss, if the data may be lost",
         )
     return to or ""
 
