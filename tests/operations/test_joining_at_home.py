@@ -48,6 +48,14 @@ def test_where_a_realm_or_an_operators_home_was_made_nothing_joins_and_the_token
     assert home.names("nodes") == []
 
 
+def test_so_it_is_where_it_has_nodes_already_that_nobody_named(home: Home) -> None:
+    home.part("nodes", "n1").mkdir(parents=True)
+    (home.part("nodes", "n1") / "identity").touch()
+    with pytest.raises(RefusedError, match="joins nothing"):
+        asyncio.run(join(home, line_of(home, home.operator()), name=None))
+    assert home.names("nodes") == ["n1"]
+
+
 def test_what_up_starts_with_no_number_is_told_apart_from_what_it_never_starts(home: Home) -> None:
     for kind, name in (("nodes", "n1"), ("nodes", "n2"), ("nodes", "db-1"), ("controllers", "c1"), ("controllers", "spare")):
         home.part(kind, name).mkdir(parents=True)

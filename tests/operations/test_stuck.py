@@ -78,6 +78,22 @@ def test_a_drain_says_of_what_does_not_die_that_it_does_not_and_not_that_it_stay
     assert left.because == f"it is waiting on {there} now; what is left here does not end: {SAID}; look at {node}'s storage"
 
 
+def test_so_it_says_of_what_is_wanted_no_more_and_has_an_agent_that_is_not_heard() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.apply(web(0))
+    realm.control_node("n1", "draining")
+    realm.settle(obey=False)
+    (left,) = left_on(sight(realm), "n1")
+    assert left.because == "it is wanted nowhere now; what is left here is being ended, and is running"
+    realm.session("agent/n1/web/app/0", "silent")
+    realm.after(40)
+    (left,) = left_on(sight(realm), "n1")
+    quiet = "its agent has been silent for 40 s while its node was heard: how it is now is not known"
+    assert left.because == f"it is wanted nowhere now; what is left here does not end: {quiet}; dsmt node show n1"
+
+
 @pytest.mark.parametrize(
     ("component", "ends"),
     [("", "dsmt node show n1; to have it elsewhere: dsmt move web/app/0"), ("data: true\n", "dsmt node show n1")],

@@ -123,11 +123,11 @@ def _does_not_end(sight: Sight, key: SlotKey, entry: SlotEntry, node: str) -> Re
 
 
 def _elsewhere(sight: Sight, key: SlotKey, slot: Slot) -> str:
-    """How a slot is on the node to which it went."""
-    if slot.node is None:
-        return "it has no node"
-    state = SeenInstance(sight, key, slot.node).state
-    return f"it {'runs' if state is Shown.RUNNING else f'is {state.value}'} on {slot.node}"
+    """How a slot is on the node to which it went, if it is wanted anywhere."""
+    if slot.wanted_on is None:
+        return "it is wanted nowhere" if slot.desired == "gone" else "it has no node"
+    state = SeenInstance(sight, key, slot.wanted_on).state
+    return f"it {'runs' if state is Shown.RUNNING else f'is {state.value}'} on {slot.wanted_on}"
 
 
 def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
