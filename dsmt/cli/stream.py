@@ -129,9 +129,12 @@ def _no_source(wanted: str) -> str:
     kind, slash, name = wanted.partition("/")
     if set("*?[") & set(kind) or wanted == "root" or (slash and kind in NAME_LEVELS):
         return ""
-    near = nearest(kind, NAME_LEVELS) if slash else "*"
-    meant = f"did you mean '{near}/{name or kind}'?" if near else "--json shows each event's"
-    return f"no source has the name {wanted}; {meant}"
+    if slash:
+        near = nearest(kind, NAME_LEVELS)
+        meant = f"{near}/{name or '*'}" if near else ""
+    else:
+        meant = f"{kind}/*" if kind in NAME_LEVELS else f"*/{kind}"
+    return f"no source has the name {wanted}; " + (f"did you mean '{meant}'?" if meant else "--json shows each event's")
 
 
 def _timed(named: TailQuery, since: str | None, until: str | None, now_ms: int) -> TailQuery:

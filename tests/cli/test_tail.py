@@ -112,6 +112,8 @@ def test_who_follows_ends_with_the_pipe_though_nothing_more_is_written(
     ("source", "said"),
     [
         ("c1", "no source has the name c1; did you mean '*/c1'?"),
+        ("node", "no source has the name node; did you mean 'node/*'?"),
+        ("nodes/", "no source has the name nodes/; did you mean 'node/*'?"),
         ("nodes/n1", "no source has the name nodes/n1; did you mean 'node/n1'?"),
         ("x/n1", "no source has the name x/n1; --json shows each event's"),
         *((known, "") for known in ("node/n1", "*", "*/c1", "root", "agent/n1/+", "[bc]*/x", "operator/root*")),
