@@ -118,6 +118,20 @@ def test_of_an_agent_that_does_not_come_back_on_a_node_that_lives_it_is_told_wha
     assert (row.reason.code, row.reason.who) == ("node.stale", "world")
 
 
+def test_of_what_a_silent_manager_told_last_it_is_told_though_nothing_is_known_of_who_speaks_of_its_program() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.after(1)
+    realm.status(key(0), "n1", State.INSTALLING, generation=9, layer=Layer.CONTAINER)
+    assert "agent/n1/web/app/0" not in realm.view.sessions.of
+    realm.session("node/n1", "silent")
+    realm.after(91)
+    (row,) = instances(sight(realm), Target("web"))
+    assert row.reason is not None
+    assert (row.state, row.reason.code, row.reason.who) == (Shown.LOST, "node.stale", "world")
+
+
 def test_a_node_that_says_to_have_what_is_to_end_and_does_not_end_it_is_told_after_a_minute() -> None:
     """A stolen node's key makes it up: who applied the service waited for it for good, and no screen showed it."""
     realm = Realm("n1", "n2")

@@ -10,7 +10,6 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.words.times import span
-from dsmt.view.sessions import word
 
 UNHEARD: Final = "run.unheard"
 NEVER_HEARD_MS: Final = 30_000
@@ -23,7 +22,7 @@ def unheard(one: SeenInstance) -> Reason | None:
     if said is None or not one.is_unheard:
         return None
     source = said.signed.event.source
-    session = word(sight.view.sessions.of[source], sight.fleet.lost_brokers)
+    session = sight.fleet.word_of(source)
     silent_ms = sight.now_ms - (said.time_ms if session is None else session.since_ms)
     why = reason(UNHEARD, time=span(silent_ms), node=source.split("/")[1])
     if session is None or session.state != "unknown":
@@ -35,7 +34,7 @@ def unheard(one: SeenInstance) -> Reason | None:
 def hanging(one: SeenInstance, why: Reason) -> Reason:
     """Why an instance is lost, and what helps where its node lives and its agent does not come back: it may not die."""
     sight, said = one.sight, one.application
-    session = None if said is None else word(sight.view.sessions.of[said.signed.event.source], sight.fleet.lost_brokers)
+    session = None if said is None else sight.fleet.word_of(said.signed.event.source)
     if said is None or session is None or session.state == "unknown" or sight.fleet.state(said.record.node) != "alive":
         return why
     elsewhere = f"; to have it elsewhere: dsmt move {one.key}"
