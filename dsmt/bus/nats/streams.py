@@ -212,7 +212,7 @@ async def head(link: NatsLink, stream: str) -> Head:
 
 
 async def kept_by(link: NatsLink, subjects: Subjects, broker: str) -> str | None:
-    """What keeps a broker's server from going: another one leads each stream, and all who are to hold it have all of it.
+    """What keeps a broker's server; None where others lead each stream, and all who are to hold it have all of it.
 
     Raises `RefusedError` when there is none, `TransportError`.
     """

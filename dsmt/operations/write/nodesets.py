@@ -178,13 +178,16 @@ def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
 
 def staying(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
     """(component, sentence) for each component of which something stays with its data where its `nodes` does not have it."""
-    found, entry = [], sight.view.services.get(spec.service)
-    for name, component in sorted(spec.components.items() if entry is not None else ()):
+    found = list[tuple[str, str]]()
+    entry = sight.view.services.get(spec.service)
+    if entry is None:
+        return found
+    for name, component in sorted(spec.components.items()):
         try:
             nodes = select(sight, nodeset.parse(component.nodes))
         except nodeset.NodeSetError:  # which is told of the set
             continue
-        keys = [SlotKey(spec.service, *at) for at in sorted(entry.slots if entry is not None else ()) if at[0] == name]
+        keys = [SlotKey(spec.service, *at) for at in sorted(entry.slots) if at[0] == name]
         homes = {key: home.node for key in keys if (home := sight.home_of(key)) is not None}
         away = [f"{key} on {node}" for key, node in homes.items() if node not in nodes]
         if away and nodes and component.on_partition == "pinned":
