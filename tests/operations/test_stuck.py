@@ -118,14 +118,18 @@ def test_of_an_agent_that_does_not_come_back_on_a_node_that_lives_it_is_told_wha
     assert (row.reason.code, row.reason.who) == ("node.stale", "world")
 
 
-def test_of_what_a_silent_manager_told_last_it_is_told_though_nothing_is_known_of_who_speaks_of_its_program() -> None:
-    realm = Realm("n1")
+@pytest.mark.parametrize("is_apart", [False, True], ids=["of it", "but that its broker is lost"])
+def test_of_what_a_silent_manager_told_last_it_is_told_though_nothing_is_known_of_its_agent(*, is_apart: bool) -> None:
+    realm, agent = Realm("n1", brokers=("b1", "b2")), "agent/n1/web/app/0"
     realm.apply(web(1))
     realm.settle(seconds=1)
     realm.after(1)
     realm.status(key(0), "n1", State.INSTALLING, generation=9, layer=Layer.CONTAINER)
-    assert "agent/n1/web/app/0" not in realm.view.sessions.of
+    assert agent not in realm.view.sessions.of
     realm.session("node/n1", "silent")
+    if is_apart:
+        realm.attach("n1", sources=[agent], broker="b2")
+        realm.session("broker/b2", "silent", broker="b1")
     realm.after(91)
     (row,) = instances(sight(realm), Target("web"))
     assert row.reason is not None
