@@ -55,15 +55,14 @@ def data_on(sight: Sight, node: str) -> list[str]:
 def lingering(sight: Sight) -> dict[str, list[SlotKey]]:
     """What is to end, by the node that lives, says to have it, and has not said for long that it ends it."""
     found: dict[str, list[SlotKey]] = {}
-    for service, entry in sight.view.services.items():
-        for place, slot in sorted(entry.slots.items()):
-            fact = slot.fact
-            if fact is None or fact.record.desired != "gone" or sight.now_ms - fact.time_ms < LINGERS_MS:
-                continue
-            for node in (one for one in slot.holders if sight.fleet.state(one) == "alive"):
-                said = slot.application(node)
-                if said is None or said.record.state is not State.TERMINATED:
-                    found.setdefault(node, []).append(SlotKey(service, *place))
+    for key, slot in sight.view.slots:
+        fact = slot.fact
+        if fact is None or fact.record.desired != "gone" or sight.now_ms - fact.time_ms < LINGERS_MS:
+            continue
+        for node in (one for one in slot.holders if sight.fleet.state(one) == "alive"):
+            said = slot.application(node)
+            if said is None or said.record.state is not State.TERMINATED:
+                found.setdefault(node, []).append(key)
     return found
 
 
@@ -112,13 +111,13 @@ def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: 
 
 def _does_not_end(sight: Sight, key: SlotKey, entry: SlotEntry, node: str) -> Reason | None:
     """Why what a node has of a slot does not end: it was killed and lives, or it is to leave and its agent is not heard."""
-    said, slot = entry.application(node), entry.record
+    said = entry.application(node)
     if said is None or said.record.state is State.GONE:
         return None
     why = said.record.reason
     if why is not None and why.code == STUCK:
         return why
-    leaves = slot is not None and (slot.node != node or slot.desired == "gone")
+    leaves = entry.fact is not None and entry.wanted_on != node
     return unheard(SeenInstance(sight, key, node)) if leaves and sight.fleet.state(node) == "alive" else None
 
 
