@@ -126,7 +126,7 @@ def _below(row: InstanceRow, sight: Sight) -> list[str]:
     lines = []
     if row.held is not None:
         lines.append(f"{held(row.held, sight.now_ms)}; dsmt start {row.instance}")
-    if (row.held is None or row.is_stuck) and is_problem(sight, row) and row.reason is not None:
+    if not row.is_quiet and is_problem(sight, row) and row.reason is not None:
         lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row.next_try_at, sight.now_ms)}")
     if row.working is not None:
         lines.append("; ".join(one for one in (working(row, sight.now_ms), logged(row)) if one))

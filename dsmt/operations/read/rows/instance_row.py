@@ -106,9 +106,9 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_unheard and self.reason is not None and self.reason.who == "world"
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether it is killed, and does not die: that is told whoever has stopped it."""
-        return self.reason is not None and self.reason.code == STUCK
+    def is_quiet(self) -> bool:
+        """Whether nothing that is wrong is told, for an operator has stopped it; that it was killed and does not die is."""
+        return self.held is not None and (self.reason is None or self.reason.code != STUCK)
 
     @property
     def is_unknown(self) -> bool:

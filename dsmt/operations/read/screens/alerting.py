@@ -54,7 +54,7 @@ def _of_keeper(sight: Sight, source: str, at_ms: int, said: KeeperReplaced) -> A
 def _of_service(sight: Sight, one: OfService) -> list[Alert]:
     """What is wrong with a service's instances, and that a revision of it was refused."""
     sick = instances(sight, Target(one.service), problems=True)
-    rows = [row for row in sick if row.held is None or row.is_stuck]
+    rows = [row for row in sick if not row.is_quiet]
     found = [(row.instance, row.reason) for row in rows if row.reason is not None]
     if one.refused is not None and one.refused.reason is not None:
         found.append((one.service, one.refused.reason))

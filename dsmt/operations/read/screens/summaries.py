@@ -167,7 +167,7 @@ def service(sight: Sight, name: str, part: Target | None = None) -> Service | No
     asked = [row for row in rows if sight.view.slot(row.key).fact is not None or is_wanted(sight, row.key)]
     wanted = [row for row in asked if not row.rests]
     ready = sum(serves(sight, row) for row in wanted)
-    sick = [row for row in rows if is_problem(sight, row) and (row.held is None or row.is_stuck)]
+    sick = [row for row in rows if is_problem(sight, row) and not row.is_quiet]
     told = sorted(((row, row.reason) for row in sick if row.reason is not None), key=lambda one: one[1].who != "you")
     worst, why = told[0] if told else (None, nowhere(sight, target))
     parsed, denied = entry.parsed, refused(entry)
