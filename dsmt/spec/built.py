@@ -55,19 +55,19 @@ def instead_of(row: str) -> str:
     return _INSTEAD.get(row, "remove it")
 
 
-def hint_for(path: tuple[str, ...], hint: str) -> str:
-    """The hint of a mistake at a path of a file; one that holds for a key that is not built, where it is below one."""
-    group, keys = ("component", path[2:]) if path[:1] == ("components",) else ("service", path)
-    for name in keys:
+def unbuilt_at(path: tuple[str, ...]) -> tuple[tuple[str, ...], Key] | None:
+    """The key that is not built at or around a path of a file, and its path; None where all are built."""
+    group, begin = ("component", 2) if path[:1] == ("components",) else ("service", 0)
+    for end, name in enumerate(path[begin:], begin + 1):
         key = GROUPS[group].get(name)
         if key is None:
             break
         if is_unbuilt(key):
-            return hint_of(key)
+            return path[:end], key
         if not isinstance(key.shape, Nested):
             break
         group = key.shape.group
-    return hint
+    return None
 
 
 def is_unbuilt(key: Key) -> bool:

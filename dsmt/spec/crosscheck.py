@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.spec import nodeset
-from dsmt.spec.built import hint_for
 from dsmt.spec.completing import DIGEST, GRACE_SHARE_OF_TERM
 from dsmt.spec.health import KINDS, ROLES, has_port
 from dsmt.spec.keys import JOB_KEYS
@@ -61,7 +60,7 @@ def check_service(reader: Reader, service: Plain) -> None:
     for whole in SERVICE_CHECKS:
         wrongs.extend(whole(reader, service))
     for path, message, hint in wrongs:
-        reader.mistake(reader.mark(path), message, hint_for(path, hint))
+        reader.mistake_at(path, message, hint)
 
 
 _TREE: Final = "DSMT_TREE"

@@ -24,10 +24,14 @@ _REPLACED_WHOLE: Final = frozenset({"health", "artifact"})
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Where a service's keys and values stand, as (line, column); paths are those of the reader."""
+    """Where a service's keys and values stand, as (line, column); paths are those of the reader.
+
+    `unbuilt`: keys of which a mistake has told already that they are not built.
+    """
 
     keys: dict[Path, tuple[int, int]]
     values: dict[Path, tuple[int, int]]
+    unbuilt: frozenset[Path] = frozenset()
 
     def of(self, path: Path, *, key: bool = False) -> tuple[int, int]:
         """The place of a value, or of its key; of the nearest thing around it when it is not in the file."""
@@ -75,7 +79,7 @@ def read_as_far(text: str | bytes, *, file: str) -> tuple[Parsed, list[Mistake]]
             _once(reader, plain["service"], root, names)
             with suppress(BadSpecEventError) if reader.mistakes else nullcontext():
                 specs.append(shaped(plain) if reader.mistakes else from_plain(plain))
-                places.append(Places(_places(reader.names), _places(reader.marks)))
+                places.append(Places(_places(reader.names), _places(reader.marks), frozenset(reader.unbuilt)))
         mistakes.extend(reader.mistakes)
     if not roots and not mistakes:
         mistakes.append(Mistake(file, 1, 1, "there is no service here", "begin with `service: NAME`"))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from dsmt.spec.built import hint_of, is_unbuilt
+from dsmt.spec.built import hint_of, is_unbuilt, unbuilt_at
 from dsmt.spec.commands import checked_argv
 from dsmt.spec.health import ROLES
 from dsmt.spec.keys import GROUPS, Key
@@ -54,7 +54,7 @@ _DEFAULTS: Final[dict[tuple[str, str], tuple[Key, Any]]] = {}
 
 
 class Reader:
-    """Reads one document; `mistakes`, `marks`, `names` and `bad` grow as it goes."""
+    """Reads one document; `mistakes`, `marks`, `names`, `bad` and `unbuilt` (what was told to be so) grow as it goes."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -62,10 +62,20 @@ class Reader:
         self.marks: dict[Path, Node] = {}
         self.names: dict[Path, Node] = {}
         self.bad: set[Path] = set()
+        self.unbuilt: set[Path] = set()
 
     def mistake(self, node: Node, message: str, suggestion: str = "") -> None:
         """Note a mistake at a node."""
         self.mistakes.append(Mistake(self.file, node.line, node.column, message, suggestion))
+
+    def mistake_at(self, path: Path, message: str, suggestion: str) -> None:
+        """Note a mistake at a path; that a key there is not built is what to know first."""
+        unbuilt = unbuilt_at(path)
+        if unbuilt is not None:
+            at, key = unbuilt
+            self.unbuilt.add(at)
+            suggestion = hint_of(key)
+        self.mistake(self.mark(path), message, suggestion)
 
     def trusted(self, *paths: Path) -> bool:
         """Return whether nothing at, above or below these paths was unreadable."""
@@ -105,7 +115,8 @@ class Reader:
             except _BadError:
                 self.bad.add(here)
             finally:
-                if is_unbuilt(key):
+                if is_unbuilt(key) and len(self.mistakes) > before:
+                    self.unbuilt.add(here)
                     self.mistakes[before:] = [replace(one, suggestion=hint_of(key)) for one in self.mistakes[before:]]
         elif key.required:
             self.mistake(around, f"`{key.name}` is missing", key.text)

@@ -274,6 +274,15 @@ def test_what_is_wrong_not_there_and_not_built_is_told_at_once(run: Run, made: P
     assert code == WRONG
 
 
+def test_that_a_key_is_not_built_is_told_of_each_component_that_has_it(run: Run, made: Path, tmp_path: Path) -> None:
+    component = "  {}:\n    run: sleep 1\n    after: {}\n"
+    known, unknown = component.format("a", "{component: b}"), component.format("b", "[c]")
+    (tmp_path / "web.yaml").write_text("service: web\ncomponents:\n" + known + unknown)
+    code, told = run("apply", "web.yaml", home=made)
+    assert [line.split(": ")[0] for line in told.splitlines()] == ["web.yaml:5:5", "web.yaml:8:13", "dsmt"]
+    assert code == WRONG
+
+
 WANTS = [
     ("artifact: {url: a, sha256: %s}" % ("0" * 64), "5:32: components.app.artifact.sha256: a has sha256 "),
     ("files: [{to: a, from: b}]", "5:27: components.app.files.from: b has over 16384 characters. Next: make it an artifact"),

@@ -65,7 +65,7 @@ def read_files(names: Iterable[str]) -> list[Declared]:
             mistakes += wrong
             warnings = tuple(f"{w.file}:{w.line}: {w.message}: {w.suggestion}" for w in parsed.warnings)
             for spec, of_spec in zip(parsed.specs, parsed.places, strict=True):
-                more = [*_unbuilt(spec, of_spec, file, wrong), *_missing(spec, of_spec, directory, file)]
+                more = [*_unbuilt(spec, of_spec, file), *_missing(spec, of_spec, directory, file)]
                 declared.append(Declared(spec, directory, warnings, file, of_spec))
                 line, column = of_spec.of(("service",))
                 if spec.service in places:
@@ -122,10 +122,9 @@ def _unreadable(name: str, error: OSError) -> InputError:
     return InputError("file.unreadable", f"{name} cannot be read: {error.strerror or error}", next=advice)
 
 
-def _unbuilt(spec: ServiceSpec, places: Places, file: str, wrong: Iterable[Mistake]) -> list[Mistake]:
+def _unbuilt(spec: ServiceSpec, places: Places, file: str) -> list[Mistake]:
     """What this version does not act on (rule 2), but for keys of which another mistake has told so."""
-    told = tuple(one.suggestion for one in wrong)
-    found = [one for one in unsupported(spec) if not any(said.startswith(f"`{one.path[-1]}` is not built") for said in told)]
+    found = [one for one in unsupported(spec) if one.path not in places.unbuilt]
     return [Mistake(file, *places.of(one.path, key=one.key), str(one), one.advice) for one in found]
 
 
