@@ -32,7 +32,7 @@ from dsmt.spec.shapes import (
     Nested,
     Shape,
     Single,
-    Steps,
+    Step,
     WholeOr,
     Word,
 )
@@ -154,11 +154,11 @@ class Reader:
                 case Nested(group, short):
                     return self._nested(node, group, short, path)
                 case ListOf(item, lone):
-                    return self._list(node, item, lone, path)
+                    return self._list(node, item, path, lone=lone)
                 case MapOf(item, keys):
                     return self._map(node, item, keys, path)
-                case Steps(words):
-                    return self._steps(node, words)
+                case Step(words):
+                    return self._step(node, words)
                 case Health():
                     return self._health(node, path)
         except WrongValueError as error:
@@ -186,13 +186,10 @@ class Reader:
         raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is expected")
 
     def _argv(self, node: Sequence, shape: Single, path: Path) -> Any:
-        words = []
-        for index, item in enumerate(node.items):
-            self.marks[*path, str(index)] = item
-            if isinstance(item, Scalar) and type(resolve(item)) in {int, float}:
-                words.append(item.text)
-            else:
-                words.append(self._value(item, Single("text"), (*path, str(index))))
+        items = Sequence(tuple(_word_of(item) for item in node.items), node.line, node.column)
+        words = self._list(items, Single("text"), path, lone=False)
+        if len(words) < len(items.items):
+            raise _BadError
         argv = checked_argv(words)
         return {"signal": None, "command": argv} if shape.kind == "reload" else argv
 
@@ -238,7 +235,7 @@ class Reader:
         keys = "as in `run: ./server`" if group == "component" else f"its keys are {', '.join(GROUPS[group])}"
         raise WrongValueError("a map is expected here", keys)
 
-    def _list(self, node: Node, item: Shape, lone: bool, path: Path) -> list[Any]:
+    def _list(self, node: Node, item: Shape, path: Path, *, lone: bool) -> list[Any]:
         if not isinstance(node, Sequence):
             if not lone:
                 raise WrongValueError("a list is expected here", "begin each item with `- `")
@@ -273,16 +270,11 @@ class Reader:
             raise _BadError
         return self._value(child, item, path)
 
-    def _steps(self, node: Node, words: tuple[str, ...]) -> list[dict[str, Any]]:
-        if not isinstance(node, Sequence):
-            raise WrongValueError("a list is expected here", f"[{words[0]}: 5, ...]")
-        steps = []
-        for child in node.items:
-            if not isinstance(child, Mapping) or len(child.entries) != 1:
-                raise WrongValueError("each step is one pair `action: times`", f"actions are {', '.join(words)}")
-            name, times = child.entries[0]
-            steps.append({"action": self._word(name, words), "times": whole(self._scalar(times), 1, MOST_TIMES)})
-        return steps
+    def _step(self, node: Node, words: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(node, Mapping) or len(node.entries) != 1:
+            raise WrongValueError("each step is one pair `action: times`", f"actions are {', '.join(words)}")
+        name, times = node.entries[0]
+        return {"action": self._word(name, words), "times": whole(self._scalar(times), 1, MOST_TIMES)}
 
     def _health(self, node: Node, path: Path) -> dict[str, Any]:
         """Read the long form by its roles, the short one under the key `every`."""
@@ -304,6 +296,13 @@ def key_of(path: Path) -> str:
     """The key of a path as it stands in a component, dotted, without the places in lists: `limits.memory`."""
     around = {"components": 2, "defaults": 1}.get(path[0], 0) if path else 0
     return ".".join(part for part in path[around:] or path if not part.isdigit())
+
+
+def _word_of(item: Node) -> Node:
+    """An item of a command, of which a number is a word as it is written."""
+    if isinstance(item, Scalar) and type(resolve(item)) in {int, float}:
+        return Scalar(item.text, False, item.line, item.column)
+    return item
 
 
 def _called(keys: KeyKind) -> str:

@@ -20,7 +20,7 @@ from dsmt.spec.shapes import (
     Nested,
     Shape,
     Single,
-    Steps,
+    Step,
     WholeOr,
     Word,
 )
@@ -110,12 +110,10 @@ def _shape(shape: Shape) -> dict[str, Any]:
         case MapOf(item, keys):
             names = {"pattern": f"^(?:{KEY_PATTERNS[keys]})$"}
             return {"type": "object", "propertyNames": names, "additionalProperties": _shape(item)}
-        case Steps(words):
-            step = {"type": "object", "propertyNames": {"enum": list(words)}, "maxProperties": 1, "minProperties": 1}
-            return {
-                "type": "array",
-                "items": step | {"additionalProperties": {"type": "integer", "minimum": 1, "maximum": MOST_TIMES}},
-            }
+        case Step(words):
+            times = {"type": "integer", "minimum": 1, "maximum": MOST_TIMES}
+            pair = {"type": "object", "maxProperties": 1, "minProperties": 1}
+            return pair | {"propertyNames": {"enum": list(words)}, "additionalProperties": times}
         case Health():
             return {"anyOf": [{"$ref": "#/$defs/health"}, {"$ref": "#/$defs/check"}]}
 
@@ -136,8 +134,8 @@ def type_of(shape: Shape) -> str:
             return f"{type_of(item)}; or a list of them" if lone else f"list of {type_of(item)}"
         case MapOf(item, keys):
             return f"map of {keys.replace('_', ' ')} to {type_of(item)}"
-        case Steps(words):
-            return f"list of single pairs, action: times; actions {', '.join(words)}"
+        case Step(words):
+            return f"single pairs, action: times; actions {', '.join(words)}"
         case Health():
             return "one check; or a map of startup, readiness, liveness"
 

@@ -66,13 +66,13 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     """One check (group `check`), or `startup`, `readiness`, `liveness` by name (group `health`)."""
 
 
-class Steps(msgspec.Struct, frozen=True, tag="steps"):
-    """A list of single pairs `word: times`, in order; `times` is 1 to `MOST_TIMES`."""
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """One pair `word: times`; `times` is 1 to `MOST_TIMES`."""
 
     words: tuple[str, ...]
 
 
-Shape = Single | Word | WholeOr | Nested | ListOf | MapOf | Health | Steps
+Shape = Single | Word | WholeOr | Nested | ListOf | MapOf | Health | Step
 
 LONGEST_DURATION_S: Final = 3650 * 86400.0
 MOST_TIMES: Final = 1_000_000

@@ -16,7 +16,7 @@ from dsmt.spec.plain import to_plain
 from dsmt.spec.quantities import format_duration, format_percent, format_size
 from dsmt.spec.reading import Reader
 from dsmt.spec.records import ServiceSpec
-from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Steps, WholeOr
+from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Step, WholeOr
 
 _ABSENT: Final = object()
 _COMPUTED: Final = {  # keys whose default depends on other keys; below a component
@@ -107,8 +107,8 @@ def _value(shape: Shape, value: Any, complete: bool) -> Any:
             return items[0] if lone and len(items) == 1 else items
         case MapOf(item, _):
             return {name: _map_item(item, each, complete) for name, each in value.items()}
-        case Steps():
-            return [{step["action"]: step["times"]} for step in value]
+        case Step():
+            return {value["action"]: value["times"]}
         case Health():
             return _group(value["every"], "check", complete) if "every" in value else _group(value, "health", complete)
     return value

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dsmt.spec.crosscheck import LEAST_MEMORY
 from dsmt.spec.keys import GROUPS
 from dsmt.spec.quantities import format_duration, format_size, parse_size
-from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Steps, WholeOr, Word
+from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape, Single, Step, WholeOr, Word
 
 _TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{}\0", exclude_categories=["Cc", "Cs"]), max_size=12)
 _NAMES = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,6}[a-z0-9])?", fullmatch=True)
@@ -68,8 +68,8 @@ def values(shape: Shape) -> st.SearchStrategy[Any]:
         case MapOf(item, keys):
             names = {"variable": st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True)}.get(keys, _NAMES)
             return st.dictionaries(names, values(item), max_size=3)
-        case Steps(words):
-            return st.lists(st.builds(_pair, st.sampled_from(words), st.integers(1, 9)), max_size=3)
+        case Step(words):
+            return st.builds(_pair, st.sampled_from(words), st.integers(1, 9))
         case Health():
             return mapping("check")
     raise AssertionError(shape)

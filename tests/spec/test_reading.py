@@ -59,12 +59,12 @@ def read(text, group="component"):
         ("run: [./x, true]", 12, "run: `true` is true or false in YAML, and a text is expected", 'quote it: "true"'),
         ("run: [./x, [a]]", 12, "run: a list cannot be here", "a single text is expected"),
         ("run: []", 6, "run: the command is empty", "name a program"),
-        ("restart: {escalate: x}", 21, "restart.escalate: a list is expected here", "[restart: 5, ...]"),
-        ("restart: {escalate: [restart]}", 21, "restart.escalate: each step is one pair `action: times`", STEPS),
-        ("restart: {escalate: [{restart: 1, move: 1}]}", 21, "restart.escalate: each step is one pair `action: times`",
+        ("restart: {escalate: x}", 21, "restart.escalate: a list is expected here", "begin each item with `- `"),
+        ("restart: {escalate: [restart]}", 22, "restart.escalate: each step is one pair `action: times`", STEPS),
+        ("restart: {escalate: [{restart: 1, move: 1}]}", 22, "restart.escalate: each step is one pair `action: times`",
          STEPS),
-        ("restart: {escalate: [restrat: 1]}", 21, "restart.escalate: `restrat` cannot be here", "did you mean restart?"),
-        ("restart: {escalate: [restart: 0]}", 21, "restart.escalate: 0 is too small", "at least 1"),
+        ("restart: {escalate: [restrat: 1]}", 22, "restart.escalate: `restrat` cannot be here", "did you mean restart?"),
+        ("restart: {escalate: [restart: 0]}", 22, "restart.escalate: 0 is too small", "at least 1"),
         ("health: x", 9, "health: a map is expected here", "health: {http: {port: http, path: /}}"),
         ("health: {startup: {exec: a}, tcp: {}}", 30, "`tcp` cannot stand beside startup, readiness, liveness",
          "put it under one of them"),
@@ -99,6 +99,15 @@ def test_what_cannot_be_read_is_its_default_and_its_path_is_kept():
     assert not reader.trusted(("stop",))
     assert not reader.trusted(("run",), ("env", "B", "file"))
     assert reader.trusted(("run",), ("stop", "signal"), ("env", "A"))
+
+
+def test_each_wrong_step_and_each_wrong_word_of_a_command_is_told_at_its_place():
+    found, reader = read("restart: {escalate: [restrat: 1, move: 2, [a]]}\nrun: [./x, true, 3, [a]]")
+    assert [(m.line, m.column, m.message.split(":")[0]) for m in sorted(reader.mistakes)] == [
+        (1, 22, "restart.escalate"), (1, 43, "restart.escalate"), (2, 12, "run"), (2, 21, "run"),
+    ]  # fmt: skip
+    assert found["restart"]["escalate"] == [{"action": "move", "times": 2}]
+    assert not reader.trusted(("run",))
 
 
 def test_the_places_are_those_of_what_the_file_itself_said():

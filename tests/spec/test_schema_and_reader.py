@@ -13,7 +13,7 @@ from dsmt.spec.keys import GROUPS
 from dsmt.spec.parsing import parse
 from dsmt.spec.quantities import format_duration
 from dsmt.spec.reading import Reader
-from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Single, Steps, WholeOr, Word
+from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Single, Step, WholeOr, Word
 from dsmt.spec.tree import Mapping, Scalar, Sequence
 
 from .strategies import documents
@@ -102,10 +102,10 @@ def probes(shape):
         case MapOf(item, keys):
             yield from ({{"variable": "A"}.get(keys, "a"): value} for value in probes(item))
             yield from ({name: value} for name in NAMES for value in ("x", "auto", {}, {"secret": "x"}))
-        case Steps(words):
-            yield from ([{word: 1}] for word in (*words, "explode"))
-            yield from ([{words[0]: value}] for value in (0, 1_000_000, 1_000_001, 1.5, "1", True, None))
-            yield from ([{}], [{words[0]: 1, words[1]: 1}], [words[0]], {words[0]: 1})
+        case Step(words):
+            yield from ({word: 1} for word in (*words, "explode"))
+            yield from ({words[0]: value} for value in (0, 1_000_000, 1_000_001, 1.5, "1", True, None))
+            yield from ({}, {words[0]: 1, words[1]: 1}, words[0], [{words[0]: 1}])
         case Health():
             for role in ("startup", "readiness", "liveness", "x-any", "nobody"):
                 yield from ({role: {"exec": "x"}}, {role: {"exec": 3}}, {role: {"exec": "x"}, "exec": "x"})
