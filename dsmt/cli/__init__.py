@@ -65,8 +65,9 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         {"migrate": Entry("dsmt.cli.bus:migrate", "move the realm to NATS, or back to brokers, while its services run")},
     ),
     "controller": Group(
-        "one controller: remove, run",
+        "one controller: add, remove, run",
         {
+            "add": Entry("dsmt.cli.controllers:add", "add a controller to the realm, on this machine"),
             "remove": Entry("dsmt.cli.controllers:remove", "end a controller, or forget one that is gone"),
             "run": Entry("dsmt.cli.running:controller_run", "run a controller in the foreground"),
         },

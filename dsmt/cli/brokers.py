@@ -30,9 +30,11 @@ from dsmt.ports.realm import BrokerAddress
 def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason: str) -> None:
     """Add a broker to the realm, on this machine. After that, any broker may die.
 
-    A leaf serves only machines that were added for it: dsmt token create --broker BROKER, dsmt node add --broker BROKER.
+    On another machine: dsmt node add HOST --roles broker,node. A leaf serves only machines that were added for it:
+    dsmt token create --broker BROKER, dsmt node add --broker BROKER.
     """
     home = ctx.home()
+    brokers.check_asked(home, broker, listen)
 
     async def work(connection: Connection) -> BrokerAddress:
         now_s = connection.bus.now_ms() // 1000

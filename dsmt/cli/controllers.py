@@ -1,4 +1,4 @@
-"""`controller remove`."""
+"""`controller add`, `controller remove`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,33 @@ from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection, Reading
+from dsmt.operations.local.home.home import is_up
 from dsmt.operations.local.members import controllers
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.controller_rows import controller_rows
+
+
+@command()
+@click.argument("controller")
+def add(ctx: CliContext, controller: str) -> None:
+    """Add a controller to the realm, on this machine. After that, any other controller may die.
+
+    On another machine: dsmt node add HOST --roles controller,node. Needs the root key in this home.
+    """
+    home = ctx.home()
+    controllers.check_asked(home, controller)
+
+    async def work(connection: Reading) -> None:
+        await controllers.add(home, connection.bus, controller, waits=ctx.tell_waits)
+
+    ctx.ask(work)
+    ctx.done = True
+    if ctx.json:
+        document({"controller": controller})
+    elif is_up(home):
+        print(f"controller {controller} is started\nnext: dsmt controllers shows whether it is alive")
+    else:
+        print(f"controller {controller} is made; it does not run yet, because this home is down\nnext: dsmt up --detach")
 
 
 @command()

@@ -13,19 +13,16 @@ from msgspec.structs import replace
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.kinds.realm import MAX_BROKERS
-from dsmt.operations.local.home.home import Home, keeper_directory
+from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import ensure_broker, init, reach_at
 from dsmt.operations.local.members import brokers
 from dsmt.operations.local.members.brokers import meshed, of_home
-from dsmt.operations.local.processes import ending
-from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers as words
 from dsmt.operations.write.brokers import announce, announced
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY
-from dsmt.programs.kept import KeeperFile
 from tests.bus.idle import run_alone
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm as Fleet
@@ -157,18 +154,18 @@ def test_an_addition_that_was_killed_is_done_by_who_types_it_again(
 
     async def test(bus: Any) -> None:
         with monkeypatch.context() as patch:
-            killing(patch, place, "announce" if place is brokers.brokers else "is_up")
+            killing(patch, place, "announce" if place is brokers.brokers else "keep_added")
             with pytest.raises(KilledError):
                 await add(home, bus, "b2")
         begun = of_home(home)["b2"]
         with monkeypatch.context() as patch:
             kept: list[str] = []
 
-            async def keep(_: Home, __: str, ___: str, names: list[str]) -> None:
-                kept.extend(names)
+            async def keep(_: Home, __: str, ___: tuple[str, ...], name: str) -> None:
+                kept.append(name)
 
             patch.setattr(brokers, "is_up", lambda _: True)
-            patch.setattr(brokers, "keep", keep)
+            patch.setattr(brokers, "keep_added", keep)
             with pytest.raises(RefusedError, match=f"b2 was begun at {begun.address}"):
                 await add(home, bus, "b2", "127.0.0.8:4999")
             assert await add(home, bus, "b2") == begun.address
@@ -316,30 +313,6 @@ def test_a_second_broker_of_a_home_that_is_down_has_an_address_of_its_own(tmp_pa
     ensure_broker(home, "b2")
     assert first in home.realm().brokers
     assert len({address for address, _ in home.realm().brokers}) == 2
-
-
-def test_what_a_keeper_releases_is_kept_by_none_that_comes_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = Home(tmp_path / "home")
-    init(home, name="test", brokers=2)
-    write_kept(home)
-    kept: list[tuple[str, ...]] = []
-
-    async def ask(_: Home, op: str, program: str, directory: Path) -> None:
-        assert (op, program, directory.name) == ("release", "broker", "b2")
-        kept.append(tuple(Path(where).name for _, where in KeeperFile.read(keeper_directory(home)).kept))
-
-    monkeypatch.setattr(ending, "is_up", lambda _: True)
-    monkeypatch.setattr(ending, "ask_keeper", ask)
-    asyncio.run(ending.release(home, "broker", "b2"))
-    assert kept == [("b1",)], "it is written down before it is ended"
-
-
-def test_what_is_ended_while_the_keeper_was_killed_is_kept_by_none_that_comes_after_it(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    init(home, name="test", brokers=2)
-    write_kept(home)
-    asyncio.run(ending.release(home, "broker", "b2"))
-    assert [Path(where).name for _, where in KeeperFile.read(keeper_directory(home)).kept] == ["b1"]
 
 
 def test_of_a_broker_that_is_silent_as_it_is_removed_it_is_known_since_when(

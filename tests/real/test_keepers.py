@@ -85,6 +85,35 @@ def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_f
     run(tmp_path, scenario)
 
 
+def test_what_was_added_is_kept_by_the_keeper_that_follows_one_that_was_killed(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "0", "--controllers", "1", "--detach")
+        await dsmt(home.root, "broker", "add", "site")
+        added = (await dsmt(home.root, "controller", "add", "mine")).out
+        assert added == "controller mine is started\nnext: dsmt controllers shows whether it is alive\n"
+        assert (await dsmt(home.root, "controller", "add", "mine", "--json", code=4)).error["code"] == "controller.exists"
+        places = {name: at(home, f"{kind}s", name, kind) for kind, name in (("broker", "site"), ("controller", "mine"))}
+        for name, place in places.items():
+            await eventually(f"{name} begins", place)
+        keeper = at(home, "keeper", "", "spawner")()
+        assert keeper is not None
+        os.kill(keeper.pid, signal.SIGKILL)
+        await gone(keeper)
+        await eventually("a new keeper", at(home, "keeper", "", "spawner"))
+        for name, place in places.items():
+            was = place()
+            assert was is not None
+            os.kill(was.pid, signal.SIGKILL)
+            await gone(was)
+            await eventually(f"{name} is begun again", place)
+        rows = (await dsmt(home.root, "controllers", "--json")).json
+        assert {one["controller"] for one in rows} == {"c1", "mine"}
+        await dsmt(home.root, "controller", "remove", "mine", "--yes")
+        assert home.names("controllers") == ["c1"]
+
+    run(tmp_path, scenario)
+
+
 def test_a_keeper_that_dies_with_all_controllers_is_replaced_by_a_broker(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "0", "--detach")

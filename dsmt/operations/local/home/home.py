@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError, unreadable
+from dsmt.event.addresses import is_number
 from dsmt.event.topic import is_level
 from dsmt.programs.configuration import (
     IDENTITY,
@@ -219,6 +220,16 @@ def check_part(kind: str, name: str) -> None:
     if not is_level(name):
         said = f"{name!r} is not a name for a {kind}: at most 63 of a-z, 0-9, `.`, `_`, `-`"
         raise InputError("home.part", said, next=f"one looks like {kind[0]}1")
+
+
+def check_added(kind: str, name: str) -> None:
+    """Raise `InputError` for what cannot be the name of what is added here, and for a machine, as `node add` takes them."""
+    if "@" in name or (is_number(name) and not name.isdigit()):
+        said = f"{name} names a machine, and this adds a {kind} on the one where you type it"
+        raise InputError(
+            "home.part", said, next=f"on that one: dsmt node add {name} --roles {kind},node; here: a name like {kind[0]}2"
+        )
+    check_part(kind, name)
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -15,13 +15,13 @@ from dsmt.errors import UNDECODABLE, DsmtError, InputError, NotFoundError, Refus
 from dsmt.event.kinds.realm import MAX_BROKERS
 from dsmt.operations.connection import reading
 from dsmt.operations.local.home.addresses import check_address, check_free, free_address
-from dsmt.operations.local.home.home import ENGINES, Home, check_part, is_up, write_secret
+from dsmt.operations.local.home.home import ENGINES, Home, check_added, is_up, write_secret
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import broker_host, ensure_broker, reach_also, reach_at
 from dsmt.operations.local.members import servers
 from dsmt.operations.local.members.handing import handed_on
 from dsmt.operations.local.processes.ending import release
-from dsmt.operations.local.processes.keeping import broker_programs, keep
+from dsmt.operations.local.processes.keeping import broker_programs, keep_added
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.broker_rows import broker_rows
 from dsmt.operations.words.telling import Tell
@@ -127,18 +127,23 @@ def _kept(home: Home, realm: RealmConfig) -> dict[str, bytes]:
         return learnt
 
 
+def check_asked(home: Home, name: str, listen: str | None) -> None:
+    """Raise for a broker that nobody can add, whatever the realm says: `InputError`, and `RefusedError` on NATS."""
+    check_added("broker", name)
+    servers.check_grows(home.realm())
+    if listen is not None:
+        check_address(listen)
+
+
 async def add(
     home: Home, bus: Bus, name: str, *, listen: str | None, by: str, reason: str, now_s: int, waits: Tell, leaf: bool
 ) -> BrokerAddress:
     """Make a broker in this home, a leaf or one as all others, announce it, and start it when the realm is up here.
 
-    Where that was interrupted the rest of it is done (C19). Raises `InputError`, `FailedError` for a port that is taken,
+    Where that was interrupted the rest of it is done (C19). Raises as `check_asked`, `FailedError` for a port that is taken,
     `RefusedError` for a name that is.
     """
-    check_part("broker", name)
-    servers.check_grows(home.realm())
-    if listen is not None:
-        check_address(listen)
+    check_asked(home, name, listen)
     async with alone(home, waits):
         check_still(home)
         others = await brokers.announced(bus)
@@ -157,9 +162,7 @@ async def add(
             reach_also(home, known[name])  # one that was removed half-way is here, and nobody is configured with it
         gone = await brokers.announce(bus, known, by=by, reason=reason, again=name, made_ms=made_ms(home))
         note_announced(home, known.keys() - gone)
-        if is_up(home):
-            for program in broker_programs(home.realm()):
-                await keep(home, "brokers", program, [name])
+        await keep_added(home, "brokers", broker_programs(home.realm()), name)
     return known[name]
 
 

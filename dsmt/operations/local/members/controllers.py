@@ -1,18 +1,46 @@
-"""Controllers of a realm: one is ended, and forgotten."""
+"""Controllers of a realm: one more is made and started; one is ended, and forgotten."""
 
 from __future__ import annotations
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.home.home import Home, check_part
+from dsmt.operations.local.home.home import Home, check_added, check_part, is_up
 from dsmt.operations.local.home.lock import alone
+from dsmt.operations.local.home.making import ensure_controller
 from dsmt.operations.local.members import certificates
 from dsmt.operations.local.members.brokers import clear
 from dsmt.operations.local.processes.ending import release
+from dsmt.operations.local.processes.keeping import keep_added
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
+from dsmt.ports.bus import BusReader
+from dsmt.system.records import process_of
+
+
+def check_asked(home: Home, name: str) -> None:
+    """Raise for a controller that nobody can add: `InputError` for its name, `NotFoundError` without the root key."""
+    check_added("controller", name)
+    home.root_key()
+
+
+async def add(home: Home, bus: BusReader, name: str, *, waits: Tell) -> None:
+    """Make a controller in this home, and start it when the realm is up here.
+
+    Where that was interrupted the rest of it is done. Raises as `check_asked`, and `RefusedError` for a name that is taken.
+    """
+    check_asked(home, name)
+    async with alone(home, waits):
+        here = name in home.names("controllers")
+        if here and (process_of(home.part("controllers", name), "controller") is not None or not is_up(home)):
+            said = f"controller {name} is in {home.root} already, and nothing is left to do for it"
+            raise RefusedError("controller.exists", said, next="dsmt controllers shows it; one more needs another name")
+        if not here and any(one.controller == name for one in controller_rows(await look(bus))):
+            said = f"there is a controller {name} on another machine"
+            raise RefusedError("controller.exists", said, next="choose another name")
+        ensure_controller(home, name, now_s=bus.now_ms() // 1000)
+        await keep_added(home, "controllers", ("controller",), name)
 
 
 async def remove(home: Home, connection: Connection, name: str, *, reason: str, sure: bool, waits: Tell) -> list[str]:
@@ -58,7 +86,7 @@ def check(sight: Sight, name: str, *, here: bool, sure: bool) -> None:
         raise RefusedError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")
     if not alive - {name}:
         said = f"no controller but {name} is alive: without one nothing is placed or repaired elsewhere"
-        raise RefusedError("controller.last", said, next="dsmt up --controllers 2 --detach; then this again")
+        raise RefusedError("controller.last", said, next="dsmt controller add another one first")
     if name in alive and not sure:
         said = f"controller {name} is alive by now, and would end for good, its key with it; nothing was done"
         raise InputError("confirm", said, next=f"dsmt controller remove {name} --yes")

@@ -166,6 +166,15 @@ async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> Non
         await ask_keeper(home, "keep", program, home.part(kind, name))
 
 
+async def keep_added(home: Home, kind: str, programs: Iterable[str], name: str) -> None:
+    """Have the keeper of a home that is up keep what was added, and the one that follows it when it is killed."""
+    if was_up(home):
+        write_kept(home)
+    if is_up(home):
+        for program in programs:
+            await keep(home, kind, program, [name])
+
+
 async def ask_keeper(home: Home, op: Literal["start", "keep", "release"], program: str, directory: Path) -> None:
     """Have the keeper start, keep or release a program. Raises `TransportError`, or the `FailedError` that it answers.
 

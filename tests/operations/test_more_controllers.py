@@ -1,0 +1,61 @@
+"""Controllers that are added to a realm: under which names, and by whom."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.errors import NotFoundError, RefusedError
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.records import to_data
+from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home.making import init
+from dsmt.operations.local.members import controllers
+from dsmt.operations.words.telling import silent
+from dsmt.ports.bus import Draft
+from tests.bus.idle import run_alone
+from tests.bus.realm import memory_network, realm
+
+
+def test_one_is_made_once_and_started_where_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    kept: list[str] = []
+
+    async def keep(_: Home, kind: str, programs: tuple[str, ...], name: str) -> None:
+        assert (kind, programs) == ("controllers", ("controller",))
+        kept.append(name)
+
+    monkeypatch.setattr(controllers, "keep_added", keep)
+
+    async def test(r: Any) -> None:
+        state = ControllerState(version="1", ruleset=1, pid=None, decisions=0)
+        await (await r.client("controller/far")).publish(Draft("controller/far/state", to_data(state)))
+        bus = await r.client("operator/alice")
+        await controllers.add(home, bus, "c7", waits=silent)
+        with pytest.raises(RefusedError, match=r"c7 is in .* already, and nothing is left to do"):
+            await controllers.add(home, bus, "c7", waits=silent)
+        monkeypatch.setattr(controllers, "is_up", lambda _: True)
+        await controllers.add(home, bus, "c7", waits=silent)
+        with pytest.raises(RefusedError, match="there is a controller far on another machine"):
+            await controllers.add(home, bus, "far", waits=silent)
+
+    async def within() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker("b1")
+            await test(made)
+
+    run_alone(within())
+    assert kept == ["c7", "c7"]
+    assert home.names("controllers") == ["c7"]
+
+
+def test_without_the_root_key_none_is_made(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    home.root_key_file.unlink()
+    with pytest.raises(NotFoundError, match="the root key is not in"):
+        controllers.check_asked(home, "c7")
