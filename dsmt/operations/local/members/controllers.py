@@ -86,7 +86,7 @@ def check(sight: Sight, name: str, *, here: bool, sure: bool) -> None:
         raise RefusedError("controller.alive", said, next="dsmt node remove NODE ends all that was added on its machine")
     if not alive - {name}:
         said = f"no controller but {name} is alive: without one nothing is placed or repaired elsewhere"
-        raise RefusedError("controller.last", said, next="dsmt controller add another one first")
+        raise RefusedError("controller.last", said, next="dsmt controller add NAME; then this again")
     if name in alive and not sure:
         said = f"controller {name} is alive by now, and would end for good, its key with it; nothing was done"
         raise InputError("confirm", said, next=f"dsmt controller remove {name} --yes")
