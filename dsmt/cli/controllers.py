@@ -8,10 +8,11 @@ from dsmt.cli.cert import tell_left
 from dsmt.cli.command import command, reason_option, yes_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
-from dsmt.event.phrases import counted
+from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local.home.home import is_up
 from dsmt.operations.local.members import controllers
+from dsmt.operations.local.members.controllers import Removed
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.controller_rows import controller_rows
 
@@ -65,12 +66,16 @@ def remove(ctx: CliContext, controller: str, *, yes: bool, reason: str) -> None:
             advice=f"dsmt controller remove {controller} --yes",
         )
 
-    async def work(connection: Connection) -> list[str]:
+    async def work(connection: Connection) -> Removed:
         return await controllers.remove(home, connection, controller, reason=reason, sure=yes or asked, waits=ctx.tell_waits)
 
-    left = ctx.act(work)
+    done = ctx.act(work)
     if ctx.json:
-        document({"controller": controller, "left": left})
+        document(done)
         return
     print(f"controller {controller} is removed; the other controllers decide")
-    tell_left(left)
+    if done.certified:
+        are = "are" if len(done.certified) > 1 else "is"
+        print(f"{some(done.certified)} {are} certified by the issuer beside it, whose key was left valid for that")
+        print(f"if that key was stolen: dsmt cert revoke issuer/{controller}, which ends {'them' if are == 'are' else 'it'}")
+    tell_left(done.left)

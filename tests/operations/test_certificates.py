@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
+from dsmt.operations.local.home import issuers
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.operations.local.home.dating import Dated, dated
 from dsmt.operations.local.home.home import Home, write_secret
@@ -230,11 +232,27 @@ def test_an_issuer_that_was_rotated_is_not_told_as_ended_though_nobody_has_met_i
     assert "node/n1" not in in_use(trust, later), "of all others what they show counts"
 
 
+def test_an_issuer_whose_machine_is_lost_is_known_though_it_has_certified_nobody(home: Home) -> None:
+    ensure_controller(home, "c1")
+    ensure_controller(home, "c1.x")
+    shutil.rmtree(home.part("controllers", "c1"))
+
+    def known() -> dict[str, bool]:
+        found = certificates.listing(TrustStore(home.realm().realm), home, int(time.time()))
+        return {one.name: one.here for one in found if one.name.startswith("issuer/")}
+
+    assert known() == {"issuer/c1": False, "issuer/c1.x": True}
+    shutil.rmtree(home.part("controllers", "c1.x"))
+    issuers.drop(home, "c1")
+    assert known() == {"issuer/c1.x": False}, "and only that one goes, where its key was deleted"
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"nonsense"])
 def test_what_is_damaged_in_a_home_keeps_nobody_from_seeing_the_certificates_of_all_others(home: Home, raw: bytes) -> None:
     ensure_controller(home, "c1")
     ensure_controller(home, "c2")
-    for path in (certificates.here(home)["issuer/c1"], certificates.here(home)["controller/c2"]):
+    damaged = [certificates.here(home)["issuer/c1"], certificates.here(home)["controller/c2"]]
+    for path in [*damaged, *home.issuers.glob("c1.*")]:
         path.write_bytes(raw)
     names = {one.name for one in certificates.listing(TrustStore(home.realm().realm), home, int(time.time()))}
     assert {"controller/c1", "issuer/c2"} <= names

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +14,17 @@ from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.records import to_data
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.local.home.making import init
-from dsmt.operations.local.members import controllers
+from dsmt.operations.local.home.making import ensure_controller, init
+from dsmt.operations.local.members import certificates, controllers
+from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.telling import silent
+from dsmt.operations.write.revoking import Claim
 from dsmt.ports.bus import Draft
+from dsmt.trust.store import TrustStore
 from tests.bus.idle import run_alone
 from tests.bus.realm import memory_network, realm
+from tests.controllers.build import Realm as Fleet
+from tests.operations.sights import sight
 
 
 def test_one_is_made_once_and_started_where_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +58,39 @@ def test_one_is_made_once_and_started_where_that_was_interrupted(tmp_path: Path,
     run_alone(within())
     assert kept == ["c7", "c7"]
     assert home.names("controllers") == ["c7"]
+
+
+@pytest.mark.parametrize("below", [[], ["node/n7"]])
+def test_one_that_is_gone_ends_with_its_issuer_unless_nodes_need_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: list[str]
+) -> None:
+    home, fleet = Home(tmp_path / "home"), Fleet("n1")
+    init(home, name="test")
+    for name in ("c1", "c2"):
+        ensure_controller(home, name)
+        fleet.controller(name)
+    fleet.session("controller/c2", "closed", how="peer")
+    shutil.rmtree(home.part("controllers", "c2"))
+    ended: list[str] = []
+
+    async def seen(_: Any) -> Sight:
+        return sight(fleet)
+
+    async def claim(connection: Any, what: str) -> Claim:
+        name = next(one.subject for one in connection.trust.certificates() if one.key_id.hex() == what)
+        return Claim(name=name, key=what, ours=[], theirs=[], below=below)
+
+    async def revoke(_: Any, __: Any, found: Claim, *, reason: str) -> Any:
+        ended.append(f"{found.name}: {reason}")
+        return SimpleNamespace(left=[])
+
+    monkeypatch.setattr(controllers, "look", seen)
+    monkeypatch.setattr(controllers, "claim", claim)
+    monkeypatch.setattr(certificates, "revoke", revoke)
+    at: Any = SimpleNamespace(trust=TrustStore(home.realm().realm), bus=None)
+    done = asyncio.run(controllers.remove(home, at, "c2", reason="lost", sure=True, waits=silent))
+    assert ended == ([] if below else ["issuer/c2: lost"]), "its own key is known where it has said something"
+    assert done.certified == below
 
 
 def test_without_the_root_key_none_is_made(tmp_path: Path) -> None:

@@ -348,6 +348,9 @@ def test_a_host_that_is_added_again_is_given_the_next_certificates_and_the_next_
     operator.run(*add)
     assert all(a != b for a, b in zip([*pids(), machine.run(f"cat {home}/keeper/run/spawner.json")], running, strict=True))
     assert "aged" in operator.alive()
+    operator.run("cert", "revoke", "issuer/aged", "--yes")  # which has certified nobody, and said nothing
+    (ended,) = operator.run("cert", "show", "issuer/aged", "--json").json
+    assert (ended["state"], ended["key"]) == ("revoked", after[2].key.key_id.hex())
     assert [(one["node"], one["pid"]) for one in operator.run("ps", "--json").json] == ran == [("aged", ran[0][1])]
     said = operator.run("tail", "node/aged/", "--since", "1h", "--no-follow", "--json").lines
     assert [one for one in said if one.get("type") == "dsmt.node.verdict"] == [], "it was never held for dead"

@@ -15,6 +15,7 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
+from dsmt.operations.local.home import issuers
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import reach_also
@@ -29,6 +30,7 @@ from dsmt.operations.write.tokens import is_loopback
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import ServersKey
 from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.certificate import SignedCertificate
 from dsmt.trust.identity import YEAR_S, certify
 from dsmt.trust.keys import SecretKey, key_id_of
 
@@ -89,7 +91,10 @@ class Roles:
         if strange := sorted(asked.asked.keys() - names):
             said = f"{host.address} asks for a certificate of {strange[0]}, which it is not to be"
             raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
-        certificates = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
+        given = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
+        if f"issuer/{name}" in given:
+            issuers.note(self._home, given[f"issuer/{name}"])
+        certificates = {source: one.raw.hex() for source, one in given.items()}
         asks, brought = self._signed(host, msgspec.structs.replace(asks, certificates=certificates), asked)
         done = await self._said(host, "accept", told, asks, brought)
         if done.address is None or done.public is None:
@@ -100,12 +105,10 @@ class Roles:
             self._connection.bus, known_here, by=self._connection.by, reason=why, again=name, made_ms=made_ms(self._home)
         )
         note_announced(self._home, known_here.keys() - gone)
-        given = Given(at.address, certified=bool(asked.asked))
-        if self._leaf:
-            return given  # it is for those of its site (E5)
-        async with alone(self._home, silent):
-            reach_also(self._home, at)
-        return given
+        if not self._leaf:  # that one is for those of its site (E5)
+            async with alone(self._home, silent):
+                reach_also(self._home, at)
+        return Given(at.address, certified=bool(asked.asked))
 
     async def _asked(self, host: ReachedHost, told: Mapping[str, Any], asks: RoleOrder) -> Answer:
         """What a host asks for; once more, with other keys, where some that it has were revoked. Raises `RefusedError`."""
@@ -158,7 +161,7 @@ class Roles:
             raise InputError("host.listen", said, next="say where it is to listen: --listen HOST:PORT")
 
 
-def _certificate(root: SecretKey, source: str, public: str, now_s: int) -> str:
+def _certificate(root: SecretKey, source: str, public: str, now_s: int) -> SignedCertificate:
     """A certificate of a key that a host has made."""
     serial, key = SystemEntropy().bytes(16), bytes.fromhex(public)
-    return certify(source, key, issuer="root", signer=root, now_s=now_s, lifetime_s=YEAR_S, serial=serial).raw.hex()
+    return certify(source, key, issuer="root", signer=root, now_s=now_s, lifetime_s=YEAR_S, serial=serial)

@@ -51,7 +51,9 @@ class Host:
         return RoleOrder(name="one", roles=roles, reached="127.0.0.1", now_s=now_s, **more)  # type: ignore[arg-type]
 
     def given(self, now_s: int, asked: Mapping[str, str], root: SecretKey | None = None) -> None:
-        signed = {source: _certificate(root or self.root, source, public, now_s) for source, public in asked.items()}
+        signed = {
+            source: _certificate(root or self.root, source, public, now_s).raw.hex() for source, public in asked.items()
+        }
         accept(self.home, self.order(now_s, certificates=signed))
 
     @property

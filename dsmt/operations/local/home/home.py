@@ -5,6 +5,7 @@ root.key                   the realm's root key (mode 0600): move it off the fle
 servers.key                of a realm on NATS: what makes further servers (mode 0600); as the root key
 operator/identity          whose word the command line gives
 operators/                 the certificates of operators whose keys were made here
+issuers/                   the certificates of the realm's issuers, wherever these are
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
 migration/                 of a move to or from NATS: its bridge, and in brokers/ what it moves to, until that is the realm's
@@ -182,6 +183,11 @@ class Home(msgspec.Struct, frozen=True):
     def operators(self) -> Path:
         """Where the certificates of operators are whose keys were made here."""
         return self.root / "operators"
+
+    @property
+    def issuers(self) -> Path:
+        """Where the certificates of issuers are, which the root key has signed (`issuers`)."""
+        return self.root / "issuers"
 
     @property
     def root_key_file(self) -> Path:

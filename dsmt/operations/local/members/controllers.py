@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import Connection
+from dsmt.operations.local.home import issuers
 from dsmt.operations.local.home.home import Home, check_added, check_part, is_up
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import ensure_controller
@@ -17,6 +20,14 @@ from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
 from dsmt.ports.bus import BusReader
 from dsmt.system.records import process_of
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller that was removed; what of its words nobody has said again yet, and which nodes its issuer certified."""
+
+    controller: str
+    left: list[str]
+    certified: list[str]
 
 
 def check_asked(home: Home, name: str) -> None:
@@ -43,8 +54,8 @@ async def add(home: Home, bus: BusReader, name: str, *, waits: Tell) -> None:
         await keep_added(home, "controllers", ("controller",), name)
 
 
-async def remove(home: Home, connection: Connection, name: str, *, reason: str, sure: bool, waits: Tell) -> list[str]:
-    """End a controller of this home, or forget one that is gone, by ending its keys; what nobody has said again yet.
+async def remove(home: Home, connection: Connection, name: str, *, reason: str, sure: bool, waits: Tell) -> Removed:
+    """End a controller of this home, or forget one that is gone, by ending its keys, and its issuer's unless nodes need it.
 
     Raises `NotFoundError` for one that nobody knows, and without the root key, `RefusedError` for one that is alive on
     another machine, and for the only one that is alive, `InputError` for another one that is, unless who asks is `sure`,
@@ -58,13 +69,17 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
         if here:
             await release(home, "controller", name)
         certificates.learn(connection.trust, home)
-        left: list[str] = []
-        for key in _keys(connection, f"controller/{name}"):
+        left, certified = list[str](), list[str]()
+        for key in [*_keys(connection, f"controller/{name}"), *_keys(connection, f"issuer/{name}")]:
             found = await claim(connection, key.hex())
-            left += (await certificates.revoke(connection, root, found, reason=reason)).left
+            if found.below:
+                certified += found.below
+            else:
+                left += (await certificates.revoke(connection, root, found, reason=reason)).left
         if here:
             clear(home.part("controllers", name))
-    return left
+            issuers.drop(home, name)
+    return Removed(controller=name, left=left, certified=certified)
 
 
 def check(sight: Sight, name: str, *, here: bool, sure: bool) -> None:

@@ -249,7 +249,11 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     used = in_use(trust, sight.now_ms // 1000)
     of_nodes, of_brokers, of_controllers = node_rows(sight, used), broker_rows(sight, known), controller_rows(sight)
     of_services = services(sight)
-    left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
+    gone = {name for name in sight.view.nodes if sight.fleet.state(name) == "left"}
+    left = {f"node/{name}" for name in gone}
+    left |= {
+        f"{role}/{name}" for role in ("controller", "issuer") for name in gone - {one.controller for one in of_controllers}
+    }
     left |= {f"broker/{name}" for name in sight.passing.removed}
     revoked = {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}
     found = Found(of_nodes, of_brokers, of_controllers, of_services, used, revoked, left)
