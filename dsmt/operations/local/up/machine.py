@@ -31,7 +31,7 @@ from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.startable import check_whole, damaged_brokers
-from dsmt.operations.local.up.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
+from dsmt.operations.local.up.wanted import Wanted, check_brokers, check_counts, check_fewer, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import IDENTITY
@@ -105,7 +105,7 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
         check_whole(home)
     else:
         check_same(home, wanted)
-        check_running(home, wanted)
+        check_fewer(home, wanted)
         await check_brokers(home, wanted)
     return damaged_brokers(home)
 
