@@ -122,6 +122,11 @@ REASONS: Final[Mapping[str, Template]] = {
     "install.user": Template("cannot become <user>: <error>", "run <node> as root, or leave `user` out", "you"),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run` or `directory`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or write `auto` for this port", "world"),
+    "start.port_denied": Template(
+        "only root may listen at port <port> on <node>",
+        "write `auto`, or a port from 1024 on; or run <node> as root",
+        "you",
+    ),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target> --previous", "dsmt"),
     "start.exited": Template(
         "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"

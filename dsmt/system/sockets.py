@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
+from dsmt.ports.sockets import FOR_ROOT
+
 _INSTANCE: Final = b"DSMT_INSTANCE="
 
 
@@ -25,7 +27,7 @@ class LinuxSockets:
     """The `Sockets` port. It tries to bind as a server would, and lets go at once."""
 
     def holder(self, port: int, address: str, protocol: Literal["tcp", "udp"]) -> str | None:
-        """Who holds a port at a local address; None when it is free. What is not local here is nobody's."""
+        """Who holds a port at a local address, or `FOR_ROOT`; None when it is free. What is not local here is nobody's."""
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         with socket.socket(family_of(address), kind) as probe:
             if protocol == "tcp":  # as servers do; a UDP port could be shared so, and is not free then
@@ -36,7 +38,7 @@ class LinuxSockets:
                 if error.errno == errno.EADDRINUSE:
                     return _named(port, protocol)
                 if error.errno == errno.EACCES:
-                    return "the kernel: ports below 1024 need root"
+                    return FOR_ROOT
         return None
 
 

@@ -10,6 +10,7 @@ from dsmt.agents.rules.container import EXIT_GONE, EXIT_STOPPED
 from dsmt.agents.rules.launching import place_of
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
+from dsmt.ports.sockets import FOR_ROOT
 from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
@@ -73,6 +74,20 @@ async def test_a_fixed_port_that_is_taken_names_its_holder_and_is_tried_again() 
     assert "pid 41 nginx" in reason["message"]
     site.machine.held.clear()
     await site.until("running")
+    agent.kill()
+
+
+@in_virtual_time
+async def test_a_fixed_port_that_only_root_may_have_is_told_as_that_and_nobody_is_to_be_stopped() -> None:
+    site = Site(Realm())
+    site.machine.held[80] = FOR_ROOT
+    site.place(WEB.replace("http: auto", "http: 80"))
+    agent = site.start()
+    await site.until("failed")
+    reason = site.statuses()[-1]["reason"]
+    assert (reason["code"], reason["who"]) == ("start.port_denied", "you")
+    assert "only root may listen at port 80 on " in reason["message"]
+    assert "stop it" not in reason["next"]
     agent.kill()
 
 

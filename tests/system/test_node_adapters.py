@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.errors import TransportError
+from dsmt.errors import FailedError, TransportError
+from dsmt.operations.local.home.addresses import check_free
+from dsmt.ports.sockets import FOR_ROOT
 from dsmt.system.datagrams import UdpDatagrams
 from dsmt.system.logs import DiskLogs
 from dsmt.system.machine import LinuxMachine
@@ -36,6 +38,23 @@ def test_a_listening_port_names_its_holder_and_a_free_one_nobody() -> None:
         assert f"pid {os.getpid()} " in holder
         assert LinuxSockets().holder(port, "127.0.0.1", "udp") is None
     assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
+
+
+def test_a_port_that_the_kernel_gives_to_root_alone_is_nobodys_and_not_free() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if first < 2:
+        pytest.skip("here the kernel gives every port to everybody")
+    us = os.geteuid()
+    if us == 0:
+        os.seteuid(65534)
+    try:
+        assert LinuxSockets().holder(first - 1, "127.0.0.1", "tcp") == FOR_ROOT
+        with pytest.raises(FailedError, match=f"only root may listen at port {first - 1}") as raised:
+            check_free(f"127.0.0.1:{first - 1}", "broker b1", then="stop it")
+    finally:
+        os.seteuid(us)
+    assert raised.value.code == "start.port_denied"
+    assert "stop it" not in (raised.value.next or "")
 
 
 def test_a_port_that_an_instance_holds_names_it() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.launching import RunPlan, refused
 from dsmt.event.reason import failed
-from dsmt.ports.sockets import Sockets
+from dsmt.ports.sockets import FOR_ROOT, Sockets
 from dsmt.spec.records import Port
 
 FIRST_PORT: Final = 20000
@@ -23,7 +23,7 @@ def choose_ports(
     """The number of each port: as the spec says, else the one it had, else a free one.
 
     `occupied` says that the instance itself may hold its ports now: then those are taken as they are.
-    Raises `FailedError` (`start.port_in_use`), which names the holder.
+    Raises `FailedError`: `start.port_in_use`, which names the holder, or `start.port_denied` for a port that is root's.
     """
     chosen: dict[str, int] = {}
     for port in plan.component.ports:
@@ -31,6 +31,8 @@ def choose_ports(
         before = kept.get(port.name)
         if port.port is not None:
             holder = None if occupied else sockets.holder(port.port, bind, port.protocol)
+            if holder == FOR_ROOT:
+                raise failed("start.port_denied", port=port.port, node=config.node)
             if holder is not None:
                 raise failed("start.port_in_use", port=port.port, holder=holder)
             chosen[port.name] = port.port

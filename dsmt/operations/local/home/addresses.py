@@ -11,6 +11,7 @@ from typing import Final
 
 from dsmt.errors import FailedError, InputError
 from dsmt.event.addresses import host_port, parted
+from dsmt.ports.sockets import FOR_ROOT
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.sockets import LinuxSockets, family_of
 
@@ -111,6 +112,9 @@ def check_free(address: str, who: str, *, then: str, moved: str = NEW_REALM) -> 
         said = f"{who} cannot listen on {address}: {host} is no address of this machine"
         raise FailedError("start.address", said, next=f"give it that address; or {moved}")
     holder = LinuxSockets().holder(port, host, "tcp")
+    if holder == FOR_ROOT:
+        said = f"{who} cannot listen on {address}: only root may listen at port {port}"
+        raise FailedError("start.port_denied", said, next=f"a port from 1024 on; or become root; or {moved}")
     if holder is not None:
         raise FailedError(
             "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
