@@ -122,6 +122,28 @@ def test_a_text_that_another_reader_would_take_for_something_else_is_quoted():
     ]  # fmt: skip
 
 
+def test_a_text_of_several_lines_is_written_as_it_is_and_can_be_edited():
+    file = "server {{\n  listen 80;\n\n  # `a`: 'b'\n}}\n"
+    text = f"files: [{{to: n.conf, template: true, content: {json.dumps(file)}}}]\n    install: [sh, -c, {json.dumps(file)}]"
+    assert written(text)["files"][0]["content"] == file
+    lines = to_yaml(spec_of(text)).splitlines()
+    begin = lines.index("      content: |")
+    assert [line.removeprefix(" " * 8) for line in lines[begin + 1 : begin + 6]] == file.splitlines()
+    assert "    - |" in lines
+
+
+@pytest.mark.parametrize(
+    "held", ["\n", " \n a", "a \n", "a\n\n", "\ta\n\tb", "a\n  b\n c", "# a\n---\n...", "a\n\u00a0b"], ids=ascii
+)
+def test_whatever_the_lines_of_a_text_are_they_are_read_again_as_they_were(held: str):
+    assert written(f"files: [{{to: n.conf, content: {json.dumps(held)}}}]")["files"][0]["content"] == held
+
+
+def test_components_are_written_in_the_order_in_which_every_screen_lists_them():
+    (spec,) = parse("service: web\ncomponents: {d: {run: x}, ab: {run: x}, c: {run: x}}", file="f")
+    assert list(loaded(to_yaml(spec))["components"]) == ["ab", "c", "d"]
+
+
 @pytest.mark.parametrize("held", ["\u202e", "\u200f", "\u2028", "\x85", "\x9b", "\x7f", "\u200d"], ids=ascii)
 def test_what_a_terminal_is_shown_escaped_is_the_same_text_for_who_reads_the_file_again(held: str):
     text, sent = f"env: {{A: {json.dumps(f'x{held}y')}}}", io.StringIO()
