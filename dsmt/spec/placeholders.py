@@ -20,6 +20,8 @@ NODE_LABEL: Final = "node.label."
 
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _LONGEST_SHOWN: Final = 60
+_AROUND: Final = 30
+"""How much of a line is shown on each side of a brace that stands alone."""
 
 
 def parts(template: str) -> Iterator[tuple[str, str]]:
@@ -33,11 +35,21 @@ def parts(template: str) -> Iterator[tuple[str, str]]:
         if text in {"{{", "}}"}:
             yield "text", text[0]
         elif len(text) == 1:
-            raise WrongValueError(f"a `{text}` stands alone", f"write {text}{text} for a literal brace")
+            raise WrongValueError(
+                f"a `{text}` stands alone{_where(template, token.start())}", f"write {text}{text} for a literal brace"
+            )
         else:
             yield "name", text[1:-1]
     if at < len(template):
         yield "text", template[at:]
+
+
+def _where(template: str, at: int) -> str:
+    """Which brace of a template it is: what stands around it, and in which of several lines that is."""
+    line = template.count("\n", 0, at) + 1
+    begin, end = template.rfind("\n", 0, at) + 1, template.find("\n", at)
+    around = template[max(begin, at - _AROUND) : min(end if end >= 0 else len(template), at + _AROUND)].strip()
+    return (f" in line {line} of it" if "\n" in template.strip() else "") + f": `{around}`"
 
 
 def names(template: str) -> tuple[str, ...]:

@@ -39,6 +39,13 @@ def test_every_placeholder_of_the_manual_is_known(template):
         ("{}", "not a placeholder", "{{}}"),
         ("a { b", "stands alone", "{{"),
         ("a } b", "stands alone", "}}"),
+        (
+            f"{'a' * 70} {{ {{port.http}} }}}} {'b' * 70}",
+            f"a `{{` stands alone: `{'a' * 29} {{ {{port.http}} }}}} {'b' * 13}`",
+            "{{",
+        ),
+        ("http {{\n  server {{\n    listen {port.http};\n  }\n}}\n", "a `}` stands alone in line 4 of it: `}`", "}}"),
+        ("global: {x: {{1}}\n", "a `{` stands alone: `global: {x: {{1}}`", "{{"),
         ("{node.label.}", "not a placeholder", "braces"),
     ],
 )
