@@ -11,7 +11,7 @@ import click
 
 from dsmt.cli.command import a_directory, command
 from dsmt.cli.context import CliContext
-from dsmt.cli.joining import label_option, labels_of
+from dsmt.cli.labels import label_option, labels_of
 from dsmt.cli.printing import columns, document, fitted, one_line, send
 from dsmt.errors import FailedError, InputError
 from dsmt.event.phrases import counted

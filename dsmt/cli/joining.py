@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
-from collections.abc import Iterable
 
 import click
 from msgspec.structs import replace
 
 from dsmt.cli.command import command, reason_option, seconds
 from dsmt.cli.context import CliContext
+from dsmt.cli.labels import label_option, labels_of
 from dsmt.cli.printing import document, show, table, warn
-from dsmt.errors import InputError, RefusedError
+from dsmt.errors import RefusedError
 from dsmt.operations.connection import Connection
 from dsmt.operations.local.members import joining
 from dsmt.operations.local.members.joining import Joined
@@ -21,27 +20,6 @@ from dsmt.operations.local.up import coming_up, machine, upgrading
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.write import tokens
 from dsmt.operations.write.tokens import Created, Listed
-
-label_option = click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    metavar="K=V",
-    help="A label of the node, for {node.label.K} in service files; may be repeated. It has no effect on placement yet.",
-)
-
-
-def labels_of(given: Iterable[str]) -> dict[str, str]:
-    """The labels that were typed. Raises `InputError`."""
-    from dsmt.spec.shapes import KEY_PATTERNS  # noqa: PLC0415 - only where one was given
-
-    found = {}
-    for one in given:
-        key, equals, value = one.partition("=")
-        if not equals or not re.fullmatch(KEY_PATTERNS["label"], key):
-            raise InputError("label.form", f"{one!r} is not a label", next="write --label KEY=VALUE")
-        found[key] = value
-    return found
 
 
 @command()

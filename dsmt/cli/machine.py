@@ -12,6 +12,7 @@ import msgspec
 
 from dsmt.cli.command import Count, Engine, command, reason_option
 from dsmt.cli.context import CliContext
+from dsmt.cli.labels import labels_of, labels_option
 from dsmt.cli.printing import document, warn
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TransportError
 from dsmt.event.phrases import counted, some
@@ -57,6 +58,7 @@ LOOK_S = 0.5
 @click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The first broker's port.")
 @click.option("--name", default=None, help="The name of a new realm; `local` by default.")
 @click.option("--engine", default=None, type=Engine(), help="The bus of a new realm; `dsmt` by default.")
+@labels_option("each node of this home")
 @click.option("--detach", is_flag=True, help="Return when everything is attached; `dsmt down` stops it.")
 def up(
     ctx: CliContext,
@@ -67,12 +69,21 @@ def up(
     port: int | None,
     name: str | None,
     engine: str | None,
+    labels: tuple[str, ...],
     detach: bool,
 ) -> None:
     """Run a realm on this machine: brokers, controllers and nodes, each in its own process. Ctrl-C does what `down` does."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
-    wanted = Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name=name, listen=listen, engine=engine)
+    wanted = Wanted(
+        nodes=nodes,
+        controllers=controllers,
+        brokers=brokers,
+        name=name,
+        listen=listen,
+        engine=engine,
+        labels=labels_of(labels),
+    )
     asyncio.run((_detached if detach else _foreground)(ctx, home, wanted))
 
 

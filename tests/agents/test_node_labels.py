@@ -31,7 +31,8 @@ async def test_a_label_that_the_node_has_not_is_told_as_that_before_anything_is_
     assert (reason["code"], reason["who"]) == ("start.driver", "you")
     lacks = f"{where} names {{node.label.rack}}, and n1 has no such label"
     assert reason["message"] == f"the driver process cannot start it: {lacks}"
-    assert reason["next"] == "give n1 that label, or correct the file"
+    typed = "dsmt up --label rack=VALUE on its machine (dsmt node add, of an added host)"
+    assert reason["next"] == f"give n1 that label: {typed}; or correct the file"
     assert not site.machine.programs
     agent.kill()
 

@@ -102,7 +102,8 @@ def values_of(plan: RunPlan, config: AgentConfig, *, ports: Mapping[str, int], d
     for name, key in plan.node_labels:
         if name not in values:
             said = f"{key} names {{{name}}}, and {config.node} has no such label"
-            raise refused(plan.component.driver, said, advice="give <node> that label, or correct the file")
+            typed = f"dsmt up --label {name.removeprefix(NODE_LABEL)}=VALUE on its machine (dsmt node add, of an added host)"
+            raise refused(plan.component.driver, said, advice=f"give <node> that label: {typed}; or correct the file")
     return values
 
 

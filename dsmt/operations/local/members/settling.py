@@ -1,7 +1,7 @@
 """Settling: a machine that is a node already takes the labels that are typed now, and the address that it has now.
 
 `python -m dsmt.operations.local.members.settling HOME`, by `node add` over SSH (`answering`).
-On the machine itself by `dsmt up`, and by `dsmt join`, which takes what is typed.
+On the machine itself by `dsmt up`, which takes labels, and by `dsmt join`, which takes all that is typed.
 
 Rule 1: a node serves at an address of its machine: one that was given another one would have all that it runs looked for at
     the former. Where none is on the way to a broker the node keeps what it has. One that was typed, and is no address of its
@@ -97,6 +97,13 @@ def settle_nodes(home: Home) -> list[str]:
                     f"node {node} serves at {now.address} now: {before.address} is no address of this machine any more"
                 )
     return said
+
+
+def label_nodes(home: Home, labels: dict[str, str]) -> None:
+    """Have all nodes of a home bear labels (rule 2). One whose file is damaged is left: who starts it says so."""
+    for directory in home.parts("nodes").values() if labels else ():
+        with suppress(InputError, OSError):
+            settle_node(directory, Settling(labels=labels))
 
 
 def _address(held: NodeFile) -> str:

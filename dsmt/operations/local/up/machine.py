@@ -26,7 +26,7 @@ from dsmt.operations.local.home.making import (
     lacks_issuer,
 )
 from dsmt.operations.local.members.letting_in import learnt
-from dsmt.operations.local.members.settling import settle_nodes
+from dsmt.operations.local.members.settling import label_nodes, settle_nodes
 from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.processes.parts import Parts
@@ -113,6 +113,7 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
 async def _up(home: Home, wanted: Wanted, *, without: Collection[str]) -> StartedRealm:
     made = not home.exists
     if not made and home.is_joined:
+        label_nodes(home, wanted.labels)
         return await start_all(home)
     if made:
         name = "local" if wanted.name is None else wanted.name
@@ -133,6 +134,7 @@ async def _up(home: Home, wanted: Wanted, *, without: Collection[str]) -> Starte
     for name in nodes:
         ensure_node(home, name, now_s=now_s)
         await asyncio.sleep(0)  # who interrupts is heard
+    label_nodes(home, wanted.labels)
     return await start(home, brokers, controllers, nodes, made=made)
 
 
@@ -154,10 +156,10 @@ def check_abandoned(home: Home) -> None:
 
 def _check_joined(home: Home, wanted: Wanted) -> None:
     """Raise `RefusedError` where of a machine that has joined a realm more is wanted than it has."""
-    if wanted != Wanted():
+    if wanted != Wanted(labels=wanted.labels):
         here = ", ".join(dict.fromkeys([*home.names("brokers"), *home.names("controllers"), *home.names("nodes")]))
         said = f"{home.root} has joined realm {home.realm().name}, and holds only {here} of it"
-        raise RefusedError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
+        raise RefusedError("up.joined", said, next="dsmt up, with no option but --label; or set another DSMT_HOME")
 
 
 def left_out(home: Home, started: StartedRealm) -> list[str]:

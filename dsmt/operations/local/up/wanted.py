@@ -33,6 +33,8 @@ class Wanted(msgspec.Struct, frozen=True):
     name: str | None = None
     listen: str | None = None
     engine: str | None = None
+    labels: dict[str, str] = {}
+    """Which every node of the home has from then on."""
 
 
 def names_of(home: Home, kind: str, number: int | None, *, else_: int) -> list[str]:
