@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from dsmt.cli import screens
 from dsmt.cli.printing import columns, fitted, one_line, page, table, word
@@ -84,6 +85,10 @@ def _cells(row: InstanceRow, now_ms: int) -> tuple[str, ...]:
     return f"{row.component}/{row.index}", state, health, node, ports, restarts, since
 
 
+_NO_RUN: Final = ("fetch.", "install.", "start.cannot_exec", "start.driver", "start.port_")
+"""How the reasons begin of what has begun no program: the last run has written nothing of it."""
+
+
 def sick(row: InstanceRow, now_ms: int, *, decided: bool = True) -> list[str]:
     """What is wrong with an instance, what dsmt does about it, if any controller decides, and what you can."""
     name = f"{row.component}/{row.index}"
@@ -92,7 +97,8 @@ def sick(row: InstanceRow, now_ms: int, *, decided: bool = True) -> list[str]:
     why, then = row.reason, f"    dsmt   | {next_act(row, now_ms, decided=decided)}"
     previous = "" if row.state is Shown.RUNNING else " --previous"
     commands = [f"dsmt why {row.instance}"]
-    commands += [] if row.node is None else [f"dsmt logs {row.instance}{previous}"]  # without a node nobody is asked for any
+    nowhere = row.node is None or (why is not None and why.code.startswith(_NO_RUN))  # without a node nobody is asked
+    commands += [] if nowhere else [f"dsmt logs {row.instance}{previous}"]
     if why is None:
         return [f"  {name}: {row.state}", then, f"    you    | {commands[0]}"]
     recent = f", {counted(row.restarts_recent, 'failure')} lately" if row.restarts_recent else ""

@@ -7,7 +7,7 @@ from dsmt.cli.service_screen import next_act, screen, sick
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Health, LastExit
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.event.reason import reason
+from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.instances import instances, is_problem
@@ -91,6 +91,24 @@ def test_dsmt_says_which_try_comes_next_and_when() -> None:
     shown = "\n".join(sick(row, realm.now_ms))
     assert "no such file" in shown
     assert shown.count("dsmt logs web/app/0 --previous") == 1
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        reason("start.cannot_exec", program="x", dir="/y", error="not found"),
+        reason("start.port_in_use", port=80, holder="pid 7"),
+        reason("install.command", step="install", code="code 3", time="1s", target="web/app/0"),
+    ],
+    ids=lambda why: why.code,
+)
+def test_of_what_has_begun_no_program_nobody_is_sent_to_what_that_has_written(why: Reason) -> None:
+    realm, node = placed(CHECKED)
+    realm.status(key(), node, State.FAILED, reason=why, failures=6, restarts=6, next_try_ms=realm.now_ms + 12_000)
+    (row,) = instances(sight(realm))
+    shown = "\n".join(sick(row, realm.now_ms))
+    assert why.next in shown
+    assert "--previous" not in shown
 
 
 def test_what_the_run_before_wrote_is_not_shown_as_the_words_of_what_runs_and_is_not_ready() -> None:
