@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from dsmt.cli import screens
 from dsmt.cli.printing import columns, fitted, one_line, page, table, word
 from dsmt.event.envelope import Event
 from dsmt.event.phrases import counted, quoted, speaker
+from dsmt.event.reason import is_before_start
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.controller_rows import is_undecided
@@ -85,10 +85,6 @@ def _cells(row: InstanceRow, now_ms: int) -> tuple[str, ...]:
     return f"{row.component}/{row.index}", state, health, node, ports, restarts, since
 
 
-_NO_RUN: Final = ("fetch.", "install.", "start.cannot_exec", "start.driver", "start.port_")
-"""How the reasons begin of what has begun no program: the last run has written nothing of it."""
-
-
 def sick(row: InstanceRow, now_ms: int, *, decided: bool = True) -> list[str]:
     """What is wrong with an instance, what dsmt does about it, if any controller decides, and what you can."""
     name = f"{row.component}/{row.index}"
@@ -97,7 +93,7 @@ def sick(row: InstanceRow, now_ms: int, *, decided: bool = True) -> list[str]:
     why, then = row.reason, f"    dsmt   | {next_act(row, now_ms, decided=decided)}"
     previous = "" if row.state is Shown.RUNNING else " --previous"
     commands = [f"dsmt why {row.instance}"]
-    nowhere = row.node is None or (why is not None and why.code.startswith(_NO_RUN))  # without a node nobody is asked
+    nowhere = row.node is None or (why is not None and is_before_start(why.code))  # without a node nobody is asked
     commands += [] if nowhere else [f"dsmt logs {row.instance}{previous}"]
     if why is None:
         return [f"  {name}: {row.state}", then, f"    you    | {commands[0]}"]

@@ -23,6 +23,7 @@ WAITS_FOR_DISK: Final = frozenset({"fetch.no_space", "fetch.read_only"})
 """The reasons of what could not be written for now: it waits, and is tried again."""
 _FIELD: Final = re.compile(r"<([a-z_]+)>")
 _ANNOUNCED: Final = re.compile(r"; parked, [^;]* changes")
+_BEFORE_START: Final = ("fetch.", "install.", "start.cannot_exec", "start.driver", "start.port_")
 """What `run.flapping` says of what follows."""
 
 
@@ -230,6 +231,11 @@ def filled(text: str, fields: Mapping[str, object]) -> str:
         return found[0] if value is None else str(value)[:MAX_FIELD]
 
     return _FIELD.sub(value_of, text)
+
+
+def is_before_start(code: str) -> bool:
+    """Whether what has failed for this reason has begun no program: there is no run of it, and nothing that it wrote."""
+    return code.startswith(_BEFORE_START)
 
 
 def happened(why: Reason) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import in_retrospect, quoted, stepped, whose
+from dsmt.event.reason import is_before_start
 from dsmt.event.records import readable
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
@@ -70,7 +71,9 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
         return f"{target}: {count} ready"
     back = _gone_back_in(sight, parsed, rows, cause)
     if back or cause.type == "dsmt.status":
-        return f"{target}: {count} ready; {back or sentence(cause)}"
+        failed = next((row for row in rows if row.instance == subject(cause)), None)  # and is well again
+        now = sentence(cause) if failed is None else _of_row(sight, failed, begin, found)
+        return f"{target}: {count} ready; {back or now}"
     return f"{target}: {count} ready, because {_started_anew(sight, rows[0], cause, begin) or _cause(sight, cause)}"
 
 
@@ -99,12 +102,12 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
     cause = _brought(own, found)
     since = _since(sight, None if row.since is None else milliseconds(row.since))
     where = f" on {row.node}" if row.node is not None else ""
-    failed = cause is not None and cause.type == "dsmt.status" and not _gone_back(sight, row, cause)
+    again = cause is not None and _has_run(cause) and not _gone_back(sight, row, cause)
     ready = {"ready": " and is ready", "unready": " and is not ready"}.get(row.health, "")
     is_ = "has been" if since else "is"
     match row.state:
         case Shown.RUNNING:
-            how = f"{'has been running' if since else 'runs'}{where}{' again' if failed else ''}{since}{ready}"
+            how = f"{'has been running' if since else 'runs'}{where}{' again' if again else ''}{since}{ready}"
         case Shown.BACKOFF:
             how = f"failed{where}{since.replace(' since ', ' at ')}, and dsmt tries again"
         case Shown.FAILED:
@@ -118,6 +121,11 @@ def _of_row(sight: Sight, row: InstanceRow, begin: Sequence[SignedEvent], found:
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
     return f"{row.instance} {how}{_because(sight, row, cause, begin)}{_at_work(sight, row)}{_unheard(row)}{_served(row)}"
+
+
+def _has_run(cause: Event) -> bool:
+    """Whether a cause is the failure of something that had run, and not of what was to start it."""
+    return cause.type == "dsmt.status" and not is_before_start((cause.data.get("reason") or {}).get("code", ""))
 
 
 def _at_work(sight: Sight, row: InstanceRow) -> str:
@@ -147,7 +155,7 @@ def _because(sight: Sight, row: InstanceRow, cause: Event | None, begin: Sequenc
         return f": {back}"
     if cause.type == "dsmt.status":
         why = (cause.data.get("reason") or {}).get("message")
-        return f": {why}; dsmt restarted it" if why else ""
+        return f": {why}; dsmt {'restarted it' if _has_run(cause) else 'tried again'}" if why else ""
     if anew := _started_anew(sight, row, cause, begin):
         return f", because {anew}"
     ran_before = row.state is Shown.RUNNING and row.since is not None and milliseconds(row.since) < cause.time_ms
