@@ -166,7 +166,7 @@ _HEALTH: Final = (
     Key("component", "health", Health(), None, "one check, or `startup`, `readiness`, `liveness` by name", note="ready when the process has lived `update.healthy_after`"),
     Key("check", "http", Nested("http"), None, "an HTTP request; redirects are not followed"),
     Key("check", "tcp", Nested("tcp"), None, "connect is enough"),
-    Key("check", "exec", COMMAND, None, "exit 0 passes; runs as the service, inside its container"),
+    Key("check", "exec", COMMAND, None, "exit 0 passes; runs as the service, inside its container; what it leaves running is ended with it"),
     Key("check", "notify", Nested("notify"), None, "sd_notify `READY=1`; with `watchdog`, `WATCHDOG=1` must keep coming"),
     Key("check", "interval", _duration(0.05), None, "between the end of one try and the next", note="5s; start-up 1s"),
     Key("check", "timeout", _duration(0.05), "2s", "of one try"),

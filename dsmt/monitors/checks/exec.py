@@ -1,4 +1,4 @@
-"""Exec check: a command whose exit with 0 passes; whatever it started ends with the try.
+"""Exec check: a command whose exit with 0 passes; whatever it started ends with the try, and that is told.
 
 Rule 1: what a try starts bears a mark of its owner. So what is left of a try whose process was killed can be ended.
 """
@@ -18,11 +18,13 @@ from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
 from dsmt.system.marks import bearing, make_mark, number_of
 from dsmt.system.process_tree import Tree, kill_owned
+from dsmt.system.procfs import name_of
 from dsmt.system.users import account_of, becoming, environment_of
 from dsmt.system.watch import ProcessWatch
 
 OUTPUT_LIMIT: Final = 4096
 KILL_S: Final = 2.0
+NAMES_LIMIT: Final = 100
 
 _numbers = count(1)
 
@@ -84,14 +86,16 @@ async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str
                 watched = _start(argv, {**env, **marked}, directory, output, user)
         except (OSError, ValueError, FailedError) as error:
             return Result(passed=False, evidence=f"{argv[0]} cannot be run: {error}", took_s=0.0, broken=True)
+        tree = Tree(watched.identity, number_of(mark), ours=True)
         try:
             ended = await watched.wait()
+            left = _names(tree)
         finally:
-            tree = Tree(watched.identity, number_of(mark), ours=True)
             await asyncio.shield(asyncio.ensure_future(tree.kill(deadline=KILL_S, root=watched)))
     finally:
         output.close()
-    return Result(passed=ended.code == 0, evidence=_told(argv[0], ended, output.last_line()), took_s=0.0)
+    also = f"; what it left running was ended: {left}" if left else ""
+    return Result(passed=ended.code == 0, evidence=_told(argv[0], ended, output.last_line()) + also, took_s=0.0)
 
 
 def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output: _Output, user: str) -> ProcessWatch:
@@ -116,6 +120,12 @@ def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output
         raise
     child.returncode = 0  # or Popen would reap it and warn; the watch does that
     return watched
+
+
+def _names(tree: Tree) -> str:
+    """What of a tree lives, by its names."""
+    names = sorted({name_of(one.pid) for one in tree.members()} - {""})
+    return ", ".join(names).encode(errors="surrogateescape").decode(errors="replace")[:NAMES_LIMIT]
 
 
 def _told(program: str, ended: Exit, last_line: str) -> str:
