@@ -1,4 +1,4 @@
-"""Writes the test vectors below tests/vectors, and clients/topics.json, for clients in other languages: `make vectors`.
+"""Writes the test vectors below tests/vectors, and clients/js/topics.json, for clients in other languages: `make vectors`.
 
 Rule 1: they are made by the code that they describe, with fixed keys; a test finds drift.
 Rule 2: in JSON, bytes are {"hex": ...}, and integers that a double cannot hold are {"int": ...}.
@@ -364,7 +364,7 @@ def registry() -> Any:
 
 
 FILES: Final[Mapping[str, Callable[[], Any]]] = {
-    "clients/topics.json": registry,
+    "clients/js/topics.json": registry,
     **{
         f"tests/vectors/{make.__name__}.json": make
         for make in (keys, certificates, events, bursts, revocations, attach, frames, grants)

@@ -1,7 +1,7 @@
 // Grants: topics, patterns, who may write where (docs/reference/protocol.md, "Topics and grants").
 import { readFileSync } from "node:fs";
 
-const ROWS = JSON.parse(readFileSync(new URL("../topics.json", import.meta.url)));
+const ROWS = JSON.parse(readFileSync(new URL("topics.json", import.meta.url)));
 const NAME = String.raw`(?!\.{1,2}(?:/|$))[a-z0-9._-]{1,63}`;
 const TOPIC = new RegExp(`^${NAME}(?:/${NAME}){0,15}$`);
 const PATTERN = new RegExp(String.raw`^(?:(?:${NAME}|\+)/)*(?:${NAME}|\+)?$`);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -79,9 +80,13 @@ def files_of(r: TestRealm, identity: Identity) -> None:
 async def node(r: TestRealm, identity: Identity, *words: str) -> AsyncIterator[Node]:
     """`dsmt.js`, as an identity of a realm."""
     files_of(r, identity)
+    client = r.directory / "client"  # copied, as into another project: it needs nothing beside itself
+    if not client.exists():
+        shutil.copytree(CLIENT, client, ignore=shutil.ignore_patterns("node_modules", "*.test.js"))
+        (client / "node_modules").symlink_to(CLIENT / "node_modules")
     files = ("--realm", str(r.directory / "realm.cbor"), "--identity", str(r.directory / "identity"))
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec("node", str(CLIENT / "dsmt.js"), *files, *words, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec("node", str(client / "dsmt.js"), *files, *words, stdout=pipe, stderr=pipe)
     try:
         yield Node(process)
     finally:
