@@ -188,7 +188,9 @@ def _outcome(one: HostOutcome) -> str:
     beside = f", with {' and '.join(more)}" if more else ""
     others = f"{' and '.join(one.beside)} {'lives' if len(one.beside) == 1 else 'live'} on that machine, too"
     twice = f"; {others}: dsmt node remove the one that is not needed" if one.beside else ""
-    return f"{one.node} is {'a node already and ' if one.already else ''}alive{beside}{twice}; {kept}  ({one.took_s:.1f} s)"
+    now = f"; it {'runs your dsmt now' if one.brought else 'had your dsmt before'}" if one.already else ""
+    already = "a node already and " if one.already else ""
+    return f"{one.node} is {already}alive{beside}{now}{twice}; {kept}  ({one.took_s:.1f} s)"
 
 
 def added(ctx: CliContext, what: str) -> bool:

@@ -4,9 +4,11 @@ import io
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.cli.brokers import added
-from dsmt.cli.hosts import HostLines
+from dsmt.cli.hosts import HostLines, _outcome
+from dsmt.operations.remote.adding import HostOutcome
 
 
 class Terminal(io.StringIO):
@@ -43,6 +45,14 @@ def test_elsewhere_a_line_comes_when_a_host_is_done_and_with_json_none(capsys: p
     silent.tell("db", "connects")
     silent.done("db", "db is alive")
     assert capsys.readouterr() == ("", "")
+
+
+def test_of_a_host_that_is_added_again_it_is_told_whether_it_was_brought_another_dsmt() -> None:
+    one = HostOutcome(host="one", node="one", kept="systemd", took_s=3.0)
+    assert _outcome(one) == "one is alive; systemd keeps it  (3.0 s)"
+    again = "one is a node already and alive; it {}; systemd keeps it  (3.0 s)"
+    assert _outcome(replace(one, already=True, brought=True)) == again.format("runs your dsmt now")
+    assert _outcome(replace(one, already=True)) == again.format("had your dsmt before")
 
 
 def test_a_broker_of_a_home_that_is_down_is_not_said_to_listen() -> None:

@@ -130,7 +130,11 @@ def test_two_machines_become_nodes_side_by_side_and_again_and_nothing_is_left_of
 
     pids = {name: shown[name]["pid"] for name in ("web-1", "web-2")}
     again = operator.run("node", "add", "web-1", "web-2", "--json").json
-    assert [(one["node"], one["already"], one["error"]) for one in again] == [("web-1", True, None), ("web-2", True, None)]
+    as_before = {"already": True, "brought": False, "error": None}
+    assert [{"node": one["node"], **{key: one[key] for key in as_before}} for one in again] == [
+        {"node": "web-1", **as_before},
+        {"node": "web-2", **as_before},
+    ]
     shown = {one["node"]: one for one in operator.run("nodes", "--json").json}
     assert {name: shown[name]["pid"] for name in pids} == pids, "nothing was started anew"
     states = [one["state"] for one in operator.run("token", "list", "--json").json]

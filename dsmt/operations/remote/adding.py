@@ -55,6 +55,8 @@ class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
     controller: bool = False
     kept: str | None = None
     already: bool = False
+    brought: bool = False
+    """Whether it had not the dsmt of this machine, and has it now."""
     beside: tuple[str, ...] = ()
     """Other living nodes of the realm on that machine, as one that has joined with a token."""
     took_s: float = 0.0
@@ -161,6 +163,7 @@ class Adding:
             controller="controller" in place.roles,
             kept=kept,
             already=bool(found["nodes"]),
+            brought=not found["installed"],
             beside=_on_machine_of(sight, node),
         )
 
