@@ -302,6 +302,19 @@ def test_a_plan_of_what_was_refused_says_so_and_what_would_be_tried_again() -> N
     assert said.startswith("web  r2  nothing differs\n  r2 was refused: r2 failed")
 
 
+def test_of_what_was_refused_another_number_of_instances_tries_nothing_and_it_is_told_how_it_is_tried() -> None:
+    realm = rolled_back()
+    two = BAD.replace("instances: 3", "instances: 2")
+    (warning,) = plan(sight(realm), spec(two), by="alice", warnings=[]).warnings
+    assert warning == (
+        "only the number of instances differs, and r2 was refused: it is tried again when this is applied once more"
+    )
+    realm.apply(two)
+    (warning,) = plan(sight(realm), spec(two), by="alice", warnings=[]).warnings
+    assert warning.startswith("nothing differs, but r2 was refused, and would be tried again: r2 failed")
+    assert plan(sight(realm), spec(two.replace("A: b", "A: c")), by="alice", warnings=[]).warnings == []
+
+
 def test_a_service_that_was_removed_is_planned_with_a_word_on_where_its_data_is() -> None:
     realm = Realm("n1", "n2")
     keeps = web(1, component="data: true\n")

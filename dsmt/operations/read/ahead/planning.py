@@ -9,7 +9,7 @@ Rule 3: the services of one command are planned one after the other on one copy:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
@@ -158,6 +158,7 @@ def plan(
         warnings=[
             *warnings,
             *again,
+            *_refused_still(sight, spec, differs),
             *_best_effort(spec),
             *left_data(sight, spec),
             *_data(sight, live, spec),
@@ -169,6 +170,16 @@ def plan(
             for said in promises(one, base, _back(sight, spec.service, name))
         ],
     )
+
+
+def _refused_still(sight: Sight, spec: ServiceSpec, differs: Sequence[Change]) -> list[str]:
+    """That another number of instances alone has nothing tried that was refused, and how it is tried."""
+    entry = sight.view.services.get(spec.service)
+    denied = None if entry is None else refused(entry)
+    if denied is None or {change.key for change in differs} != {"instances"}:
+        return []
+    told = "it is tried again when this is applied once more"
+    return [f"only the number of instances differs, and {was_refused(denied)}: {told}"]
 
 
 def _again(sight: Sight, spec: ServiceSpec) -> list[str]:
