@@ -92,6 +92,11 @@ def _known(ctx: CliContext, raw: bytes) -> TrustStore:
     kept = exporting.kept(home)
     if kept is not None:
         return kept
+    if not home.exists:
+        home.check_lost()
+        said = f"there is no realm in {home.root}, which would say whom to believe"
+        advice = "--trust FILE, with the file that dsmt trust export writes where the realm is; or set DSMT_HOME"
+        raise NotFoundError("home.empty", said, next=advice)
     if is_history(raw):
         return TrustStore(home.realm().realm)
 

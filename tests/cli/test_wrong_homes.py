@@ -72,6 +72,18 @@ HOMES: list[tuple[Callable[[Path], None], list[str], int, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["verify", "replay"])
+@pytest.mark.parametrize("raw", [b"\x85aH", b"\xd2"], ids=["history", "recording"])
+def test_who_checks_a_file_where_no_realm_is_is_sent_to_the_trust_file(
+    run: Run, tmp_path: Path, verb: str, raw: bytes
+) -> None:
+    (tmp_path / "file").write_bytes(raw)
+    code, told = run(verb, str(tmp_path / "file"), home=tmp_path / "none", attached=False)
+    assert "there is no realm in " in told
+    assert "Next: --trust FILE, with the file that dsmt trust export writes" in told
+    assert code == MISSING
+
+
 @pytest.mark.parametrize("row", HOMES, ids=[str(n) for n in range(len(HOMES))])
 def test_a_spoiled_home(
     run: Run, made: Path, tmp_path: Path, row: tuple[Callable[[Path], None], list[str], int, str]
