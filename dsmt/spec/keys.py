@@ -145,7 +145,7 @@ _WHERE: Final = (
     Key("reserve", "cpu", _REAL, None, "cores", note="`limits.cpu`, or 0.1"),
     Key("reserve", "disk", SIZE, None, "bytes of disk", note="`limits.disk`, or 0"),
     Key("component", "limits", Nested("limits"), {}, "what is enforced; a node that cannot is not chosen"),
-    Key("limits", "memory", SIZE, None, "bytes of memory; so far of the address space of each process, with `enforce: best_effort`"),
+    Key("limits", "memory", SIZE, None, "bytes of memory; so far of the address space of each process, with `enforce: best_effort`: programs in Go or Java reserve far more of it than they use"),
     Key("limits", "cpu", Single("real", 0.01, 100_000), None, "cores"),
     Key("limits", "pids", _whole(1, 4_194_304), 4096, "processes and threads of its user on the node, whichever runs them; none for root"),
     Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process; no more than dsmt itself may have on the node"),

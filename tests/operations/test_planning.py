@@ -302,6 +302,12 @@ def test_a_plan_of_what_was_refused_says_so_and_what_would_be_tried_again() -> N
     assert said.startswith("web  r2  nothing differs\n  r2 was refused: r2 failed")
 
 
+def test_a_limit_of_memory_is_told_as_what_it_is_before_a_program_dies_of_it() -> None:
+    limited = web(1, component="limits: {memory: 1GiB, enforce: best_effort}")
+    (warning,) = plan(sight(Realm("n1")), spec(limited), by="alice", warnings=[]).warnings
+    assert warning.startswith("app: limits.memory bounds the address space of each process, not what it uses: ")
+
+
 def test_of_what_was_refused_another_number_of_instances_tries_nothing_and_it_is_told_how_it_is_tried() -> None:
     realm = rolled_back()
     two = BAD.replace("instances: 3", "instances: 2")

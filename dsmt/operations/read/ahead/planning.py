@@ -199,7 +199,8 @@ def _again(sight: Sight, spec: ServiceSpec) -> list[str]:
 def _best_effort(spec: ServiceSpec) -> list[str]:
     limits = ((name, component.limits) for name, component in sorted(spec.components.items()))
     names = [name for name, one in limits if one.enforce == "best_effort" and one.memory_bytes]
-    return [f"{name}: its memory limit is enforced as well as the node can (best_effort)" for name in names]
+    told = "bounds the address space of each process, not what it uses: what reserves much, as Go and Java do, may not start"
+    return [f"{name}: limits.memory {told} (best_effort)" for name in names]
 
 
 def left_data(sight: Sight, spec: ServiceSpec) -> list[str]:
