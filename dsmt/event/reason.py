@@ -23,8 +23,8 @@ WAITS_FOR_DISK: Final = frozenset({"fetch.no_space", "fetch.read_only"})
 """The reasons of what could not be written for now: it waits, and is tried again."""
 _FIELD: Final = re.compile(r"<([a-z_]+)>")
 _ANNOUNCED: Final = re.compile(r"; parked, [^;]* changes")
-_BEFORE_START: Final = ("fetch.", "install.", "start.cannot_exec", "start.driver", "start.port_")
 """What `run.flapping` says of what follows."""
+_BEFORE_START: Final = ("fetch.", "install.", "start.cannot_exec", "start.driver", "start.port_")
 
 
 class Template(NamedTuple):

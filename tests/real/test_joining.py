@@ -290,9 +290,13 @@ def test_a_realm_without_issuers_says_so_and_has_them_as_soon_as_the_root_key_is
 
             issuer = (await dsmt(home, "cert", "show", "node/web-1", "--json")).json[0]["issuer"]
             refused = await dsmt(home, "cert", "revoke", issuer, "--json", code=2)
+            assert refused.error["code"] == "cert.ambiguous", "the key that was lost is still good, wherever it is"
+            keys = (await dsmt(home, "cert", "show", issuer, "--json")).json
+            (key,) = [one["key"] for one in keys if one["here"]]
+            refused = await dsmt(home, "cert", "revoke", key, "--json", code=2)
             assert refused.error["code"] == "confirm"
             assert "node/web-1" in refused.error["message"]
-            await dsmt(home, "cert", "revoke", issuer, "--yes", "--keep")
+            await dsmt(home, "cert", "revoke", key, "--yes", "--keep")
             await until(lambda: _gone(home, "web-1"))
             assert "n1" in await alive(home)
 
