@@ -231,7 +231,10 @@ def brake(sight: Sight) -> Brake:
 
 
 def certs(used: Mapping[str, Certificate], now_ms: int, left: Collection[str] = ()) -> Certs:
-    """The certificate in use that ends first, of those that this reader has met; not of who has left, or stood in once."""
+    """The certificate in use that ends first, of those that this reader has met; not of who has left, or stood in once.
+
+    `left` are those whose key is revoked, too: nobody renews their certificates.
+    """
     known = [one for name, one in used.items() if name not in left and not name.startswith(STAND_IN)]
     first = min(known, key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
@@ -257,7 +260,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     left |= {f"broker/{name}" for name in sight.passing.removed}
     revoked = {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}
     found = Found(of_nodes, of_brokers, of_controllers, of_services, used, revoked, left)
-    stands, valid = brake(sight), certs(used, sight.now_ms, left)
+    stands, valid = brake(sight), certs(used, sight.now_ms, left | revoked)
     return RealmStatus(
         realm=trust.realm.name,
         state=_realm_state(of_nodes, of_brokers, of_controllers, of_services, brake_on=stands.on, certs_ok=valid.ok),
