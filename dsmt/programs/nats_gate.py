@@ -94,6 +94,7 @@ async def _serve(directory: Path) -> None:
         dismissed=lambda: ask_to_end(directory, "nats_server"),  # it refuses to start from then on
         full=lambda: str(directory) if disk.is_full else "",
         low=lambda: disk.is_low,
+        ends=DiskFiles(str(directory), durable=False),
     )
     keeping = keep_keeper("broker", directory, on_the_bus(gate.bus))
     await run_beside(gate.run(), keeping, disk.look(lambda: ask_to_end(directory, "nats_server")))

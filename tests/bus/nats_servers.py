@@ -29,6 +29,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.realm import About
+from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey
 from tests.bus.realm import TestClock, TestEntropy, TestRealm
@@ -86,6 +87,7 @@ class Gates:
                 dismissed=lambda: None,
                 full=lambda: self.full,
                 low=lambda: self.low,
+                ends=DiskFiles(str(self._servers.directory / f"gate{n}"), durable=False),
             )
             try:
                 await gate.run()

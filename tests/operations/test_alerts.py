@@ -55,20 +55,6 @@ def test_of_a_dead_node_whose_certificate_has_ended_it_is_told_what_brings_it_ba
         assert alert.message.startswith(f"its certificate ended at {rfc3339(seen.now_ms - 3_600_000)}, and it cannot")
 
 
-def test_the_certificate_of_a_revoked_key_is_not_the_next_to_be_renewed() -> None:
-    realm, root = Realm("n1"), SecretKey(bytes(32))
-    seen, its_key = sight(realm), SecretKey(bytes([2]) * 32)
-    trust = TrustStore(RealmName(name="prod", roots=(root.public,)))
-    begins = seen.now_ms // 1000 - 7200
-    for name, key_of, days in (("node/n1", root, 30), ("node/n2", its_key, 1)):
-        one = root_issued(name, root, key=key_of, now_s=begins, serial=bytes(16), lifetime_s=days * 24 * 3600)
-        trust.add(one.chain[0].raw)
-    told = status(seen, trust, []).certs
-    assert (told.next, told.ok) == ("node/n2", False)
-    told = status(seen, trust.without(its_key.key_id), []).certs
-    assert (told.next, told.ok) == ("node/n1", True)
-
-
 @pytest.mark.parametrize(
     ("closed", "told"),
     [

@@ -32,7 +32,9 @@ from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.controllers.build import Realm
 from tests.loops import in_real_time
+from tests.operations.sights import sight
 
 DAY = 86_400
 NOW = Dated(int(time.time()), "realm")
@@ -126,6 +128,17 @@ def test_the_certificate_of_a_node_that_has_left_is_not_the_next_to_be_renewed(h
     stood_in = certificates.stand_in_identity(home.root_key(), now_s=NOW.now_s - 300 * DAY)
     trust.add_all([signed.raw for signed in stood_in.chain])
     assert certs(in_use(trust, NOW.now_s), NOW.now_s * 1000) == first, "nor is that of who stood in for a revoked controller"
+
+
+def test_nor_is_that_of_a_revoked_key(home: Home) -> None:
+    realm, trust, its_key = Realm("n1"), TrustStore(home.realm().realm), SecretKey(bytes(32))
+    certificates.learn(trust, home)
+    seen = sight(realm)
+    begins = seen.now_ms // 1000 - 60
+    soon = root_issued("node/n9", home.root_key(), key=its_key, now_s=begins, serial=bytes(16), lifetime_s=DAY)
+    trust.add(soon.chain[0].raw)
+    assert status(seen, trust, []).certs.next == "node/n9"
+    assert status(seen, trust.without(its_key.key_id), []).certs.next != "node/n9"
 
 
 def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stands_in_nobodys_place(home: Home) -> None:

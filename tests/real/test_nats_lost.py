@@ -9,9 +9,11 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dsmt.bus.nats.older import ENDS
 from dsmt.errors import TransportError
 from dsmt.operations.connection import connect
 from dsmt.operations.read.realm.sight import look
@@ -69,6 +71,22 @@ def lose_disks(made: Fleet, servers: Iterable[str], *others: tuple[str, str, str
         os.kill(one.pid, signal.SIGKILL)
 
 
+def put_back(made: Fleet, copy: Path) -> None:
+    """The only server dies, and its disk is as it was when the copy was made."""
+    store, server = made.home.part("brokers", "b1") / "jetstream", made.record("brokers", "b1", "nats_server")
+    os.kill(server.pid, signal.SIGSTOP)
+    shutil.rmtree(store)
+    shutil.copytree(copy, store)
+    os.kill(server.pid, signal.SIGKILL)
+
+
+async def noted(made: Fleet) -> None:
+    """Wait until the gate of the only server has noted where its store ends now."""
+    file = made.home.part("brokers", "b1") / ENDS
+    stored = (await made.connection.bus.publish(Draft("user/test/noted", {}))).cursor
+    await eventually("what the gate notes", lambda: int(file.read_text().split()[1]) >= stored.row)
+
+
 async def let_in(made: Fleet) -> None:
     """Wait until a command is let in, and say something."""
     async with connect(made.home.operator(), made.home.realm(), patience_s=SOON_S) as connection:
@@ -123,6 +141,41 @@ def test_a_realm_whose_only_server_has_lost_its_disk_is_as_before_and_nothing_ru
         assert not any(seen.signed.event.topic.endswith("/verdict") for seen in made.watch.seen)
 
     play(tmp_path, scenario, nodes=3)
+
+
+def test_what_was_so_when_an_older_copy_of_the_only_server_is_put_back_is_so_again(tmp_path: Path) -> None:
+    async def scenario(made: Fleet, written: Path) -> None:
+        await made.apply(spec("kept", 3, written))
+        await made.ready("kept", 3)
+        server, copy = made.record("brokers", "b1", "nats_server"), tmp_path / "copy"
+        with stopped([server.pid]):
+            shutil.copytree(made.home.part("brokers", "b1") / "jetstream", copy)
+        await dsmt(made.home.root, "scale", "kept", "4", "--wait=60s")
+        await dsmt(made.home.root, "stop", "kept/app/0", "--wait=60s")
+        await dsmt(made.home.root, "nodeset", "set", "good", "minus(all_nodes, failed)")
+        await made.apply(spec("new", 2, written))
+        await made.ready("new", 2)
+        before, programs = await all_begun(made, written, "new"), {one: made.pids(one) for one in ("kept", "new")}
+        shown = (await dsmt(made.home.root, "ps", "--json")).json
+        await noted(made)
+        put_back(made, copy)
+        await let_in(made)
+        await whole_again(made, 3)
+
+        async def is_shown() -> bool:
+            return alike((await dsmt(made.home.root, "ps", "--json")).json) == alike(shown)
+
+        await told(is_shown, "that all is shown as it is", SOON_S)
+        assert "good" in (await dsmt(made.home.root, "nodeset", "list")).out
+        assert {one: made.pids(one) for one in ("kept", "new")} == programs
+        assert await all_begun(made, written, "new") == before
+
+    play(tmp_path, scenario, nodes=3)
+
+
+def alike(rows: list[dict[str, Any]]) -> set[tuple[str, str, int]]:
+    """How each instance is, on which node, and its pid."""
+    return {(row["instance"], row["state"], row["node"], row["pid"]) for row in rows}
 
 
 def test_three_servers_that_have_all_lost_their_disks_get_streams_when_an_operator_says_so_and_not_before(

@@ -15,6 +15,7 @@ Rule 8: it sees to it that what is retained is not overwritten (`guard`).
 Rule 9: where there are several, it sees to it that who was removed is none of them (`members`).
 Rule 10: who costs too much is sent away, and kept out until that is made up for (`accounts`); so are both of two processes
     of one name that take turns (A11).
+Rule 11: before anybody is let in it looks whether the store of a server that stands alone is an older copy (`older`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.guard import NatsGuard
 from dsmt.bus.nats.link import ApiError, NatsLink
 from dsmt.bus.nats.members import NatsMembers
+from dsmt.bus.nats.older import NatsEnd
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.nats.questions import NatsQuestions
@@ -49,9 +51,13 @@ from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.codec import EDDSA
+from dsmt.event.kinds.broker import BrokerNotice
+from dsmt.event.records import to_data
 from dsmt.logs import Logger
+from dsmt.ports.bus import Draft
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
+from dsmt.ports.files import Files
 from dsmt.ports.realm import About
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
@@ -74,6 +80,7 @@ class NatsGate:
 
     `made` is called when the streams were made; None: it makes none. `anew`: if any, then in the place of lost ones.
     `dismissed`: its server was removed, and may end.
+    `ends` keeps where the store of a server that stands alone ends; None: nobody looks whether it is an older copy.
     `full` says which directory's disk is full, so that the server stores nothing; empty for none. `low`:
     little is left of it.
     """
@@ -94,12 +101,14 @@ class NatsGate:
         dismissed: Callable[[], object],
         full: Callable[[], str],
         low: Callable[[], bool],
+        ends: Files | None = None,
     ) -> None:
         self._identity, self._trust, self._realm, self._keys = identity, trust, realm, keys
         self._made, self._anew, self._subjects = made, anew, Subjects(trust.realm.name)
         self.bus = NatsBus(
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
         )
+        self._end = None if ends is None or realm.replicas > 1 else NatsEnd(self._subjects, ends)
         self._members = NatsMembers(self.bus, self._subjects, dismissed)
         self._accounts = NatsAccounts(self.bus, trust, clock)
         self._questions = NatsQuestions(self.bus, self._subjects)
@@ -124,6 +133,9 @@ class NatsGate:
                 group.create_task(self._ends_with(link))
                 if self._made is not None:
                     await self._make_streams(self._made)
+                if self._end is not None:
+                    await self._look_whether_older(self._end)
+                    group.create_task(self._end.run(self.bus.held))
                 group.create_task(self.bus.run())
                 group.create_task(self._presence.run(link))
                 group.create_task(self._reporter.run(self._presence.ready))
@@ -167,6 +179,25 @@ class NatsGate:
             else:
                 made()
                 return
+
+    async def _look_whether_older(self, end: NatsEnd) -> None:
+        """Whether the server has lost what it had stored (rule 11)."""
+        while True:
+            try:
+                link = await self.bus.connect()
+                try:
+                    lost = await end.look(link)
+                finally:
+                    await link.close()
+            except (ApiError, DsmtError) as error:
+                self._log.info("not looked at yet", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+                continue
+            if lost:
+                self._log.warning("an older copy", reason=lost)
+                said = BrokerNotice(kind="older", source=self._identity.name, topic=None, first=0, last=0, message=lost)
+                self.bus.emit(Draft(f"{self._identity.name}/notice", to_data(said), subject=self._identity.name))
+            return
 
     # --- who comes in --------------------------------------------------------------------------------------------
 

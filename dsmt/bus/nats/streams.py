@@ -7,7 +7,7 @@ Rule 2: streams are made when a realm is born. Those that are made at another ti
     themselves, and since when anybody is let in to bring what he holds: nobody takes such a realm for an empty one (rule
     A4). Where some of them are there none is made: that is no lost disk.
 Rule 3: a store is named by the moment at which its stream was made: a stream that is made anew is another store (rule
-    D3).
+    D3). One that is found to be an older copy is named by that moment (`older`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ LOW_MS: Final = 5 * 60 * 1000
 """How long a server's word that little is left of its disk is good for."""
 ANEW: Final = "anew"
 """Under this the metadata of a stream H that was made anew has the time in ms since when who holds anything is let in."""
+STORE: Final = "store"
+"""Under this the metadata of one that is an older copy has the time in ms when that was found: so its store is named."""
 _SHUT: Final = "0"
 _LOW: Final = "low-"
 _LOST: Final = "it was lost with the disks of its servers, perhaps: docs/nats.md says what to do then (A lost disk)"
@@ -170,6 +172,14 @@ async def opened(link: NatsLink, subjects: Subjects) -> None:
         await link.api(f"STREAM.UPDATE.{subjects.history}", {**config, "metadata": metadata})
 
 
+async def set_apart(link: NatsLink, subjects: Subjects) -> None:
+    """The store of an older copy takes another name, and counts as made anew. Raises `ApiError`, `TransportError`."""
+    told = await _info(link, subjects.history)
+    config = told["config"]
+    metadata = {**(config.get("metadata") or {}), STORE: str(time_ms(told["ts"])), ANEW: _SHUT}
+    await link.api(f"STREAM.UPDATE.{subjects.history}", {**config, "metadata": metadata})
+
+
 async def close_blobs(link: NatsLink, subjects: Subjects, broker: str, *, low: bool, now_ms: int) -> None:
     """Say whether little is left of a server's disk: while it is so of any, the stream of blobs takes no more.
 
@@ -197,7 +207,8 @@ async def head(link: NatsLink, stream: str) -> Head:
         if error.code != NO_STREAM:
             raise TransportError("nats.stream", f"stream {stream}: {error}") from error
         raise RefusedError("nats.stream", f"NATS has no stream {stream}", next=_LOST) from error
-    state, made, anew = told["state"], time_ms(told["created"]), (told["config"].get("metadata") or {}).get(ANEW)
+    state, metadata = told["state"], told["config"].get("metadata") or {}
+    made, anew = metadata.get(STORE) or time_ms(told["created"]), metadata.get(ANEW)
     return Head(
         f"{stream}.{made}",
         state["first_seq"],

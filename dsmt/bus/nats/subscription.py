@@ -4,7 +4,8 @@ Rule 1: it begins with a mark that it publishes itself. What was acknowledged be
     mark, in both streams (`page`).
 Rule 2: a token of its reader is published, too, and comes back in its place in the order of the stream: an echo that no
     server can give that has lost the majority (A4).
-Rule 3: it goes on behind its last row, over lost links; one that was overtaken by the trimming begins anew, unless it
+Rule 3: it goes on behind its last row, over lost links, but in a store that ends before that it begins anew (R5); so does
+    one that was overtaken by the trimming, unless it
     reads the history: that is told what was trimmed.
 Rule 4: its marks say whether the streams are whole (`rules.refilling`).
 Rule 5: its reader is told when a key has ended since it began: what that said may be void (J3).
@@ -145,9 +146,10 @@ class NatsSubscription:
     async def _begin(self, link: NatsLink) -> None:
         at = await head(link, self._subjects.history)
         overtaken = self._after + 1 < at.first and self._since_ms is None
-        if at.store == self._store and not overtaken:
+        behind = at.last < self._after  # an older copy, perhaps: what is numbered now is none of what was read
+        if at.store == self._store and not (overtaken or behind):
             return
-        if at.store == self._store and self._interest.start is Start.HISTORY:
+        if at.store == self._store and self._interest.start is Start.HISTORY and not behind:
             await self._set_mark(link)  # that of its beginning is gone after a minute
             await self._trimmed(link, at)
             return
