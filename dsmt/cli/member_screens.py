@@ -151,6 +151,8 @@ def controllers(found: Sequence[Controller], sight: Sight, ended: Collection[str
     for one in found:
         lag = NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"lag unknown: {one.lag_why}"] if one.lag_why is not None and one.alive else []
+        if one.watches is not None:
+            below.append(f"only watches: {one.watches}")
         if one.in_doubt:
             below = [UNDECIDED]
         elif not one.alive and (name := f"controller/{one.controller}") in ended:

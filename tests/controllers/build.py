@@ -101,10 +101,10 @@ class Realm:
         }
         return self.say(f"monitor/{name}", f"node/{name}/attributes", NodeAttributes(**(known | attributes)))
 
-    def controller(self, name: str) -> None:
+    def controller(self, name: str, *, ruleset: int = 6) -> None:
         """A controller attaches, and says how it is."""
         self.session(f"controller/{name}", "open")
-        state = ControllerState(version="0.1", ruleset=6, pid=5, decisions=1)
+        state = ControllerState(version="0.1", ruleset=ruleset, pid=5, decisions=1)
         self.say(f"controller/{name}", f"controller/{name}/state", state)
 
     def attach(self, name: str, *, broker: str | None = None, sources: Iterable[str] = (), number: int = 0) -> None:

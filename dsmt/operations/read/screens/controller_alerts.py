@@ -1,11 +1,11 @@
-"""Alerts of controllers: that none is alive, those that are not, cannot attach, or are there twice."""
+"""Alerts of controllers: that none is alive, those that are not, cannot attach, only watch, or are there twice."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
 from dsmt.event.hlc import rfc3339
-from dsmt.event.phrases import another_certificate
+from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.controller_rows import Controller, nobody_decides
 from dsmt.operations.read.rows.outside import twice
@@ -29,7 +29,9 @@ def of_controllers(sight: Sight, found: Found) -> list[Alert]:
         return [*expired, none]
     names = [f"controller/{one.controller}" for one in found.controllers]
     copied = [_copied(name, both[1]) for name in names if (both := twice(sight, name, found.used)) is not None]
-    return expired + copied + _silent(sight, found.controllers, {one.target for one in expired})
+    return (
+        expired + copied + _watching(found.controllers) + _silent(sight, found.controllers, {one.target for one in expired})
+    )
 
 
 def _expired(used: Certificate) -> Alert:
@@ -51,6 +53,18 @@ def _silent(sight: Sight, of_controllers: Iterable[Controller], expired: Collect
         if not one.alive and not one.in_doubt and sight.fleet.state(one.controller) != "dead"
         if f"controller/{one.controller}" not in expired
     ]
+
+
+def _watching(of_controllers: Iterable[Controller]) -> list[Alert]:
+    """That some only watch: while versions differ, or for who says so of itself and decides nothing (A10)."""
+    watching = {one.controller: one.watches for one in of_controllers if one.watches is not None}
+    if not watching:
+        return []
+    watched = next(iter(watching.values()))
+    said = f"{some(list(watching))} only {'watches' if len(watching) == 1 else 'watch'}: {watched}"
+    leads = f"controller/{watched.controller}"
+    next_ = f"dsmt upgrade where they run; if nobody has made {leads}: dsmt cert revoke {leads}"
+    return [yours(leads, "controllers.watch", said, next_)]
 
 
 def _copied(name: str, said: str) -> Alert:
