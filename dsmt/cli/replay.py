@@ -19,6 +19,8 @@ from dsmt.operations.offline.replaying import Replayed, replay_file
 def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Repeat the decisions of controllers from a history that `dsmt export` wrote, and say what differs.
 
+    It also names what controllers have said that none of their decisions names.
+
     Ends with 1 when a decision comes out different, or the history does not verify.
     """
     raw, trust = read_with_trust(ctx, file, trust_file)
@@ -38,6 +40,8 @@ def _show(file: str, done: Replayed) -> None:
             alike.setdefault((one.outcome, tuple(one.details)), []).append(one.decision)
     for (outcome, details), decisions in alike.items():
         print(f"{_WORDS[outcome]:<11} {some(decisions, 1)}  {one_line('; '.join(details))}")
+    for fact in done.undecided:
+        print(f"UNDECIDED   {fact.event}  {one_line(fact.topic)}: no decision of its controller names it")
     print(
         f"{file}: {counted(len(done.decisions), 'decision')} of {counted(done.controllers, 'controller')}, ruleset {RULESET}"
     )
@@ -53,6 +57,9 @@ def _show(file: str, done: Replayed) -> None:
         (done.other_ruleset, "by another ruleset"),
     ]
     print(", ".join(f"{number} {what}" for number, what in counts if number) or "nothing was decided")
+    if done.undecided:
+        said = f"{counted(len(done.undecided), 'fact')} of controllers that no decision names"
+        print(f"{said}: a controller was killed as it said that, or its key is stolen")
     if done.stale:
         was = "was" if done.stale == 1 else "were"
         print(f"{counted(done.stale, 'fact')} of these {was} refused as stale: another controller's was first")

@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.cli.replay import _show
 from dsmt.controllers.decide import RULESET
-from dsmt.operations.offline.replaying import Replay, Replayed
+from dsmt.operations.offline.replaying import Replay, Replayed, Undecided
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ def test_what_was_refused_as_stale_is_said_in_a_line_of_its_own(capsys, stale, s
         stale=stale,
         before=0,
         decisions=[],
+        undecided=[],
     )
     _show("x.cbor", done)
     assert capsys.readouterr().out.splitlines() == [
@@ -59,6 +60,7 @@ def test_what_many_decisions_have_in_common_is_said_once(capsys):
         stale=0,
         before=0,
         decisions=decisions,
+        undecided=[],
     )
     _show("x.cbor", done)
     assert capsys.readouterr().out.splitlines()[:3] == [
@@ -71,5 +73,29 @@ def test_what_many_decisions_have_in_common_is_said_once(capsys):
 def test_what_a_controller_says_of_its_broker_makes_no_line_of_its_own(capsys):
     one = Replay(decision="controller/c1#1-1", row=1, outcome="inputs incomplete", details=["of b\n9 the same"], stale=0)
     counts = {"same": 0, "different": 0, "incomplete": 1, "other_ruleset": 0, "stale": 0, "before": 0}
-    _show("x.cbor", Replayed(ok=True, verified=True, controllers=1, decisions=[one], **counts))
+    _show("x.cbor", Replayed(ok=True, verified=True, controllers=1, decisions=[one], undecided=[], **counts))
     assert capsys.readouterr().out.splitlines()[0] == "INCOMPLETE  controller/c1#1-1  of b\\n9 the same"
+
+
+def test_what_no_decision_names_is_said_by_its_id_and_topic_and_counted(capsys):
+    alone = [Undecided(event="controller/c9#1-2", topic="service/web/slot/app/0")]
+    done = Replayed(
+        ok=True,
+        verified=True,
+        controllers=1,
+        same=1,
+        different=0,
+        incomplete=0,
+        other_ruleset=0,
+        stale=0,
+        before=0,
+        decisions=[],
+        undecided=alone,
+    )
+    _show("x.cbor", done)
+    assert capsys.readouterr().out.splitlines() == [
+        "UNDECIDED   controller/c9#1-2  service/web/slot/app/0: no decision of its controller names it",
+        f"x.cbor: 0 decisions of 1 controller, ruleset {RULESET}",
+        "1 the same",
+        "1 fact of controllers that no decision names: a controller was killed as it said that, or its key is stolen",
+    ]

@@ -20,7 +20,9 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
 from dsmt.operations.offline.elsewhere import replay_elsewhere
 from dsmt.operations.offline.proving import verify_history
+from dsmt.operations.offline.undecided import undecided
 from dsmt.operations.words.telling import Tell, silent
+from dsmt.operations.words.times import milliseconds
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
 
@@ -33,6 +35,13 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     details: list[str]
     stale: int
+
+
+class Undecided(msgspec.Struct, frozen=True, kw_only=True):
+    """What a controller has said on a topic, and no decision of it names."""
+
+    event: str
+    topic: str
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +58,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     before: int
     """How many rows the history had before the one with which the file begins."""
     decisions: list[Replay]
+    undecided: list[Undecided]
 
 
 def replay_file(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Replayed:
@@ -61,7 +71,10 @@ def replay_file(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Replayed:
         known.add_all(history.certificates(raw))
     decisions = [signed for _, signed in rows.needed if signed.event.type == "dsmt.decision"]
     store = "" if found.history is None else found.history.store
-    report = replay_elsewhere(rows, decisions, store=store, ended=revoked_at(rows.needed, known))
+    ended = revoked_at(rows.needed, known)
+    until_ms = 0 if found.history is None or found.history.signed_at is None else milliseconds(found.history.signed_at)
+    alone = undecided(rows, ended, until_ms)
+    report = replay_elsewhere(rows, decisions, store=store, ended=ended)
     places = {signed.id: row for row, signed in rows.needed}
     return Replayed(
         ok=report.ok and found.ok,
@@ -74,6 +87,7 @@ def replay_file(raw: bytes, trust: TrustStore, tell: Tell = silent) -> Replayed:
         stale=report.stale,
         before=0 if found.history is None else found.history.before,
         decisions=[_replay(one, places[one.decision.id]) for one in report.findings],
+        undecided=[Undecided(event=str(one.id), topic=one.event.topic) for one in alone],
     )
 
 
