@@ -12,9 +12,19 @@ from dsmt.operations.words.names import meant
 from dsmt.view import SlotKey, View
 
 _LISTED: Final = ("broker", "controller")
+_MEMBERS: Final = frozenset({"node", *_LISTED})
 LISTS: Final = "dsmt services lists them"
 _STATES: Final = ("slot", "control", "status", "health")
 _HALF_AN_ID: Final = re.compile(r"\d{10,}-\d+")
+
+
+def member_of(target: str) -> tuple[str, str]:
+    """The kind and the name in `node/NODE`, `broker/BROKER` or `controller/CONTROLLER`; empty for any other target.
+
+    A service may have one of these words as its name: it is that alone, and with an index behind its component.
+    """
+    kind, _, name = target.partition("/")
+    return (kind, name) if kind in _MEMBERS and name and "/" not in name else ("", "")
 
 
 @dataclass(frozen=True, slots=True)

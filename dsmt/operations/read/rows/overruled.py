@@ -16,7 +16,7 @@ from dsmt.event.records import from_data
 from dsmt.event.slots import SlotKey
 from dsmt.operations.read.realm.facts import ever_said
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, member_of
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import BusReader
 
@@ -65,12 +65,10 @@ async def overruled_words(
 
 def _topics(sight: Sight, target: str) -> tuple[str, ...]:
     """Where operators speak of a target, as far as any has."""
-    kind, _, name = target.partition("/")
-    if kind == "node" and name:
-        topic = f"node/{name}/control"
+    kind, name = member_of(target)
+    if kind:
+        topic = f"{kind}/{name}/control"
         return () if sight.view.winner(topic) is None else (topic,)
-    if kind in ("broker", "controller") and name:
-        return ()
     named = Target.parse(target)
     entry = sight.view.services.get(named.service)
     ended = sight.view.winner(f"tombstone/service/{named.service}") is not None

@@ -27,7 +27,7 @@ from dsmt.operations.read.rows.node_rows import find_node, manager_away, node_ro
 from dsmt.operations.read.rows.outside import Used
 from dsmt.operations.read.rows.revisions import by_component, refused, refused_and_runs, running
 from dsmt.operations.words.sentences import predicate, sentence, subject
-from dsmt.operations.words.targets import Target
+from dsmt.operations.words.targets import Target, member_of
 from dsmt.operations.words.times import local, milliseconds, span
 
 Found = Mapping[EventId, SignedEvent]
@@ -50,10 +50,10 @@ _UNREADY: Final = frozenset({"health.not_ready", "health.braked", "health.check_
 
 def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found, used: Used) -> str:
     """The sentence for a target, whose explanation begins at `begin` and stands on `found`."""
-    kind, _, name = target.partition("/")
+    kind, name = member_of(target)
     if kind == "node":
         return f"{_of_node(sight, name, used)}{_down(target, begin)}"
-    if kind in ("broker", "controller"):
+    if kind:
         return f"{_of_source(sight, target, begin)}{_down(target, begin)}"
     parsed = Target.parse(target)
     rows = instances(sight, parsed, everything=parsed.index is not None)

@@ -33,7 +33,7 @@ from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.read.why.answers import first_row, of_target
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
-from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.targets import Target, member_of, slots_of
 from dsmt.operations.words.times import milliseconds
 from dsmt.ports.bus import BusReader, Interest, Start
 from dsmt.ports.listening import arrivals
@@ -89,8 +89,7 @@ async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DE
         if not begin:
             raise NotFoundError("event.unknown", f"the history does not hold {target}", next="dsmt tail --since 1h")
     else:
-        is_member = target.partition("/")[0] in ("node", "broker", "controller")
-        sight = await look(bus, passing=True) if is_member else await look_at(bus, Target.parse(target).service)
+        sight = await look(bus, passing=True) if any(member_of(target)) else await look_at(bus, Target.parse(target).service)
         begin = roots(sight, target)
         begin += await _fetch(bus, starts(sight, target))
         begin += await _downs(bus, sight, target)
@@ -132,7 +131,7 @@ async def _fetch(bus: BusReader, ids: list[EventId]) -> list[SignedEvent]:
 async def _downs(bus: BusReader, sight: Sight, target: str) -> list[SignedEvent]:
     """The operator's `down` that ended the target, or the node of its instance (rule 5)."""
     source, placed_ms, since_ms = target, 0, sight.now_ms
-    if target.partition("/")[0] not in ("node", "broker", "controller"):
+    if not any(member_of(target)):
         row = first_row(sight, Target.parse(target))
         slot = None if row is None else sight.view.slot(row.key)
         if row is None or row.node is None or row.since is None or slot is None or slot.fact is None:
@@ -172,11 +171,9 @@ def _named(found: dict[EventId, SignedEvent]) -> set[EventId]:
 
 def roots(sight: Sight, target: str) -> list[SignedEvent]:
     """The events that decide what is shown of a target (rule 1). Raises `NotFoundError`."""
-    kind, _, name = target.partition("/")
-    if kind == "node" and name:
-        return _of_node(sight, name)
-    if kind in ("broker", "controller") and name:
-        return _of_source(sight, target)
+    kind, name = member_of(target)
+    if kind:
+        return _of_node(sight, name) if kind == "node" else _of_source(sight, target)
     parsed = Target.parse(target)
     keys = slots_of(sight.view, parsed, gone=parsed.index is not None)  # an ended one that is asked for by name has a why
     if parsed.index is None:
@@ -195,7 +192,7 @@ def roots(sight: Sight, target: str) -> list[SignedEvent]:
 
 def starts(sight: Sight, target: str) -> list[EventId]:
     """The start of a broker's, a controller's or a living node's present process (rule 4)."""
-    kind, _, name = target.partition("/")
+    kind, name = member_of(target)
     is_there = kind in ("broker", "controller") or (kind == "node" and sight.fleet.state(name) == "alive")
     incarnation = _incarnation(sight, target) if is_there else 0
     return [EventId(target, incarnation, 1)] if incarnation else []
