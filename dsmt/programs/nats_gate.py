@@ -2,7 +2,8 @@
 
 Its directory is a broker's (`programs.configuration`).
 A server that a full disk has refused a write once writes no more, however much room there is later: who sees that there
-is has it begin anew.
+is has it begin anew. One of several whose disk hangs is killed: it leads streams, perhaps, and nothing is acknowledged
+before another one does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,11 +27,12 @@ from dsmt.programs.bus import nats_missing
 from dsmt.programs.configuration import ANEW, BIRTH, BrokerFile, GateFile
 from dsmt.programs.kept import keep_keeper, on_the_bus
 from dsmt.programs.running import run_beside, run_until_signalled
+from dsmt.system.asking import AskedDisk
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
-from dsmt.system.procfs import identity_of
-from dsmt.system.records import ask_to_end, record_path, write_record
+from dsmt.system.procfs import identity_of, send_signal
+from dsmt.system.records import ask_to_end, process_of, record_path, write_record
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -38,6 +41,11 @@ DISK_LOOK_S: Final = 1.0
 FULL_BYTES: Final = 2**20
 """With less room than this a server may have been refused a write: the largest message takes as much."""
 ROOM_BYTES: Final = 2 * FULL_BYTES
+ASK_S: Final = 5.0
+HANGS: Final = 2
+"""A disk that takes no file while it is looked at so often hangs."""
+ASKED: Final = "jetstream/.asked"
+"""Beside the streams of the server."""
 
 
 def main(directory: str) -> int:
@@ -97,7 +105,15 @@ async def _serve(directory: Path) -> None:
         ends=DiskFiles(str(directory), durable=False),
     )
     keeping = keep_keeper("broker", directory, on_the_bus(gate.bus))
-    await run_beside(gate.run(), keeping, disk.look(lambda: ask_to_end(directory, "nats_server")))
+    looks = disk.look(lambda: ask_to_end(directory, "nats_server"))
+    await run_beside(gate.run(), keeping, looks, disk.watch(lambda: _kill(directory) if nats.replicas > 1 else None))
+
+
+def _kill(directory: Path) -> None:
+    """A server whose disk hangs does not end when it is asked to."""
+    running = process_of(directory, "nats_server")
+    if running is not None:
+        send_signal(running, signal.SIGKILL)
 
 
 class ServerDisk:
@@ -117,3 +133,14 @@ class ServerDisk:
                 end()
             self.is_full = self.is_full or free < FULL_BYTES
             await asyncio.sleep(DISK_LOOK_S)
+
+    async def watch(self, kill: Callable[[], object]) -> Never:
+        """Whenever the disk hangs, kill the server, once; the next one begins when it answers."""
+        asked, silent = AskedDisk(str(self._directory / ASKED)), 0
+        while True:
+            silent = 0 if asked.answered else silent + 1
+            if silent == HANGS:
+                Logger(gate=self._directory.name).warning("its server's disk does not answer", seconds=HANGS * ASK_S)
+                kill()
+            asked.ask()
+            await asyncio.sleep(ASK_S)

@@ -47,8 +47,8 @@ class NatsEnd:
     async def note(self, link: NatsLink) -> None:
         """Note where it ends now. Raises `RefusedError`, `TransportError`."""
         at = await head(link, self._subjects.history)
-        with suppress(FailedError):  # a disk that is full: nothing is stored there meanwhile
-            self._files.write(ENDS, f"{at.store} {at.last}".encode())
+        with suppress(FailedError):  # a disk that is full, or hangs: nothing is stored there meanwhile
+            await asyncio.to_thread(self._files.write, ENDS, f"{at.store} {at.last}".encode())
 
     async def run(self, held: Callable[[], Awaitable[NatsLink]]) -> Never:
         """Note it each `NOTED_S` (rule 1)."""
