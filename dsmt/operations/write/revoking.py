@@ -9,9 +9,10 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
     A token that nobody has used is ended: its own key stands below the one that ends (J2).
     Nobody ends the key that speaks for them now: they rotate it first.
-Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that: of those that
-    run none may outlive the key, and who begins later sees nothing of it and could follow none of it. What the key says
-    meanwhile the other controllers say again by themselves; it is waited for.
+Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that, also where an
+    operator could: nobody is to sign a thief's words. Of those that run none may outlive the key, and who begins later
+    sees nothing of it and could follow none of it. What the key says meanwhile the other controllers say again by
+    themselves; it is waited for.
 Rule 3: what an operator's key says meanwhile at a broker that is not heard here nobody signs anew: it is void (J3), and who
     revokes is told.
 """
@@ -68,7 +69,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     key: str
     ours: list[str]
-    """What an operator may say again."""
+    """What an operator may say again, and no controller had said."""
     theirs: list[str]
     """What the controllers say again."""
     only_broker: bool = False
@@ -161,13 +162,13 @@ async def claim(connection: Reading, what: str) -> Claim:
     disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
     disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
     disowned |= {signed.event.topic for signed in await _good(connection.bus, facts) if after.disowns(signed)}
-    topics = sorted(disowned)
-    own = connection.bus.source
+    by_controllers = {one.event.topic for one in facts if one.event.source.startswith("controller/") and after.disowns(one)}
+    ours = {topic for topic in disowned - by_controllers if may_write(connection.bus.source, topic)}
     return Claim(
         name=name,
         key=key_id.hex(),
-        ours=[topic for topic in topics if may_write(own, topic)],
-        theirs=[topic for topic in topics if not may_write(own, topic)],
+        ours=sorted(ours),
+        theirs=sorted(disowned - ours),
         only_broker=key_id in brokers and all(map(after.is_revoked, brokers)),
         below=[] if name.startswith("node/") else _nodes_ended(connection.trust, after),
     )
