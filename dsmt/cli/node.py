@@ -187,4 +187,4 @@ def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) 
     if directory.exists():
         print(f"  dsmt up starts it again: its directory is {directory}")
     else:
-        print(f"  if its machine is not yours any more, end its keys: dsmt cert revoke node/{node}, and those of its other roles")
+        print(f"  if its machine is not yours any more, end its keys: dsmt cert revoke node/{node}, and of what else it had")

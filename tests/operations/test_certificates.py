@@ -141,6 +141,23 @@ def test_nor_is_that_of_a_revoked_key(home: Home) -> None:
     assert status(seen, trust.without(its_key.key_id), []).certs.next != "node/n9"
 
 
+@pytest.mark.parametrize("alive", [False, True])
+def test_nor_is_that_of_the_issuer_beside_a_node_that_has_left_unless_its_controller_lives(home: Home, alive: bool) -> None:
+    realm, trust = Realm("n1", "n2"), TrustStore(home.realm().realm)
+    realm.controller("n2")
+    if not alive:
+        realm.session("controller/n2", "closed", how="peer")
+    realm.verdict("n2", state="left")
+    seen = sight(realm)
+    begins = seen.now_ms // 1000 - 60
+    for role in ("issuer", "controller"):
+        soon = root_issued(
+            f"{role}/n2", home.root_key(), now_s=begins, serial=bytes(16), key=SecretKey(bytes(32)), lifetime_s=DAY
+        )
+        trust.add(soon.chain[0].raw)
+    assert status(seen, trust, []).certs.next == ("controller/n2" if alive else None)
+
+
 def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stands_in_nobodys_place(home: Home) -> None:
     now = int(time.time())
     ahead = Dated(now + 400 * DAY, "machine")

@@ -230,12 +230,12 @@ def brake(sight: Sight) -> Brake:
     )
 
 
-def certs(used: Mapping[str, Certificate], now_ms: int, left: Collection[str] = ()) -> Certs:
-    """The certificate in use that ends first, of those that this reader has met; not of who has left, or stood in once.
+def certs(used: Mapping[str, Certificate], now_ms: int, without: Collection[str] = ()) -> Certs:
+    """The certificate in use that ends first, of those that this reader has met, but of who stood in once.
 
-    `left` are those whose key is revoked, too: nobody renews their certificates.
+    It is one of nobody who is `without`: nobody renews the certificate of who has left, or whose key is revoked.
     """
-    known = [one for name, one in used.items() if name not in left and not name.startswith(STAND_IN)]
+    known = [one for name, one in used.items() if name not in without and not name.startswith(STAND_IN)]
     first = min(known, key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
         return Certs(ok=True, renew=False, next=None, expires=None)
@@ -253,11 +253,9 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     of_nodes, of_brokers, of_controllers = node_rows(sight, used), broker_rows(sight, known), controller_rows(sight)
     of_services = services(sight)
     gone = {name for name in sight.view.nodes if sight.fleet.state(name) == "left"}
-    left = {f"node/{name}" for name in gone}
-    left |= {
-        f"{role}/{name}" for role in ("controller", "issuer") for name in gone - {one.controller for one in of_controllers}
-    }
-    left |= {f"broker/{name}" for name in sight.passing.removed}
+    along = gone - {one.controller for one in of_controllers}  # a controller beside a node that has left, and its issuer
+    left = {f"node/{name}" for name in gone} | {f"broker/{name}" for name in sight.passing.removed}
+    left |= {f"{role}/{name}" for role in ("controller", "issuer") for name in along}
     revoked = {name for name, one in used.items() if trust.is_revoked(one.key_id, name)}
     found = Found(of_nodes, of_brokers, of_controllers, of_services, used, revoked, left)
     stands, valid = brake(sight), certs(used, sight.now_ms, left | revoked)
