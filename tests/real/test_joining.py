@@ -291,8 +291,7 @@ def test_a_realm_without_issuers_says_so_and_has_them_as_soon_as_the_root_key_is
             issuer = (await dsmt(home, "cert", "show", "node/web-1", "--json")).json[0]["issuer"]
             refused = await dsmt(home, "cert", "revoke", issuer, "--json", code=2)
             assert refused.error["code"] == "cert.ambiguous", "the key that was lost is still good, wherever it is"
-            keys = (await dsmt(home, "cert", "show", issuer, "--json")).json
-            (key,) = [one["key"] for one in keys if one["here"]]
+            (key,) = [one["key"] for one in (await dsmt(home, "cert", "show", issuer, "--json")).json if one["here"]]
             refused = await dsmt(home, "cert", "revoke", key, "--json", code=2)
             assert refused.error["code"] == "confirm"
             assert "node/web-1" in refused.error["message"]
