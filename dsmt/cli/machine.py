@@ -163,7 +163,8 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         waits("the start of dsmt's own programs")
         started = await machine.up(home, wanted, waits=ctx.tell_waits, begins=begins)
         damaged = {**startable.damaged(home), **started.refused}
-        warn([*started.amiss.values(), *damaged.values(), *machine.left_out(home, started), *started.moved])
+        counts = [*machine.left_out(home, started), *machine.more_than(home, wanted)]
+        warn([*started.amiss.values(), *damaged.values(), *counts, *started.moved])
         out.update({node: said for node in started.nodes if (said := damaged.get(f"node {node}"))})
         controllers = tuple(one for one in started.controllers if f"controller {one}" not in damaged)
         started = msgspec.structs.replace(started, controllers=controllers)

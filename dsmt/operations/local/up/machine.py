@@ -14,7 +14,7 @@ import msgspec
 from dsmt.errors import FailedError, RefusedError
 from dsmt.operations.local.home.addresses import check_free
 from dsmt.operations.local.home.dating import dated
-from dsmt.operations.local.home.home import ENGINES, SERVERS, Home, check_in_place, is_up
+from dsmt.operations.local.home.home import ENGINES, ROLES, SERVERS, Home, check_in_place, is_up
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import (
     check_name,
@@ -31,7 +31,7 @@ from dsmt.operations.local.processes.by_systemd import check_left
 from dsmt.operations.local.processes.keeping import ask_keeper, begin, keep, start_keeper
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.up.startable import check_whole, damaged_brokers
-from dsmt.operations.local.up.wanted import Wanted, check_brokers, check_counts, check_fewer, check_same, names_of
+from dsmt.operations.local.up.wanted import Wanted, check_brokers, check_counts, check_running, check_same, names_of
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import IDENTITY
@@ -105,7 +105,7 @@ async def _check(home: Home, wanted: Wanted) -> dict[str, str]:
         check_whole(home)
     else:
         check_same(home, wanted)
-        check_fewer(home, wanted)
+        check_running(home, wanted)
         await check_brokers(home, wanted)
     return damaged_brokers(home)
 
@@ -172,6 +172,19 @@ def left_out(home: Home, started: StartedRealm) -> list[str]:
     others = [name for name in left if name not in ours]
     runs = {name: "node" if name in home.names("nodes") else "controller" for name in others}
     return [*told, *(f"dsmt up does not start {name}: dsmt {kind} run {name} does" for name, kind in runs.items())]
+
+
+def more_than(home: Home, wanted: Wanted) -> list[str]:
+    """What is started though fewer were asked for, in sentences: the keeper keeps all brokers and controllers of a home."""
+    told = []
+    for kind, number in (("brokers", wanted.brokers), ("controllers", wanted.controllers)):
+        asked = names_of(home, kind, number, else_=0)
+        more = [] if number is None else [name for name in home.names(kind) if name not in asked]
+        if more:
+            are = "is" if len(more) == 1 else "are"
+            end = f"dsmt {ROLES[kind]} remove {more[0]} ends one"
+            told.append(f"{', '.join(more)} of this home {are} started, too, for all of its {kind} are: {end}")
+    return told
 
 
 async def start_all(home: Home) -> StartedRealm:

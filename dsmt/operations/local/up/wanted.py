@@ -110,19 +110,18 @@ async def check_brokers(home: Home, wanted: Wanted) -> None:
         raise RefusedError("up.brokers", said, next=f"restore {home.root}/brokers from a backup{anew}")
 
 
-def check_fewer(home: Home, wanted: Wanted) -> None:
-    """Raise `RefusedError` where fewer are asked for than run: `up` ends nothing; or than the keeper keeps of this home."""
-    for kind, number in (("nodes", wanted.nodes), ("controllers", wanted.controllers), ("brokers", wanted.brokers)):
+def check_running(home: Home, wanted: Wanted) -> None:
+    """Raise `RefusedError` where fewer are asked for than run: `up` ends nothing."""
+    for kind, program, number in (
+        ("nodes", "spawner", wanted.nodes),
+        ("controllers", "controller", wanted.controllers),
+        ("brokers", "broker", wanted.brokers),
+    ):
         if number is None:
             continue
-        more = {name: at for name, at in home.parts(kind).items() if name not in names_of(home, kind, number, else_=0)}
-        if kind == "nodes":  # others are begun one by one, and some by who runs them alone
-            more = {name: at for name, at in more.items() if name[1:].isdigit() and process_of(at, "spawner") is not None}
+        running = [one for one, directory in home.parts(kind).items() if process_of(directory, program) is not None]
+        more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
         if more:
-            first, one = next(iter(more)), len(more) == 1
-            too = "runs too" if one else "run too"
-            held = "is in this home, too" if one else "are in this home, too"
-            why = f"{too}, and `up` stops nothing" if kind == "nodes" else f"{held}, and `up` starts all {kind} that are"
-            drain = f"dsmt node drain {first}, then " if kind == "nodes" else ""
-            advice = f"leave --{kind} out; or {drain}dsmt {ROLES[kind]} remove {first}"
-            raise RefusedError("up.running", f"--{kind} {number}: {', '.join(more)} {why}", next=advice)
+            said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
+            drain = f"dsmt node drain {more[0]}, then " if kind == "nodes" else ""
+            raise RefusedError("up.running", said, next=f"leave --{kind} out; or {drain}dsmt {ROLES[kind]} remove {more[0]}")
