@@ -10,6 +10,7 @@ import pytest
 from dsmt.cli import screens
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
@@ -324,7 +325,12 @@ def test_an_instance_is_gone_with_its_last_copy_and_counts_once(realm: Realm) ->
     assert [row.instance for row in reached.instances] == ["web/app/0", "web/app/1"]
 
 
-def test_of_what_runs_on_each_node_nothing_is_ready_before_anything_was_decided(realm: Realm) -> None:
+@pytest.mark.parametrize("left", [False, True])
+def test_of_what_runs_on_each_node_nothing_is_ready_before_anything_was_decided(realm: Realm, left: bool) -> None:
+    """A copy that a node brought back after the service was removed was ended, which is no decision on what stands now."""
+    if left:
+        gone = Slot(node="n2", spec="operator/alice#1-1", revision=0, desired="gone")
+        realm.say("controller/c1", "service/each/slot/app/1", gone, version=1, epoch=1)
     realm.apply(web("each_node", service="each"))
     one = Applied(service="each", revision=1, plan=None, outcome="applied", ready=0, wanted=0)
     with pytest.raises(TimedOutError, match="each r1 is not ready"):

@@ -23,8 +23,9 @@ def all_decided(sight: Sight, target: Target) -> bool:
     """Whether each slot that the spec wants has been decided; one whose fact says gone has not: it is to come back."""
     entry = sight.view.services[target.service]
     taken = ((*place, slot.fact) for place, slot in entry.slots.items() if target.takes(SlotKey(target.service, *place)))
-    told = [(name, fact.record.desired) for name, _, fact in taken if fact is not None]
-    known, here = {name for name, _ in told}, Counter(name for name, desired in told if desired != "gone")
+    told = [(name, fact.record) for name, _, fact in taken if fact is not None]
+    here = Counter(name for name, slot in told if slot.desired != "gone")
+    known = here.keys() | {name for name, slot in told if slot.ended is not None}  # which stays so
     for name, one in ({} if entry.parsed is None else entry.parsed.components).items():
         if target.component not in (None, name):
             continue
