@@ -15,7 +15,7 @@ from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.records import to_data
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import ensure_controller, init
-from dsmt.operations.local.members import certificates, controllers
+from dsmt.operations.local.members import brokers, certificates, controllers
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write.revoking import Claim
@@ -99,3 +99,13 @@ def test_without_the_root_key_none_is_made(tmp_path: Path) -> None:
     home.root_key_file.unlink()
     with pytest.raises(NotFoundError, match="the root key is not in"):
         controllers.check_asked(home, "c7")
+
+
+@pytest.mark.parametrize("kind", ["broker", "controller"])
+def test_on_a_machine_that_has_joined_none_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    monkeypatch.setattr(Home, "is_joined", True)
+    with pytest.raises(RefusedError, match=f"has joined realm test, and no {kind} is added there") as refused:
+        brokers.check_asked(home, "b2", None) if kind == "broker" else controllers.check_asked(home, "c7")
+    assert refused.value.next.endswith(f"dsmt node add HOST --roles {kind},node")

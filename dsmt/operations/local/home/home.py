@@ -228,14 +228,20 @@ def check_part(kind: str, name: str) -> None:
         raise InputError("home.part", said, next=f"one looks like {kind[0]}1")
 
 
-def check_added(kind: str, name: str) -> None:
-    """Raise `InputError` for what cannot be the name of what is added here, and for a machine, as `node add` takes them."""
+def check_added(home: Home, kind: str, name: str) -> None:
+    """Raise `InputError` for what cannot be the name of what is added here, and for a machine, as `node add` takes them.
+
+    `RefusedError` on a machine that has joined: no key that certifies it is there.
+    """
     if "@" in name or (is_number(name) and not name.isdigit()):
         said = f"{name} names a machine, and this adds a {kind} on the one where you type it"
         raise InputError(
             "home.part", said, next=f"on that one: dsmt node add {name} --roles {kind},node; here: a name like {kind[0]}2"
         )
     check_part(kind, name)
+    if home.is_joined:
+        said = f"{home.root} has joined realm {home.realm().name}, and no {kind} is added there"
+        raise RefusedError("up.joined", said, next=f"where the realm was made: dsmt node add HOST --roles {kind},node")
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -128,8 +128,8 @@ def _kept(home: Home, realm: RealmConfig) -> dict[str, bytes]:
 
 
 def check_asked(home: Home, name: str, listen: str | None) -> None:
-    """Raise for a broker that nobody can add, whatever the realm says: `InputError`, and `RefusedError` on NATS."""
-    check_added("broker", name)
+    """Raise for a broker that nobody can add, whatever the realm says: as `check_added`, and `RefusedError` on NATS."""
+    check_added(home, "broker", name)
     servers.check_grows(home.realm())
     if listen is not None:
         check_address(listen)

@@ -31,8 +31,8 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_asked(home: Home, name: str) -> None:
-    """Raise for a controller that nobody can add: `InputError` for its name, `NotFoundError` without the root key."""
-    check_added("controller", name)
+    """Raise for a controller that nobody can add: as `check_added`, and `NotFoundError` without the root key."""
+    check_added(home, "controller", name)
     home.root_key()
 
 
