@@ -21,13 +21,13 @@ class LinuxMachine:
         return boot()
 
     def read(self) -> Reading:
-        """Look now. Processors are those this process may run on."""
+        """Look now. Processors are those this process may run on; of a disk, as in df(1), what root alone may have is no part."""
         memory, disk = meminfo(), os.statvfs(self._directory)
         return Reading(
             cpus=len(os.sched_getaffinity(0)),
             memory_bytes=memory["MemTotal"],
             memory_free_bytes=memory["MemAvailable"],
-            disk_bytes=disk.f_blocks * disk.f_frsize,
+            disk_bytes=(disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize,
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
             load=round(os.getloadavg()[0], 2),
         )

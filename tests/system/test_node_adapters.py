@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -210,6 +211,13 @@ def test_a_machine_tells_its_figures_and_its_programs(tmp_path: Path) -> None:
     assert own is not None
     write_record(record_path(str(tmp_path), "spawner"), own)
     assert machine.pid_of("spawner") == os.getpid()
+
+
+def test_a_disk_has_no_room_that_is_kept_for_root_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = SimpleNamespace(f_blocks=1000, f_bfree=900, f_bavail=300, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: told)
+    seen = LinuxMachine(str(tmp_path)).read()
+    assert (seen.disk_bytes, seen.disk_free_bytes) == (400 * 4096, 300 * 4096), "a quarter of it is used"
 
 
 def test_a_name_is_looked_up_before_anything_is_sent_and_nothing_waits_for_that_meanwhile(monkeypatch) -> None:
