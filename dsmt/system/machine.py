@@ -21,7 +21,7 @@ class LinuxMachine:
         return boot()
 
     def read(self) -> Reading:
-        """Look now. Processors are those this process may run on; of a disk, as in df(1), what root alone may have is no part."""
+        """Look now. Processors are those this process may run on; what root alone may have is no part of a disk (df(1))."""
         memory, disk = meminfo(), os.statvfs(self._directory)
         return Reading(
             cpus=len(os.sched_getaffinity(0)),
