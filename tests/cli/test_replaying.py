@@ -79,20 +79,8 @@ def test_what_a_controller_says_of_its_broker_makes_no_line_of_its_own(capsys):
 
 def test_what_no_decision_names_is_said_by_its_id_and_topic_and_counted(capsys):
     alone = [Undecided(event="controller/c9#1-2", topic="service/web/slot/app/0")]
-    done = Replayed(
-        ok=True,
-        verified=True,
-        controllers=1,
-        same=1,
-        different=0,
-        incomplete=0,
-        other_ruleset=0,
-        stale=0,
-        before=0,
-        decisions=[],
-        undecided=alone,
-    )
-    _show("x.cbor", done)
+    counts = {"same": 1, "different": 0, "incomplete": 0, "other_ruleset": 0, "stale": 0, "before": 0}
+    _show("x.cbor", Replayed(ok=True, verified=True, controllers=1, decisions=[], undecided=alone, **counts))
     assert capsys.readouterr().out.splitlines() == [
         "UNDECIDED   controller/c9#1-2  service/web/slot/app/0: no decision of its controller names it",
         f"x.cbor: 0 decisions of 1 controller, ruleset {RULESET}",

@@ -13,7 +13,7 @@ import pytest
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
-from dsmt.operations.local.home import issuers
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.operations.local.home.dating import Dated, dated
 from dsmt.operations.local.home.home import Home, write_secret
@@ -273,7 +273,7 @@ def test_an_issuer_whose_machine_is_lost_is_known_though_it_has_certified_nobody
 
     assert known() == {"issuer/c1": False, "issuer/c1.x": True}
     shutil.rmtree(home.part("controllers", "c1.x"))
-    issuers.drop(home, "c1")
+    notes.drop(home.issuers, "c1")
     assert known() == {"issuer/c1.x": False}, "and only that one goes, where its key was deleted"
 
 

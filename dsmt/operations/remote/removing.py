@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dsmt.errors import InputError, NotFoundError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.home import issuers
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.members import brokers
@@ -97,7 +97,7 @@ class _Removal(NamedTuple):
             told = {**place.paths, "build": "", "units": units, "root": root}
             check_found(host.address, realm.name, await host.do("state", told))
             await host.do("remove", told)
-        issuers.drop(self.home, self.node)
+        notes.drop(self.home.issuers, self.node)
 
     async def forget_ended(self) -> Controlled:
         """Forget the node, which was ended, once nobody hears it."""

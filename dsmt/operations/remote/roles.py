@@ -15,7 +15,7 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.home import issuers
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import reach_also
@@ -93,7 +93,7 @@ class Roles:
             raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
         given = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
         if f"issuer/{name}" in given:
-            issuers.note(self._home, given[f"issuer/{name}"])
+            notes.note(self._home.issuers, given[f"issuer/{name}"])
         certificates = {source: one.raw.hex() for source, one in given.items()}
         asks, brought = self._signed(host, msgspec.structs.replace(asks, certificates=certificates), asked)
         done = await self._said(host, "accept", told, asks, brought)

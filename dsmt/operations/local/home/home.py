@@ -186,7 +186,7 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def issuers(self) -> Path:
-        """Where the certificates of issuers are, which the root key has signed (`issuers`)."""
+        """Where the certificates of issuers are, which the root key has signed (`notes`)."""
         return self.root / "issuers"
 
     @property

@@ -14,7 +14,7 @@ import msgspec
 
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.addresses import host_of
-from dsmt.operations.local.home import issuers
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.addresses import check_address, check_free, free_address, keep_free, own_address
 from dsmt.operations.local.home.home import ROLES, Home, check_part, write_secret
 from dsmt.ports.realm import BrokerAddress
@@ -185,7 +185,7 @@ def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Pat
         write_secret(directory / IDENTITY, dump(issue(home.root_key(), f"controller/{name}", now_s=now_s)))
     if lacks_issuer(home, name):
         issuer = issue(home.root_key(), f"issuer/{name}", now_s=now_s)
-        issuers.note(home, issuer.chain[0])
+        notes.note(home.issuers, issuer.chain[0])
         write_secret(directory / ISSUER, dump(issuer))
     return directory
 

@@ -20,7 +20,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
 from dsmt.operations.connection import Connection, attached
-from dsmt.operations.local.home import issuers
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import KINDS, Home, is_up, write_secret
 from dsmt.operations.local.home.making import ensure_broker, had_address, issue
@@ -100,7 +100,7 @@ def learn(trust: TrustStore, home: Home, *, role: str = "") -> set[bytes]:
         with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
             trust.add_all([signed.raw for signed in identity.chain])
         keys.add(identity.key.key_id)
-    told = {"operator/": operators.noted(home), "issuer/": issuers.noted(home)}
+    told = {"operator/": notes.noted(home.operators), "issuer/": notes.noted(home.issuers)}
     for raw in chain.from_iterable(kept for whose, kept in told.items() if whose.startswith(role)):
         with suppress(UnusableEventError):
             trust.add(raw)
@@ -205,7 +205,7 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
     if is_operator:  # the former stays good until it ends
         operators.note(home, before)
     if made.certificate.role == "issuer":
-        issuers.note(home, made.chain[0])
+        notes.note(home.issuers, made.chain[0])
     write_secret(path, dump(made))
     if is_operator:  # what is in this home is listed before that; of who is killed no key is noted that nobody has
         operators.note(home, made)

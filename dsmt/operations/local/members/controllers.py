@@ -6,7 +6,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.connection import Connection
-from dsmt.operations.local.home import issuers
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.home import Home, check_added, check_part, is_up
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import ensure_controller
@@ -78,7 +78,7 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
                 left += (await certificates.revoke(connection, root, found, reason=reason)).left
         if here:
             clear(home.part("controllers", name))
-            issuers.drop(home, name)
+            notes.drop(home.issuers, name)
     return Removed(controller=name, left=left, certified=certified)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import Home, write_secret
 from dsmt.operations.local.home.making import issue
@@ -90,18 +90,10 @@ def _drop(home: Home, name: str, half: Home) -> None:
     shutil.rmtree(half.root, ignore_errors=True)
 
 
-def note(home: Home, operator: Identity) -> Path:
-    """Keep an operator's certificate here (rule 2); where."""
-    place = _place(home, operator.name.partition("/")[2], operator.key)
-    write_secret(place, operator.chain[0].raw)
-    return place
+def note(home: Home, operator: Identity) -> None:
+    """Keep an operator's certificate here (rule 2)."""
+    notes.note(home.operators, operator.chain[0])
 
 
 def _place(home: Home, name: str, key: Key) -> Path:
-    return home.operators / f"{name}.{key.key_id.hex()}"
-
-
-def noted(home: Home) -> Iterator[bytes]:
-    """The certificates of operators whose keys were made here."""
-    for path in sorted(home.operators.glob("[!.]*")):
-        yield path.read_bytes()
+    return notes.place(home.operators, name, key.key_id)
