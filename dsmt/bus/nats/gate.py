@@ -21,9 +21,9 @@ Rule 11: before anybody is let in it looks whether the store of a server that st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Never
+from typing import Final, Never, TypeVar
 
 import msgspec
 import nats.errors
@@ -65,6 +65,7 @@ from dsmt.trust.keys import Key, link_key, verify
 from dsmt.trust.store import TrustStore
 
 CALLOUT: Final = "$SYS.REQ.USER.AUTH"
+Result = TypeVar("Result")
 RETRY_S: Final = 0.05
 
 
@@ -166,38 +167,32 @@ class NatsGate:
         raise TransportError("link.lost", "the NATS server of this gate has gone", next="it begins anew with it")
 
     async def _make_streams(self, made: Callable[[], object]) -> None:
-        while True:
-            try:
-                link = await self.bus.connect()
-                try:
-                    await make_streams(link, self._subjects, replicas=self._realm.replicas, anew=self._anew)
-                finally:
-                    await link.close()
-            except (ApiError, DsmtError) as error:  # the cluster has no leader yet
-                self._log.info("no streams yet", reason=str(error))
-                await asyncio.sleep(RETRY_S)
-            else:
-                made()
-                return
+        replicas = self._realm.replicas
+        await self._done(
+            lambda link: make_streams(link, self._subjects, replicas=replicas, anew=self._anew), "no streams yet"
+        )
+        made()
 
     async def _look_whether_older(self, end: NatsEnd) -> None:
         """Whether the server has lost what it had stored (rule 11)."""
+        lost = await self._done(end.look, "not looked at yet")
+        if lost:
+            self._log.warning("an older copy", reason=lost)
+            said = BrokerNotice(kind="older", source=self._identity.name, topic=None, first=0, last=0, message=lost)
+            self.bus.emit(Draft(f"{self._identity.name}/notice", to_data(said), subject=self._identity.name))
+
+    async def _done(self, work: Callable[[NatsLink], Awaitable[Result]], not_yet: str) -> Result:
+        """Do something over a link of its own, and again while that fails: the cluster has no leader yet, perhaps."""
         while True:
             try:
                 link = await self.bus.connect()
                 try:
-                    lost = await end.look(link)
+                    return await work(link)
                 finally:
                     await link.close()
             except (ApiError, DsmtError) as error:
-                self._log.info("not looked at yet", reason=str(error))
+                self._log.info(not_yet, reason=str(error))
                 await asyncio.sleep(RETRY_S)
-                continue
-            if lost:
-                self._log.warning("an older copy", reason=lost)
-                said = BrokerNotice(kind="older", source=self._identity.name, topic=None, first=0, last=0, message=lost)
-                self.bus.emit(Draft(f"{self._identity.name}/notice", to_data(said), subject=self._identity.name))
-            return
 
     # --- who comes in --------------------------------------------------------------------------------------------
 
