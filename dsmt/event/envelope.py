@@ -51,6 +51,20 @@ class EventId(NamedTuple):
         return cls(found[1], int(found[2]), int(found[3]))
 
 
+class EventRange(NamedTuple):
+    """Events of a source that follow each other in one incarnation, both ends included."""
+
+    source: str
+    incarnation: int
+    first: int
+    last: int
+
+    def holds(self, identity: EventId) -> bool:
+        """Whether an event is one of them."""
+        source, incarnation, sequence = identity
+        return self.first <= sequence <= self.last and incarnation == self.incarnation and source == self.source
+
+
 class ChainLink(NamedTuple):
     """The chain: this event's number on its topic in this incarnation, and the leaf hash of the one before (B1)."""
 

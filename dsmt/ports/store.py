@@ -19,7 +19,7 @@ import msgspec
 from dsmt.errors import FailedError
 from dsmt.event.burst import Carried, Sealed
 from dsmt.event.codec import read
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventRange, SignedEvent
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node
 from dsmt.ports.blobs import Blobs
@@ -185,8 +185,8 @@ class Log(Protocol):
         """The greatest (incarnation, sequence) stored of a source."""
         ...
 
-    def lacking(self, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
-        """Which of a range of a source's sequence numbers are not stored, as ranges; both ends are included."""
+    def lacking(self, wanted: EventRange) -> list[tuple[int, int]]:
+        """Which sequence numbers of a range are not stored, as ranges; both ends are included."""
         ...
 
     def check(self, limit: int) -> None:

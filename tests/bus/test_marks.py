@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules.source_marks import ASK_MS, BROUGHT, MAX_MISSING, Hole, Marks
+from dsmt.bus.rules.source_marks import ASK_MS, BROUGHT, MAX_MISSING, Marks
+from dsmt.event.envelope import EventRange
 
 
 def never_old(*_):
@@ -39,14 +40,14 @@ def test_exactly_what_did_not_come_is_told_in_the_end(order, dropped):
 def test_beyond_so_many_ranges_the_oldest_is_told():
     known = marks((1, 1))
     holes = [hole for n in range(MAX_MISSING + 1) for hole in known.came("a", 1, 3 + 2 * n, 0)]
-    assert holes == [Hole("a", 1, 2, 2)]
+    assert holes == [EventRange("a", 1, 2, 2)]
 
 
 def test_a_newer_incarnation_ends_the_wait_for_the_older_and_tells_its_tail():
     known = marks((1, 4))
     known.came("a", 1, 7, 0)
-    assert known.ended("a", 1, 9) == [Hole("a", 1, 8, 9)]
-    assert known.came("a", 2, 1, 0) == [Hole("a", 1, 5, 6)]
+    assert known.ended("a", 1, 9) == [EventRange("a", 1, 8, 9)]
+    assert known.came("a", 2, 1, 0) == [EventRange("a", 1, 5, 6)]
     assert known.overdue(ASK_MS + 1) == []
     known.forget("a")
     assert known.high("a") is None, "nothing is waited for, so nothing is remembered"
@@ -54,7 +55,7 @@ def test_a_newer_incarnation_ends_the_wait_for_the_older_and_tells_its_tail():
 
 def test_an_incarnation_of_which_nothing_came_is_told_by_the_one_after_it():
     known = marks((1, 4))
-    assert known.ended("a", 2, 9) == [Hole("a", 2, 1, 9)]
+    assert known.ended("a", 2, 9) == [EventRange("a", 2, 1, 9)]
     assert known.came("a", 3, 1, 0) == []
     assert marks().ended("a", 2, 9) == [], "of a source that was never heard before nothing is missing (B1)"
 
@@ -64,7 +65,7 @@ def test_an_incarnation_of_which_something_was_refused_has_come():
     known.refused("a", 2, 3)
     known.refused("a", 1, 5)
     assert known.ended("a", 2, 9) == []
-    assert known.ended("a", 3, 9) == [Hole("a", 3, 1, 9)]
+    assert known.ended("a", 3, 9) == [EventRange("a", 3, 1, 9)]
 
 
 def test_what_was_asked_for_is_not_asked_again_when_a_part_of_it_comes():
@@ -73,13 +74,13 @@ def test_what_was_asked_for_is_not_asked_again_when_a_part_of_it_comes():
     assert known.wanted("a") == (1, ((5, 8),))
     known.came("a", 1, 6, 0)
     assert known.wanted("a") is None
-    assert known.overdue(ASK_MS + 1) == [Hole("a", 1, 5, 5), Hole("a", 1, 7, 8)]
+    assert known.overdue(ASK_MS + 1) == [EventRange("a", 1, 5, 5), EventRange("a", 1, 7, 8)]
 
 
 def test_only_what_was_asked_for_can_be_given_up():
     known = marks((1, 4))
     known.came("a", 1, 9, 0)
-    assert known.gone("a", 1, [(1, 6)]) == [Hole("a", 1, 5, 6)]
+    assert known.gone("a", 1, [(1, 6)]) == [EventRange("a", 1, 5, 6)]
     assert known.gone("a", 2, [(7, 8)]) == []
     assert known.wanted("a") == (1, ((7, 8),))
 
@@ -111,7 +112,7 @@ def test_who_left_with_something_missing_is_remembered_until_it_is_told():
     known = marks((1, 4))
     known.came("a", 1, 6, 0)
     known.forget("a")
-    assert known.overdue(ASK_MS + 1) == [Hole("a", 1, 5, 5)]
+    assert known.overdue(ASK_MS + 1) == [EventRange("a", 1, 5, 5)]
     known.forget("a")
     assert known.high("a") is None
 
@@ -171,14 +172,14 @@ def test_what_is_missing_is_waited_for_from_when_it_was_missed_on():
     known.came("a", 1, 6, 1000)
     known.came("a", 1, 8, 1500)
     assert known.overdue(1000 + ASK_MS) == []
-    assert known.overdue(1001 + ASK_MS) == [Hole("a", 1, 5, 5)]
-    assert known.overdue(1501 + ASK_MS) == [Hole("a", 1, 7, 7)]
+    assert known.overdue(1001 + ASK_MS) == [EventRange("a", 1, 5, 5)]
+    assert known.overdue(1501 + ASK_MS) == [EventRange("a", 1, 7, 7)]
 
 
 def test_all_that_a_source_gives_up_at_once_is_told():
     known = marks((1, 4))
     known.came("a", 1, 9, 0)
-    assert known.gone("a", 1, [(5, 5), (7, 20)]) == [Hole("a", 1, 5, 5), Hole("a", 1, 7, 8)]
+    assert known.gone("a", 1, [(5, 5), (7, 20)]) == [EventRange("a", 1, 5, 5), EventRange("a", 1, 7, 8)]
 
 
 def test_what_was_refused_is_missing_no_more():

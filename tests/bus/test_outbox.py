@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules.outbox import WINDOW_BYTES, WINDOW_EVENTS, Outbox
-from dsmt.event.envelope import ChainLink, Event, SignedEvent
+from dsmt.event.envelope import ChainLink, Event, EventRange, SignedEvent
 
 LIMIT = 2_000
 
@@ -65,7 +65,7 @@ def test_what_is_dropped_is_declared_bounded_and_never_evidence_nor_the_newest(s
         elif what == "due":
             box.due()
         elif what == "ack":
-            for identity in box.waiting("operator/a", 1, 1, one):
+            for identity in box.waiting(EventRange("operator/a", 1, 1, one)):
                 box.settled(identity)
                 settled.add(identity)
         else:
@@ -231,10 +231,10 @@ def test_an_answer_makes_room_for_as_many_bytes_as_it_was_about():
 def test_what_is_waited_for_of_a_range_is_exactly_what_is_kept_of_it(first: int, last: int):
     box = filled(1, 3, 4, 7)
     box.add(event(3, "user/u", 1, 100, incarnation=2), fact=False, evidence=True)
-    kept = box.waiting("operator/a", 1, first, last)
+    kept = box.waiting(EventRange("operator/a", 1, first, last))
     assert [i.sequence for i in kept] == [n for n in (1, 3, 4, 7) if first <= n <= last]
-    assert box.waiting("operator/b", 1, first, last) == []
-    assert [i.sequence for i in box.waiting("operator/a", 2, first, last)] == [3] * (first <= 3 <= last)
+    assert box.waiting(EventRange("operator/b", 1, first, last)) == []
+    assert [i.sequence for i in box.waiting(EventRange("operator/a", 2, first, last))] == [3] * (first <= 3 <= last)
 
 
 def test_what_is_missing_is_sent_again_before_all_else_and_in_order():
@@ -242,11 +242,11 @@ def test_what_is_missing_is_sent_again_before_all_else_and_in_order():
     for n in (9, 10):
         assert len(sent(box)) == (8 if n == 9 else 1)
         box.add(event(n, "user/t", n, 100), fact=False, evidence=True)
-    assert box.resend("operator/a", 1, 3, 5) == [3, 4, 5]
+    assert box.resend(EventRange("operator/a", 1, 3, 5)) == [3, 4, 5]
     assert (box._flying, box._flying_bytes) == (6, 600)
-    assert box.resend("operator/a", 1, 5, 5) == [5], "though it waits already"
+    assert box.resend(EventRange("operator/a", 1, 5, 5)) == [5], "though it waits already"
     assert (box._flying, box._flying_bytes) == (6, 600)
-    assert box.resend("operator/a", 2, 3, 5) == box.resend("operator/b", 1, 3, 5) == []
+    assert box.resend(EventRange("operator/a", 2, 3, 5)) == box.resend(EventRange("operator/b", 1, 3, 5)) == []
     assert sent(box) == [5, 3, 4, 10]
     assert (box._flying, box._flying_bytes) == (10, 1000)
 

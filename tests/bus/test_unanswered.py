@@ -10,7 +10,7 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.unanswered import Unanswered
 from dsmt.errors import FailedError, InputError, RefusedError
-from dsmt.event.envelope import Event
+from dsmt.event.envelope import Event, EventRange
 from dsmt.ports.bus import TOLERATED_MS, Ack, Cursor, Draft, Level
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -28,7 +28,7 @@ class Source:
         if begun:
             self.kept.begin(7, previous=None)
             self.signed()
-            self.kept.acknowledged("operator/alice", 7, 1, 1, ACK)
+            self.kept.acknowledged(EventRange("operator/alice", 7, 1, 1), ACK)
 
     def say(self, topic: str = "user/t", *, sign: bool = True, **about: Any) -> Underway:
         said = Underway(pending_of(self.kept.signer, Draft(topic, **{"data": {}, **about})))
@@ -50,7 +50,7 @@ def test_what_is_said_before_there_is_an_incarnation_waits_for_it_and_what_can_b
     source.kept.begin(7, previous=None)
     assert [event.topic for event in source.signed()] == ["source/operator/alice", "user/t", "user/t"]
     assert isinstance(large.error, InputError)
-    source.kept.acknowledged("operator/alice", 7, 1, 3, ACK)
+    source.kept.acknowledged(EventRange("operator/alice", 7, 1, 3), ACK)
     assert (one.acked, two.acked, large.acked) == (ACK, ACK, None)
     assert len(source.kept.outbox) == 0
 
@@ -62,7 +62,7 @@ def test_what_was_dropped_for_too_much_is_unanswered_is_answered_and_declared_by
     assert [one.answered for one in said] == [True, False, False]
     assert said[0].error is not None
     assert said[0].error.code == "outbox.full"
-    source.kept.acknowledged("operator/alice", 7, 1, 4, ACK)
+    source.kept.acknowledged(EventRange("operator/alice", 7, 1, 4), ACK)
     assert [one.acked for one in said] == [None, ACK, ACK]
     later = source.say()
     assert later.signed is not None
@@ -111,7 +111,7 @@ def test_in_another_incarnation_all_that_is_unanswered_is_said_again_and_keeps_i
     assert (started.data["previous_incarnation"], started.data["previous_sequence"]) == (7, 3)
     assert [(event.incarnation, event.sequence, event.chain.number) for event in (one, two)] == [(9, 2, 1), (9, 3, 2)]
     assert two.cause == (first.id,)
-    source.kept.acknowledged("operator/alice", 9, 1, 3, ACK)
+    source.kept.acknowledged(EventRange("operator/alice", 9, 1, 3), ACK)
     assert (stored.acked, first.acked, then.acked) == (ACK, ACK, ACK)
 
 

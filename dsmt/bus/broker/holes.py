@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from dsmt.bus.broker.words import Words
-from dsmt.bus.rules.source_marks import ASK_MS, Hole, Marks
-from dsmt.event.envelope import Event
+from dsmt.bus.rules.source_marks import ASK_MS, Marks
+from dsmt.event.envelope import Event, EventRange
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.ports.store import Events
 
@@ -39,7 +39,7 @@ class Holes:
     ) -> None:
         self._marks, self._store, self._words = marks, store, words
         self._payer_of, self._now_ms, self._settled_ms = payer_of, now_ms, settled_ms
-        self._owed: deque[tuple[int, Hole]] = deque()
+        self._owed: deque[tuple[int, EventRange]] = deque()
         """What is missing of a source that does not have it, since when (realm ms): another broker may."""
 
     def watch(self, event: Event, now_ms: int) -> None:
@@ -54,7 +54,7 @@ class Holes:
             holes += self._marks.vouched(source, incarnation, event.data["sequence"], now_ms)
         self.tell(holes)
 
-    def tell(self, holes: Iterable[Hole]) -> None:
+    def tell(self, holes: Iterable[EventRange]) -> None:
         """Tell what is missing; where another broker may have it, when that was read (`overdue`)."""
         if self._settled_ms() is None:
             self._say(holes)
@@ -78,10 +78,11 @@ class Holes:
             self._say([self._owed.popleft()[1]])
         self._say(self._marks.overdue(now_ms if settled_ms is None else min(now_ms, settled_ms + ASK_MS)))
 
-    def _say(self, holes: Iterable[Hole]) -> None:
+    def _say(self, holes: Iterable[EventRange]) -> None:
         """Tell what is missing, but for what is stored (rule 2)."""
-        for source, incarnation, first, last in holes:
-            for low, high in self._store.lacking(source, incarnation, first, last):
+        for hole in holes:
+            source = hole.source
+            for low, high in self._store.lacking(hole):
                 why = f"{source} #{low}..#{high} did not come"
                 one = BrokerNotice(kind="gap", source=source, topic=None, first=low, last=high, message=why, unit="sequence")
                 self._words.notice(one, payer=self._payer_of(source))

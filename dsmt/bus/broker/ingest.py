@@ -32,7 +32,7 @@ from dsmt.bus.rules.source_marks import Marks
 from dsmt.bus.rules.validator import HARMLESS, NOWHERE, OWN, Admitted, EventValidator, Standing, standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode_part
-from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
+from dsmt.event.envelope import TOMBSTONE, Event, EventId, EventRange, SignedEvent, thing_of
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.order import is_over
@@ -133,7 +133,7 @@ class Ingest:
                 for one in run
             ]
         )
-        outcome.accept(source, incarnation, sequence, last)
+        outcome.accept(EventRange(source, incarnation, sequence, last))
         return True
 
     def _take(self, signed: SignedEvent, told: PublishedBy, outcome: Outcome, now_ms: int) -> None:
@@ -148,9 +148,9 @@ class Ingest:
                 own = event.source == told.session and not told.again
                 won = self._admit(signed, match, fact=fact, own=own, now_ms=now_ms)
                 outcome.refilled = outcome.refilled or (told.again and won)
-                outcome.accept(*identity, identity.sequence)
+                outcome.accept(EventRange(*identity, identity.sequence))
             elif held_leaf == signed.leaf:
-                outcome.accept(*identity, identity.sequence, brought=self._marks.was_brought(*identity))
+                outcome.accept(EventRange(*identity, identity.sequence), brought=self._marks.was_brought(*identity))
             else:
                 outcome.refused.append(self._equivocation(signed))
         except UnusableEventError as error:

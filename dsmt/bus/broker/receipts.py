@@ -9,11 +9,8 @@ import msgspec
 
 from dsmt.bus.wire.frames import Acked, Nacked
 from dsmt.errors import UnusableEventError
-from dsmt.event.envelope import EventId
+from dsmt.event.envelope import EventId, EventRange
 from dsmt.ports.store import Log
-
-Range = tuple[str, int, int, int]
-"""A source, its incarnation, and sequences of it, both ends included."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -28,9 +25,9 @@ class Refusal(msgspec.Struct, frozen=True):
 class Outcome:
     """What became of what one session published."""
 
-    accepted: list[Range] = field(default_factory=list)
+    accepted: list[EventRange] = field(default_factory=list)
     """What is acknowledged once it is stored."""
-    brought: list[Range] = field(default_factory=list)
+    brought: list[EventRange] = field(default_factory=list)
     """The same, of what another broker may have brought before: who reads both is not sent it from here."""
     refused: list[Refusal] = field(default_factory=list)
     refilled: bool = False
@@ -38,17 +35,17 @@ class Outcome:
     early_ms: int = 0
     """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
 
-    def accept(self, source: str, incarnation: int, first: int, last: int, *, brought: bool = False) -> None:
+    def accept(self, one: EventRange, *, brought: bool = False) -> None:
         """A range is accepted, behind those before."""
         accepted = self.brought if brought else self.accepted
         before = accepted[-1] if accepted else None
-        if before is not None and before[:2] == (source, incarnation) and before[3] + 1 == first:
-            accepted[-1] = (source, incarnation, before[2], last)
+        if before is not None and before[:2] == one[:2] and before.last + 1 == one.first:
+            accepted[-1] = one._replace(first=before.first)
         else:
-            accepted.append((source, incarnation, first, last))
+            accepted.append(one)
 
 
-def acked(ranges: Iterable[Range], log: Log, now_ms: int) -> Acked:
+def acked(ranges: Iterable[EventRange], log: Log, now_ms: int) -> Acked:
     """The record for events that are stored now, as ranges (D1)."""
     return Acked(
         ranges=tuple(ranges),

@@ -30,7 +30,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.event.burst import in_portions, parts_of
 from dsmt.event.chain import SourceChain
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.envelope import EventId, EventRange, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.ports.bus import Ack, Cursor, Level
 from dsmt.trust.identity import Identity
@@ -228,9 +228,9 @@ class Publisher:
             found.append(signed)
         return found
 
-    def _taken(self, source: str, incarnation: int, first: int, last: int) -> None:
+    def _taken(self, stored: EventRange) -> None:
         """A broker has taken what was re-offered."""
-        for identity in [one for one in self._offered if one[:2] == (source, incarnation) and first <= one[2] <= last]:
+        for identity in [one for one in self._offered if stored.holds(one)]:
             del self._offered[identity]
             self._early.answered(identity)
 
@@ -266,12 +266,12 @@ class Publisher:
     def acked(self, frame: f.Acked) -> None:
         """A broker has stored these. Raises `TransportError` when the link is lost under what is sent next."""
         ack = Ack(Level(frame.level), frame.copies, frame.synced, Cursor(frame.store, frame.row, frame.time_ms))
-        for source, incarnation, first, last in frame.ranges:
+        for stored in (EventRange(*one) for one in frame.ranges):
             if self._offered:
-                self._taken(source, incarnation, first, last)
-            if source == self.signer.name:
-                self._stored = max(self._stored, (incarnation, last))
-            self.said.acknowledged(source, incarnation, first, last, ack)
+                self._taken(stored)
+            if stored.source == self.signer.name:
+                self._stored = max(self._stored, (stored.incarnation, stored.last))
+            self.said.acknowledged(stored, ack)
         self._offer_due(frame.time_ms)
         self._send_due()
 
@@ -279,7 +279,7 @@ class Publisher:
         """A broker misses these sequences: what is kept is sent again; the ranges that are not."""
         gone: list[tuple[int, int]] = []
         for first, last in ranges:
-            held = self.said.outbox.resend(self.signer.name, incarnation, first, last)
+            held = self.said.outbox.resend(EventRange(self.signer.name, incarnation, first, last))
             ends = [first - 1, *held, last + 1]
             gone += [(low + 1, high - 1) for low, high in pairwise(ends) if high > low + 1]
         self._send_due()

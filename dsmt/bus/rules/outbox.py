@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.envelope import EventId, EventRange, SignedEvent
 
 WINDOW_EVENTS: Final = 4096
 WINDOW_BYTES: Final = 1024 * 1024
@@ -116,9 +116,9 @@ class Outbox:
         """The shared facts that a broker may have got, or may have been about to get."""
         return [identity for identity, kept in self._kept.items() if kept.signed.event.version is not None]
 
-    def resend(self, source: str, incarnation: int, first: int, last: int) -> list[int]:
+    def resend(self, wanted: EventRange) -> list[int]:
         """Let what is kept of a range of sequences be sent again, first of all; which they are."""
-        held = self.waiting(source, incarnation, first, last)
+        held = self.waiting(wanted)
         for identity in reversed(held):
             kept = self._kept[identity]
             if kept.sent:
@@ -136,9 +136,9 @@ class Outbox:
         self._let_go(kept)
         return kept.signed
 
-    def acknowledged(self, source: str, incarnation: int, first: int, last: int) -> list[EventId]:
+    def acknowledged(self, wanted: EventRange) -> list[EventId]:
         """Events of a range were acknowledged; those of them that were waiting."""
-        found = self.waiting(source, incarnation, first, last)
+        found = self.waiting(wanted)
         for identity in found:
             self._let_go(self._kept.pop(identity))
         return found
@@ -156,10 +156,11 @@ class Outbox:
         if signed is not None:
             self._drop(signed)
 
-    def waiting(self, source: str, incarnation: int, first: int, last: int) -> list[EventId]:
+    def waiting(self, wanted: EventRange) -> list[EventId]:
         """The ids of a range that are still waiting."""
+        source, incarnation, first, last = wanted
         if last - first > len(self._kept):
-            return [i for i in self._kept if i[:2] == (source, incarnation) and first <= i[2] <= last]
+            return [i for i in self._kept if wanted.holds(i)]
         ids = (EventId(source, incarnation, n) for n in range(first, last + 1))
         return [i for i in ids if i in self._kept]
 

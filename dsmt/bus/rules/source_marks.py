@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
+from dsmt.event.envelope import EventRange
 from dsmt.newest import Newest
 
 MAX_MISSING: Final = 64
@@ -23,15 +24,6 @@ BROUGHT: Final = 16_384
 """Of how many sources it is remembered what others have brought."""
 
 Ranges = tuple[tuple[int, int], ...]
-
-
-class Hole(NamedTuple):
-    """Sequences of a source that are not had, both ends included."""
-
-    source: str
-    incarnation: int
-    first: int
-    last: int
 
 
 @dataclass(slots=True)
@@ -88,7 +80,7 @@ class Marks:
         mark = self._marks.get(source)
         return None if mark is None else (mark.incarnation, mark.high)
 
-    def came(self, source: str, incarnation: int, sequence: int, now_ms: int, *, last: int = 0) -> list[Hole]:
+    def came(self, source: str, incarnation: int, sequence: int, now_ms: int, *, last: int = 0) -> list[EventRange]:
         """An event has come over its source's own session; what is thereby known to be a hole.
 
         `last`: all up to this one came with it, and none of them had come before.
@@ -128,7 +120,7 @@ class Marks:
         """Whether an event of a source that is stored may have been brought by another broker, as far as is remembered."""
         return (incarnation, sequence) <= self._brought.get(source, (0, 0))
 
-    def vouched(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[Hole]:
+    def vouched(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[EventRange]:
         """A heartbeat says how far its source has come."""
         mark = self._mark(source)
         if incarnation != mark.incarnation or sequence <= mark.high:
@@ -137,16 +129,16 @@ class Marks:
         mark.high = sequence
         return holes
 
-    def ended(self, source: str, incarnation: int, sequence: int) -> list[Hole]:
+    def ended(self, source: str, incarnation: int, sequence: int) -> list[EventRange]:
         """The newer incarnation says that the one before had come so far; called before anything of the newer `came`."""
         mark = self._mark(source)
         if mark.is_old or not mark.incarnation or incarnation == mark.refused:
             return []
         high = mark.high if incarnation == mark.incarnation else 0
         known = incarnation < mark.incarnation or sequence <= high
-        return [] if known else [Hole(source, incarnation, high + 1, sequence)]
+        return [] if known else [EventRange(source, incarnation, high + 1, sequence)]
 
-    def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> list[Hole]:
+    def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> list[EventRange]:
         """The source has these no more; only what it was asked for counts."""
         mark, holes = self._marks.get(source), []
         if mark is None or mark.incarnation != incarnation:
@@ -165,9 +157,9 @@ class Marks:
             one.asked = True
         return (mark.incarnation, tuple((one.first, one.last) for one in fresh)) if fresh else None
 
-    def overdue(self, now_ms: int) -> list[Hole]:
+    def overdue(self, now_ms: int) -> list[EventRange]:
         """What was asked for and has not come."""
-        holes: list[Hole] = []
+        holes: list[EventRange] = []
         for source in sorted(self._open):
             mark = self._marks[source]
             for one in [one for one in mark.missing if now_ms - one.since_ms > ASK_MS]:
@@ -192,16 +184,16 @@ class Marks:
 
     # --- ranges --------------------------------------------------------------------------------------------------
 
-    def _begin(self, source: str, mark: _Mark, incarnation: int) -> list[Hole]:
+    def _begin(self, source: str, mark: _Mark, incarnation: int) -> list[EventRange]:
         """A newer incarnation: what the one before owes is not waited for any more."""
         if incarnation == mark.incarnation:
             return []
-        holes = [Hole(source, mark.incarnation, one.first, one.last) for one in mark.missing]
+        holes = [EventRange(source, mark.incarnation, one.first, one.last) for one in mark.missing]
         mark.incarnation, mark.high, mark.missing = incarnation, 0, []
         self._open.discard(source)
         return holes
 
-    def _lack(self, source: str, mark: _Mark, first: int, last: int, now_ms: int) -> list[Hole]:
+    def _lack(self, source: str, mark: _Mark, first: int, last: int, now_ms: int) -> list[EventRange]:
         if first > last:
             return []
         mark.missing.append(_Missing(first, last, now_ms))
@@ -211,7 +203,7 @@ class Marks:
         oldest = mark.missing[0]
         return self._close(source, mark, oldest.first, oldest.last)
 
-    def _close(self, source: str, mark: _Mark, first: int, last: int) -> list[Hole]:
+    def _close(self, source: str, mark: _Mark, first: int, last: int) -> list[EventRange]:
         """Take a range out of what is missing; the parts of it that were."""
         left: list[_Missing] = []
         closed = []
@@ -220,7 +212,7 @@ class Marks:
             if low > high:
                 left.append(one)
                 continue
-            closed.append(Hole(source, mark.incarnation, low, high))
+            closed.append(EventRange(source, mark.incarnation, low, high))
             left += [
                 _Missing(*part, one.since_ms, one.asked)
                 for part in ((one.first, low - 1), (high + 1, one.last))

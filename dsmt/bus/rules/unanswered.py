@@ -14,7 +14,7 @@ from dsmt.bus.rules.emitting import Underway
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.signer import EventSigner, PendingEvent, put_right, restate
 from dsmt.errors import DsmtError, FailedError
-from dsmt.event.envelope import EventId
+from dsmt.event.envelope import EventId, EventRange
 from dsmt.ports.bus import Ack
 from dsmt.trust.identity import Identity
 
@@ -100,9 +100,9 @@ class Unanswered(Generic[Said]):
         self.outbox.settled(identity)
         return self._settle(identity, ack, None)
 
-    def acknowledged(self, source: str, incarnation: int, first: int, last: int, ack: Ack) -> None:
+    def acknowledged(self, stored: EventRange, ack: Ack) -> None:
         """Events of a range were stored."""
-        for identity in self.outbox.acknowledged(source, incarnation, first, last):
+        for identity in self.outbox.acknowledged(stored):
             self._settle(identity, ack, None)
 
     def refused(self, identity: EventId, error: DsmtError) -> None:

@@ -55,6 +55,7 @@ from dsmt.bus.store.trimmer import Trimmer
 from dsmt.bus.store.trimming import Trimmings
 from dsmt.errors import FailedError
 from dsmt.event.burst import Burst, share_of
+from dsmt.event.envelope import EventRange
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node
 from dsmt.ports.store import Append, Lost, Meta, Row, StoreFullError, Trim
@@ -298,9 +299,9 @@ class SqliteStore:
         newest = "SELECT incarnation, sequence FROM events WHERE source = ? ORDER BY incarnation DESC, sequence DESC LIMIT 1"
         return None if (found := self._db.one(newest, (source,))) is None else (found[0], found[1])
 
-    def lacking(self, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
-        """Which of a range of a source's sequence numbers are not stored, as ranges."""
-        return lacking(self._db, source, incarnation, first, last)
+    def lacking(self, wanted: EventRange) -> list[tuple[int, int]]:
+        """Which sequence numbers of a range are not stored, as ranges."""
+        return lacking(self._db, wanted)
 
     def live(self, payer: str | None = None) -> tuple[int, int]:
         """How many retained facts, and bytes of them, are on a payer's account; None: on everybody's."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from dsmt.bus.store.database import Database
 from dsmt.bus.store.sums import damaged, is_event, of_event
 from dsmt.event.burst import Burst, Member, raw_of
+from dsmt.event.envelope import EventRange
 from dsmt.event.kinds.row import DAY_MS, Budget
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import ROW_BYTES, Append, Row
@@ -198,8 +199,9 @@ def among(
     return where, (after, last, *(end for one in ranges for end in one), limit)
 
 
-def lacking(db: Database, source: str, incarnation: int, first: int, last: int) -> list[tuple[int, int]]:
-    """Which of a range of a source's sequence numbers have no row, as ranges."""
+def lacking(db: Database, wanted: EventRange) -> list[tuple[int, int]]:
+    """Which sequence numbers of a range have no row, as ranges."""
+    source, incarnation, first, last = wanted
     found = db.do(
         "SELECT sequence FROM events WHERE source = ? AND incarnation = ? AND sequence BETWEEN ? AND ? ORDER BY sequence",
         (source, incarnation, first, min(last, GREATEST)),
