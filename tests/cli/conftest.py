@@ -1,7 +1,9 @@
-"""Homes and realms for command lines that are run in this process."""
+"""Homes and realms for command lines: those that are run in this process, and those of processes."""
 
 import asyncio
 import io
+import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import init
 from dsmt.operations.read.realm.sight import Sight
 from tests.cli.in_process import LOOKS, Run, Stub
+from tests.cli.operating import SPEC, Operator
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight
 
@@ -37,6 +40,24 @@ def known() -> Sight:
     realm.apply(web(1))
     realm.settle()
     return sight(realm)
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """An operator of a realm with two nodes, in which `web` runs twice."""
+    home = tmp_path_factory.mktemp("realm") / "home"
+    one = Operator(home)
+    files = home.parent
+    (files / "site.txt").write_text("hello\n")
+    (files / "web.yaml").write_text(SPEC % json.dumps(sys.executable))
+    try:
+        one.ok("up", "--nodes", "2", "--detach", "--name", "test")
+        applied = one.json("apply", str(files / "web.yaml"), "--reason", "first", "--wait=60s")
+        assert (applied["outcome"], applied["revision"], applied["ready"], applied["wanted"]) == ("ready", 1, 2, 2)
+        yield one
+    finally:
+        one.run("down")
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def only(known: Sight, services: tuple[str, ...]) -> Sight:

@@ -12,6 +12,7 @@ from dsmt.cli.status import _last_events
 from dsmt.errors import TransportError
 from dsmt.event.registry import TOPICS
 from dsmt.event.topic import matches
+from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Interest
 from tests.loops import in_virtual_time
@@ -27,7 +28,7 @@ def test_what_it_is_to_be_and_how_it_is_is_read_and_nothing_of_what_it_writes(ro
     named, levels = Target.parse(target), {"component": "app", "index": "0", "service": "web"}
     assert {name: LEVELS[name] for name in levels} == levels
     is_its = target in ("web", "web/app", "web/app/0") or (target == "web/app/1" and row.event_type == "dsmt.service.spec")
-    taken = any(matches(pattern, filled(row.template)) for pattern in named.states)
+    taken = any(matches(some_topic(pattern), filled(row.template)) for pattern in named.states)
     assert taken == (is_its and row.event_type in TOLD)
 
 

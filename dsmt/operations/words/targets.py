@@ -14,7 +14,8 @@ from dsmt.view import SlotKey, View
 _LISTED: Final = ("broker", "controller")
 _MEMBERS: Final = frozenset({"node", *_LISTED})
 LISTS: Final = "dsmt services lists them"
-_STATES: Final = ("slot", "control", "status", "health")
+_STATES: Final = {"slot": "", "control": "", "status": "/", "health": "/"}
+"""How it is told what an instance is to be, and by each node how it is: what stands behind the index in such a topic."""
 _HALF_AN_ID: Final = re.compile(r"\d{10,}-\d+")
 
 
@@ -65,7 +66,7 @@ class Target:
         parts = tuple(f"{whole}{kind}/{self.component}/" for kind in _STATES)
         if self.index is None:
             return (f"{whole}spec", *parts)
-        return (f"{whole}spec", *(f"{part}{self.index}{end}" for part in parts for end in ("", "/")))
+        return (f"{whole}spec", *(f"{part}{self.index}{end}" for part, end in zip(parts, _STATES.values(), strict=True)))
 
     @classmethod
     def parse(cls, text: str) -> Target:
