@@ -20,6 +20,8 @@ from dsmt.cli.context import CliContext
 
 WAIT_FOREVER: Final = "forever"
 LONGEST_REASON: Final = 1000
+DIFFERS: Final = 6
+"""The exit code with `--exit-code` where something is not as it should be."""
 _DURATION: Final = re.compile(r"-?(\d+(\.\d+)?(ms|s|m|h|d))+")
 """What is taken for one behind `--wait`; below zero too, which then is told as no duration."""
 _MEANT: Final = re.compile(r"-?\d+(\.\d+)?[A-Za-z]*")

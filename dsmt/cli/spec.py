@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from dsmt.cli.command import a_file, command, reason_option, seconds, wait_option
+from dsmt.cli.command import DIFFERS, a_file, command, reason_option, seconds, wait_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, for_programs, one_line, page, show, warn
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.operations.connection import Connection, Reading
-
-DIFFERS = 6
 
 
 @command()

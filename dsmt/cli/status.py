@@ -9,11 +9,11 @@ import click
 import msgspec
 
 from dsmt.cli import screens, service_screen
-from dsmt.cli.command import command, local_option
+from dsmt.cli.command import DIFFERS, command, local_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show, warn
-from dsmt.errors import TransportError
+from dsmt.errors import InputError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.home.home import Home
@@ -33,6 +33,8 @@ from dsmt.ports.bus import Arrived, BusReader
 if TYPE_CHECKING:
     from dsmt.operations.local.moving.migrating import Move
 
+WELL = frozenset(("ok", "held"))
+"""States in which all is as it should be."""
 LOOKED_AT = 60
 """Events that are looked at for the last few that say something new."""
 
@@ -40,7 +42,8 @@ LOOKED_AT = 60
 @command()
 @click.argument("target", type=TARGET, required=False)
 @local_option
-def status(ctx: CliContext, target: str | None, *, local: bool) -> None:
+@click.option("--exit-code", is_flag=True, help="Exit with 6 unless all is ok; a service may also be held.")
+def status(ctx: CliContext, target: str | None, *, local: bool, exit_code: bool) -> int:
     """Show the realm on one screen; or TARGET (a service, component or instance): what is wrong with it, what happened last.
 
     RESTARTS counts how often an instance's program was begun again on its node after a failure, whatever revision failed
@@ -50,10 +53,13 @@ def status(ctx: CliContext, target: str | None, *, local: bool) -> None:
     runs here.
     """
     if local:
+        if exit_code:
+            message = "--exit-code cannot be combined with --local: one machine does not know whether all is well"
+            raise InputError("local.form", message, next="leave one of them out")
         from dsmt.cli import here  # noqa: PLC0415 - only on a machine that is cut off
 
         here.status(ctx, None if target is None else Target.parse(target))
-        return
+        return 0
     home = ctx.home()
     if home.exists and home.is_joined and not home.operator_file.exists():
         from dsmt.operations.local.members.letting_in import check_let_in  # noqa: PLC0415 - only where no operator is
@@ -64,13 +70,12 @@ def status(ctx: CliContext, target: str | None, *, local: bool) -> None:
                 await check_let_in(home)
 
         asyncio.run(let_in())
-    if target is None:
-        _realm(ctx)
-    else:
-        _service(ctx, target)
+    state = _realm(ctx) if target is None else _service(ctx, target)
+    return DIFFERS if exit_code and state not in WELL else 0
 
 
-def _realm(ctx: CliContext) -> None:
+def _realm(ctx: CliContext) -> str:
+    """Show the realm; its state."""
     home = ctx.home()
     known = home.realm().addresses
 
@@ -86,6 +91,7 @@ def _realm(ctx: CliContext) -> None:
         document({**msgspec.to_builtins(told), "move": move})
     else:
         show(screens.status(told, sight, move))
+    return str(told.state)
 
 
 def _move(home: Home) -> Move | None:
@@ -96,7 +102,8 @@ def _move(home: Home) -> Move | None:
     return shown(home)
 
 
-def _service(ctx: CliContext, name: str) -> None:
+def _service(ctx: CliContext, name: str) -> str:
+    """Show a service, or a part of it; its state."""
     target = Target.parse(name)
 
     async def work(connection: Reading) -> tuple[Service, list[InstanceRow], list[Arrived], list[Any], Sight, str]:
@@ -112,9 +119,10 @@ def _service(ctx: CliContext, name: str) -> None:
     found, rows, events, objects, sight, realm = ctx.ask(work)
     if ctx.json:
         document({**msgspec.to_builtins(found), "target": name, "instances": rows, "events": objects, "realm": realm})
-        return
-    said = [item.signed.event for item in events]
-    show(service_screen.screen(found, rows, said, sight=sight, realm=realm, part=target))
+    else:
+        said = [item.signed.event for item in events]
+        show(service_screen.screen(found, rows, said, sight=sight, realm=realm, part=target))
+    return found.state
 
 
 async def _last_events(bus: BusReader, target: Target) -> list[Arrived]:

@@ -88,6 +88,7 @@ def test_a_stop_is_told_with_how_it_ends_and_shown(typed: Any, home: Home) -> No
         ("ps web/app/9", MISSING, "there is nothing of web/app/9 on n1"),
         ("stop nothing", MISSING, "there is nothing of nothing on n1"),
         ("start web --reason x", WRONG, "--reason cannot be combined with --local"),
+        ("status --exit-code", WRONG, "--exit-code cannot be combined with --local"),
         ("logs web --since 10m", WRONG, "--local cannot be combined with --since"),
     ],
 )

@@ -106,7 +106,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "  3    a wait timed out; what was asked for goes on\n"
         "  4    refused: it is typed right, but what there is now stands against it; nothing was done\n"
         "  5    there is no such thing\n"
-        "  6    with --exit-code: it differs\n"
+        "  6    with --exit-code: it differs, or not all is well\n"
         "  7    no broker answers\n"
         "  130  interrupted by Ctrl-C or SIGTERM; nothing was undone"
     ),
