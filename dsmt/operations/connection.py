@@ -45,7 +45,7 @@ LOOK_S = 0.1
 ENDED_LOOK_S = 0.5
 """How often who does something is looked after, whether it is let in."""
 UP_AGAIN = "dsmt up starts this home's realm again"
-_LOST = "when several have all lost their disks, broker.log beside each says so"
+_LOST = "where disks are lost, or a part of one, broker.log beside each says so"
 _LOOK = (
     "if it stays so, see there which process listens (ss -ltnp), and whether its disk answers;"
     " end it if it hangs, and dsmt starts it again"

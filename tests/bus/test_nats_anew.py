@@ -125,6 +125,13 @@ def test_streams_are_made_anew_where_all_are_lost_and_nowhere_else() -> None:
     assert [one.streams for one in some] == before
 
 
+def test_a_depot_that_alone_is_lost_is_made_anew_and_nobody_is_told_that_facts_may_be_missing() -> None:
+    for history in ({}, {"anew": "17"}):
+        server = Server(H_t=dict(history), F_t={})
+        asyncio.run(anew(server))
+        assert made(server) == {"H-t": history.get("anew"), "F-t": None, "B-t": None}
+
+
 def test_a_making_that_was_interrupted_is_gone_on_with_and_who_is_let_in_is_noted_once() -> None:
     server = Server()
     server.fails_at = "F-t"

@@ -5,7 +5,8 @@ Rule 1: stream H is the one into which everything is published, so it has one or
     (`wire.subjects`).
 Rule 2: streams are made when a realm is born. Those that are made at another time, for the disk is lost, say so of
     themselves, and since when anybody is let in to bring what he holds: nobody takes such a realm for an empty one (rule
-    A4). Where some of them are there none is made: that is no lost disk.
+    A4). Where H or F alone is lost none is made: the rest would pass for all. The depot, which holds no fact, is made
+    anew alone.
 Rule 3: a store is named by the moment at which its stream was made: a stream that is made anew is another store (rule
     D3). One that is found to be an older copy is named by that moment (`older`).
 """
@@ -46,9 +47,11 @@ ANEW: Final = "anew"
 """Under this the metadata of a stream H that was made anew has the time in ms since when who holds anything is let in."""
 STORE: Final = "store"
 """Under this the metadata of one that is an older copy has the time in ms when that was found: so its store is named."""
+NO_RESPONDERS: Final = "503"
 _SHUT: Final = "0"
 _LOW: Final = "low-"
-_LOST: Final = "it was lost with the disks of its servers, perhaps: docs/nats.md says what to do then (A lost disk)"
+_LOST: Final = "it was lost with a disk, or a part of one, perhaps: docs/nats.md says what to do then (A lost disk)"
+_MAY_BE_LOST: Final = f"try again: its servers may be choosing a leader; if that stays so, {_LOST}"
 _LOOK_AGAIN_S: Final = 0.02
 _NS: Final = 1_000_000_000
 _SUBJECT: Final = "Nats-Subject"
@@ -104,10 +107,9 @@ def time_ms(rfc3339: str) -> int:
 async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, anew: bool = False) -> None:
     """Make the streams of a realm that is born; those that are there already stay as they are.
 
-    `anew`: they take the place of those that were lost; so all are (rule 2). Raises `ApiError`, `TransportError`.
+    `anew`: they take the place of those that were lost (rule 2). Raises `ApiError`, `TransportError`.
     """
-    if anew and not await _are_lost(link, subjects):
-        return
+    wanted = await _lost(link, subjects) if anew else _all(subjects)
     common = {"storage": "file", "num_replicas": replicas, "allow_direct": True, "allow_msg_ttl": True, "discard": "old"}
     history = {
         "name": subjects.history,
@@ -126,7 +128,7 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, ane
     blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common, **BLOBS}
     made: tuple[dict[str, Any], ...] = (history, facts, blobs)
     for stream in made:
-        if await _config(link, stream["name"]) is None:
+        if stream["name"] in wanted and await _config(link, stream["name"]) is None:
             await link.api(f"STREAM.CREATE.{stream['name']}", stream)
 
 
@@ -151,12 +153,18 @@ async def _config(link: NatsLink, stream: str) -> dict[str, Any] | None:
     return found
 
 
-async def _are_lost(link: NatsLink, subjects: Subjects) -> bool:
-    """Whether none of a realm's streams is there, or who made them anew was interrupted."""
+def _all(subjects: Subjects) -> frozenset[str]:
+    return frozenset((subjects.history, subjects.facts, subjects.blobs))
+
+
+async def _lost(link: NatsLink, subjects: Subjects) -> frozenset[str]:
+    """Which of a realm's streams may be made anew: all where none is there, or where that was interrupted; or the depot."""
     history, facts, blobs = [await _config(link, one) for one in (subjects.history, subjects.facts, subjects.blobs)]
     if history is None:
-        return facts is None and blobs is None
-    return (history.get("metadata") or {}).get(ANEW) == _SHUT
+        return _all(subjects) if facts is None and blobs is None else frozenset()
+    if (history.get("metadata") or {}).get(ANEW) == _SHUT:
+        return _all(subjects)
+    return frozenset() if facts is None else frozenset((subjects.blobs,))
 
 
 async def opened(link: NatsLink, subjects: Subjects) -> None:
@@ -293,6 +301,8 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
                 return found
             if status == "413":  # they are more than a thousand
                 return await _one_by_one(link, stream, subjects)
+            if status == NO_RESPONDERS:
+                raise TransportError("nats.stream", f"no server has stream {stream} now", next=_MAY_BE_LOST)
             raise TransportError("nats.stream", f"stream {stream} answers {status} {headers.get(DESCRIPTION, '')}")
     finally:
         await link.deaf(inbox)
