@@ -156,6 +156,34 @@ async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_i
 
 
 @in_virtual_time
+async def test_what_waits_for_data_that_cannot_be_deleted_says_so_until_it_begins_or_is_to_be_gone() -> None:
+    """Each screen said that it waits, and that dsmt goes on by itself."""
+    at = Managed()
+    at.start()
+    await at.ended()
+    fill(at)
+    at.node.files.stuck.add(HERE)
+    at.buried()
+    say(at)
+    await at.realm.until(lambda: OTHER not in left(at))
+    spec = at.site.spec(epoch=2)
+    at.site.assign(spec, epoch=2)
+    await at.realm.until(lambda: at.states("container")[-1] == "failed", AGAIN_S / 2)
+    told = at.told("container")[-1]
+    assert (told["generation"], told["reason"]["code"], told["reason"]["who"]) == (1, "node.files", "you")
+    at.site.assign(spec, version=2, epoch=2, desired="gone")
+    await at.realm.until(lambda: at.states("container")[-1] == "gone", AGAIN_S / 2)
+    await asyncio.sleep(2 * AGAIN_S)
+    assert at.states("container")[-1] == "gone"
+    at.site.assign(spec, version=3, epoch=2)
+    await at.realm.until(lambda: at.states("container")[-1] == "failed", AGAIN_S / 2)
+    at.node.files.stuck.clear()
+    await at.site.until("running")
+    assert (at.states("container")[-1], at.told("container")[-1].get("reason")) == ("installed", None)
+    at.end()
+
+
+@in_virtual_time
 async def test_a_word_that_a_full_disk_does_not_take_is_obeyed_when_there_is_room_and_nothing_begins_before() -> None:
     at, full, write = Managed(), [True], MemoryFiles.write
 

@@ -31,6 +31,7 @@ from dsmt.agents.node.left import Left
 from dsmt.agents.node.purging import Purging
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.node.strays import Strays
+from dsmt.agents.node.unmade import Unmade
 from dsmt.agents.rules.container import CONFIG, LEFT, NodeConfig
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
@@ -77,7 +78,8 @@ class ContainerManager:
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
         self._former = Former(config.node, deps.bus)
-        self._purging = Purging(deps.data, self._stands, self._create)
+        self._purging = Purging(deps.data, stands=self._stands, free=self._create, kept=self._cannot_make)
+        self._unmade = Unmade(config, deps)
         self._strays = Strays(self._end_strays, self._not_here, self._looked_for)
         self._abandoned = Abandoned(deps.bus, self._disowned, self._take_fact, self._abandon)
         self._ended = asyncio.Event()
@@ -162,6 +164,7 @@ class ContainerManager:
         if self._group is None or self._closing:
             return
         self._left.pop(slot, None)
+        self._unmade.over(slot)
         self._keepers[slot] = keeper = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
         self._running[slot] = self._group.create_task(self._until_gone(keeper))
 
@@ -185,6 +188,11 @@ class ContainerManager:
         fact = readable(Slot, known.held.event.data)
         if fact is not None and is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
             self._keep(slot)
+
+    def _cannot_make(self, slot: SlotKey, error: FailedError) -> None:
+        held = self._greatest(slot).held
+        if held is not None and self._is_given(slot):
+            self._unmade.tell(slot, held, error)
 
     def _stands(self, slot: SlotKey) -> int | None:
         """The epoch of the fact by which there is a container of a slot; None where there is none."""
@@ -225,6 +233,7 @@ class ContainerManager:
         known = self._known.get(slot)
         held = None if known is None else known.held
         voice = StatusPublisher(self._deps.bus, slot, self._config.node, Layer.CONTAINER, self._config.heartbeat_s)
+        self._unmade.over(slot)
         voice.resume(State.DESELECTED, said=False)
         generation = 0 if held is None else held.event.version or 0
         voice.tell(State.GONE, cause=(cause,), generation=generation)

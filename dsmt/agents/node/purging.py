@@ -5,7 +5,8 @@ Rule 1: the word names an epoch of the service. What lies here of it goes, of wh
 Rule 2: a word is obeyed once. Which that was, and what is yet to go, is written down before anything goes: what the service
     that was made anew leaves here later is not meant by it, though the word comes again at each attachment.
 Rule 3: what a container uses goes after that. No container is made of a slot of which something is yet to go.
-Rule 4: what cannot be deleted is told in the log, and tried again each `AGAIN_S`.
+Rule 4: what cannot be deleted is told in the log, and tried again each `AGAIN_S`. Where a container waits for it, why is
+    told of that.
 """
 
 from __future__ import annotations
@@ -40,12 +41,19 @@ class _Obeyed(msgspec.Struct, frozen=True):
 class Purging:
     """What is to be deleted here.
 
-    `stands` is the epoch of the fact of a slot's container, None where there is none; `free` is told of each slot of which a
-    container was to be made, once nothing of it is left to go.
+    `stands` is the epoch of the fact of a slot's container, None where there is none. Of each slot of which a container was
+    to be made `kept` is told why that cannot be yet, and `free` once nothing of it is left to go.
     """
 
-    def __init__(self, data: Files, stands: Callable[[SlotKey], int | None], free: Callable[[SlotKey], None]) -> None:
-        self._data, self._stands, self._free = data, stands, free
+    def __init__(
+        self,
+        data: Files,
+        *,
+        stands: Callable[[SlotKey], int | None],
+        free: Callable[[SlotKey], None],
+        kept: Callable[[SlotKey, FailedError], None],
+    ) -> None:
+        self._data, self._stands, self._free, self._kept = data, stands, free, kept
         self._obeyed: dict[str, _Obeyed] = {}
         self._is_read = False
         self._words: dict[str, int] = {}
@@ -69,6 +77,7 @@ class Purging:
         """Whether no container of a slot may be made yet (rule 3); then `free` is told when it may."""
         if self._is_left(slot):
             self._waiting.add(slot)
+            self._some.set()
         return slot in self._waiting
 
     def _is_left(self, slot: SlotKey) -> bool:
@@ -79,24 +88,28 @@ class Purging:
     async def run(self) -> Never:
         """Delete what is to go, until cancelled."""
         while True:
-            self._try(self._note)
-            for name in [one for known in self._obeyed.values() for one in known.left]:
-                await self._purge(SlotKey.named(name))
+            unnoted = self._try(self._note)
+            names = [one for known in self._obeyed.values() for one in known.left]
+            wrong = {name: await self._purge(SlotKey.named(name)) for name in names}
             for slot in sorted(self._waiting):
                 if not self._is_left(slot):
                     self._waiting.discard(slot)
                     self._free(slot)
+                elif (error := wrong.get(str(slot)) or unnoted) is not None:
+                    self._kept(slot, error)
             more = self._words or any(known.left for known in self._obeyed.values())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_S if more else None):
                     await self._some.wait()
             self._some.clear()
 
-    def _try(self, act: Callable[[], None]) -> None:
+    def _try(self, act: Callable[[], None]) -> FailedError | None:
         try:
             act()
         except FailedError as error:
             _tell(error)
+            return error
+        return None
 
     def _read(self) -> None:
         """What is written down. Raises `FailedError` where that cannot be read: then nothing is deleted."""
@@ -106,7 +119,8 @@ class Purging:
                 self._obeyed = msgspec.json.decode(kept, type=dict[str, _Obeyed])
             except msgspec.DecodeError as error:
                 said = f"{self._data.root}/{KEPT} is damaged, which says what was purged here: nothing more is"
-                raise FailedError("node.files", said, next="remove it") from error
+                todo = "copy what is to stay of what lies beside it, and remove it"
+                raise FailedError("node.files", said, next=todo) from error
         self._is_read = True
 
     def _note(self) -> None:
@@ -133,12 +147,12 @@ class Purging:
             found += [SlotKey(service, component, index) for index in indexes if index is not None]
         return found
 
-    async def _purge(self, slot: SlotKey) -> None:
-        """Delete the data of one slot, unless a container uses it still, or it is of a later epoch by now."""
+    async def _purge(self, slot: SlotKey) -> FailedError | None:
+        """Delete the data of one slot, unless a container uses it, or it is of a later epoch by now; why it cannot be."""
         known = self._obeyed[slot.service]
         stands = self._stands(slot)
         if stands is not None and stands <= known.epoch:
-            return
+            return None
         try:
             if stands is None:
                 await self._data.removed(str(slot))
@@ -147,6 +161,8 @@ class Purging:
             self._keep({**self._obeyed, slot.service: _Obeyed(known.epoch, left)})
         except FailedError as error:
             _tell(error)
+            return error
+        return None
 
     def _clear_above(self, slot: SlotKey) -> None:
         for above in (f"{slot.service}/{slot.component}", slot.service):
