@@ -103,9 +103,7 @@ def cells(row: InstanceRow, now_ms: int) -> tuple[str, str, str, str, str, str, 
 def held(hold: Hold, now_ms: int) -> str:
     """Who holds an instance, since when, and why."""
     said = f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
-    return (
-        said if hold.stands is None else f"{said}; r{hold.stands} was not good anywhere yet, and waits until this is started"
-    )
+    return said if hold.stands is None else f"{said}; r{hold.stands} goes no further until this is started"
 
 
 def working(row: InstanceRow, now_ms: int) -> str:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from dsmt.agents.rules.held_here import why_held
+from dsmt.cli import screens
 from dsmt.controllers.pending import waits_for
 from dsmt.errors import FailedError, RefusedError, TimedOutError
 from dsmt.event.kinds.instance import HeldHere, LastExit
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.summaries import service
-from dsmt.operations.read.waits import heeding, waiting
+from dsmt.operations.read.waits import heeding, settling, waiting
 from dsmt.operations.read.waits.heeding import asked_of
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
@@ -23,7 +24,8 @@ from tests.controllers.build import Realm, key, web
 
 from .sights import sight
 from .test_explaining import explain
-from .waits import wait
+from .test_waiting_opposed import seen
+from .waits import applied, wait
 
 STOP = HeldHere(id="aa", by="root", at_ms=1_700_000_000_000, reason="disk smokes")
 WEB = Target("web")
@@ -115,6 +117,64 @@ def test_a_new_revision_is_not_refused_for_it_and_goes_no_further_and_that_is_to
     realm.status(key(), realm.slot().node or "")
     realm.settle(seconds=10)
     assert realm.slot(1).revision == 2
+
+
+def told(realm: Realm, revision: int) -> str:
+    """What who waits for a revision is told in the end."""
+    with pytest.raises(FailedError) as found:
+        wait(settling.settled, applied(revision))
+    assert found.value.code == "wait.opposed"
+    return f"{found.value.message} {found.value.next}"
+
+
+def test_who_waits_for_a_revision_is_told_that_it_is_to_be_tried_where_it_is_stopped(
+    realm: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`apply --wait` waited without end, and said `0 of 1`."""
+    realm.apply(web(2).replace("./app", "./next"))
+    realm.step()
+    held(realm)
+    assert [realm.slot(index).revision for index in (0, 1)] == [2, 1]
+    row, _ = instances(sight(realm), WEB)
+    assert row.held is not None
+    assert screens.held(row.held, realm.now_ms).endswith("; r2 goes no further until this is started")
+    seen(realm, monkeypatch)
+    by = f'by root on {realm.slot().node} with --local: "disk smokes"'
+    assert told(realm, 2) == (
+        f"web r2 is not ready, and goes no further: web/app/0, in which it was tried, was stopped {by}"
+        " dsmt start web/app/0 lets it go on; dsmt rollback web gives it up"
+    )
+
+
+def test_so_is_who_waits_for_one_that_was_good_in_another_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.settle(seconds=1)
+    realm.after(100)
+    realm.apply(web(3).replace("./app", "./next"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "")
+    realm.after(60)
+    realm.step()
+    held(realm, 1)
+    assert [realm.slot(index).revision for index in range(3)] == [2, 2, 1]
+    seen(realm, monkeypatch)
+    assert "goes no further: web/app/1" in told(realm, 2)
+
+
+def test_who_waits_for_a_restart_is_told_who_keeps_the_others_waiting(realm: Realm) -> None:
+    """`restart --wait` waited without end, and said `0 of 1`."""
+    for index in (0, 1):
+        realm.control(key(index), restart=1, restart_of="aa")
+    words = asked(realm)
+    realm.step()
+    held(realm)
+    assert realm.after(30).step() == []
+    assert [realm.slot(index).restart for index in (0, 1)] == [1, 0]
+    with pytest.raises(TimedOutError) as found:
+        heed("restart", words)
+    said = f'it waits until web/app/0 is started, which is held by root on {realm.slot().node} with --local: "disk smokes"'
+    assert said in found.value.message
 
 
 def test_where_its_node_dies_it_begins_elsewhere_and_is_held_no_more(realm: Realm) -> None:

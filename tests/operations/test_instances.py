@@ -379,7 +379,7 @@ def test_what_is_held_where_a_revision_was_tried_says_that_it_waits_for_that() -
     row = next(row for row in instances(sight(realm)) if row.instance == str(tried))
     assert row.held is not None
     assert row.held.stands == 2
-    assert "; r2 was not good anywhere yet, and waits until this is started" in screens.held(row.held, realm.now_ms)
+    assert "; r2 goes no further until this is started" in screens.held(row.held, realm.now_ms)
 
 
 def test_an_agent_that_ends_before_its_program_is_heard_of_is_a_problem_with_its_reason() -> None:

@@ -53,7 +53,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     at: str | None
     reason: str
     stands: int | None = None
-    """The revision that goes no further until it is started: it was tried here, and was good nowhere yet."""
+    """The revision that goes no further until it is started: it is tried here, and was not good yet."""
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,12 +181,22 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
 def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
     hold = entry.hold
     if hold is None:
-        return on_its_node(entry)
+        here = on_its_node(entry)
+        return None if here is None else msgspec.structs.replace(here, stands=_tried_here(sight, key, entry))
     component = standing(sight.fleet, key) if entry.fact is not None and entry.fact.record.tried else None
     stands = None if component is None or component.held_in is None else component.stands.revision
     control = entry.control
     source = control.id.source if control is not None and control.record.hold == hold else ""
     return Hold(by=whose(hold.by, source), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
+
+
+def _tried_here(sight: Sight, key: SlotKey, entry: SlotEntry) -> int | None:
+    """The revision that stands, where an instance that is stopped on its node has it, and it was not good there yet."""
+    component, told = standing(sight.fleet, key), entry.record
+    if component is None or component.refusal is not None or told is None or told.desired != "running":
+        return None
+    is_tried = component.entry.says_again(told.spec) and not component.is_good(entry)
+    return component.stands.revision if is_tried else None
 
 
 def on_its_node(entry: SlotEntry) -> Hold | None:

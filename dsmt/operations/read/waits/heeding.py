@@ -11,7 +11,7 @@ Rule 4: what a broker does not know yet, to which who waits went meanwhile, is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -95,6 +95,7 @@ class _Heeding:
         free = {name: one for name, one in asked.items() if not one.held}
         self._target = target
         self._asked = {SlotKey.named(name): one for name, one in (free or asked).items()}
+        self._left_out = {SlotKey.named(name): one for name, one in asked.items() if free and one.held}
         self._lasting = Lasting()
         self.goal: Final = f"{self.first}{'ready' if free else 'stopped'}"
 
@@ -117,7 +118,11 @@ class _Heeding:
             return unheard_of(sight)
         so_far = progress(sight, self._rows(sight), lambda row: self._is_done(sight, row))
         waits = (f"{key} {why}" for key in self._asked if (why := move_waits(sight, key, sight.view.slot(key).move_asked)))
-        return "; ".join([so_far, *islice(waits, 1)])
+        return "; ".join([so_far, *islice(waits, 1), *islice(self._held_up(sight), 1)])
+
+    def _held_up(self, _sight: Sight) -> Iterator[str]:
+        """What keeps the others from their turn, though nobody waits for it."""
+        yield from ()
 
     def _is_news(self, sight: Sight) -> bool:
         """Whether the broker has not heard yet of the service as it was when this was asked (rule 4)."""
@@ -203,7 +208,16 @@ class _Start(_Heeding):
 
 
 class _Restart(_Start):
+    """What is stopped on its node has its turn as any other, and keeps the next one waiting (A24)."""
+
     first = "restarted and "
+
+    def _held_up(self, sight: Sight) -> Iterator[str]:
+        for key, asked in self._left_out.items():
+            entry = sight.view.slot(key)
+            is_here = entry.hold is None and entry.held_here is not None
+            if is_here and entry.record is not None and self._is_decided(entry.record, asked):
+                yield f"it waits until {key} is started, which is held by {_held(entry)}"
 
 
 class _Move(_Heeding):

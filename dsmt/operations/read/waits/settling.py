@@ -13,6 +13,7 @@ from math import inf
 import msgspec
 
 from dsmt.controllers.ended import stays_ended
+from dsmt.controllers.rollout import standing
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
@@ -28,7 +29,7 @@ from dsmt.operations.read.waits.waiting import is_over, progress, unheard_of, un
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader
-from dsmt.view import Held
+from dsmt.view import Held, SlotKey
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +184,8 @@ class _Settling:
 
     def _holding(self, sight: Sight) -> list[InstanceRow]:
         """Those in which it was tried until they were stopped by hand, and that keep it from going further (rule 1)."""
-        tried = {row.component for row in self._waited_for(sight) if self._is_of_it(sight, row)}
+        waited = self._waited_for(sight)
+        tried = {row.component for row in waited if self._is_of_it(sight, row) and not _was_good(sight, row.key)}
         rows = (row for row in instances(sight, self._target) if row.component not in tried)
         return [row for row in rows if row.held is not None and row.held.stands is not None]
 
@@ -198,6 +200,12 @@ class _Settling:
             return True
         fact = sight.view.slot(row.key).fact
         return row.revision >= revision if fact is None else entry.says_again(fact.record.spec)
+
+
+def _was_good(sight: Sight, key: SlotKey) -> bool:
+    """Whether what stands was good in an instance."""
+    component = standing(sight.fleet, key)
+    return component is not None and component.is_good(sight.view.slot(key))
 
 
 def _opposed(applied: Applied, row: InstanceRow) -> FailedError:
