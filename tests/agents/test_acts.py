@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.rules.acts import ACTS, FOREVER, Do, Goal, Situation, next_act, rest_s
+from dsmt.agents.rules.acts import ACTS, FOREVER, Do, Goal, Situation, next_act, rest_s, rests
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.event.kinds.slot import Ended
 
@@ -66,6 +66,8 @@ def at(**about: Any) -> Situation:
         (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2"), recreate=True), Do.INSTALL),
         (at(held=True), Do.STOP),
         (at(held_here=True), Do.STOP),
+        (at(held_here=True, ended=OLD, wanted=OLD), Do.REST),
+        (at(held_here=True, ended=OLD, wanted=NEW), Do.STOP),
         (at(held_here=True, duty=Duty.KEEP, running=OLD), Do.STOP),
         (at(duty=Duty.STOP), Do.STOP),
         (at(duty=Duty.LEAVE), Do.LEAVE),
@@ -152,9 +154,10 @@ def test_nothing_is_started_that_is_not_installed_configured_prepared_and_owed(s
 
 
 @given(SITUATIONS)
-def test_what_is_held_on_its_node_is_stopped_unless_it_ends_leaves_or_takes_note(situation: Situation) -> None:
+def test_what_is_held_on_its_node_is_stopped_unless_it_has_ended_ends_leaves_or_takes_note(situation: Situation) -> None:
     if situation.held_here:
-        assert next_act(situation) in (Do.STOP, Do.END, Do.LEAVE, Do.OBEY)
+        ended = (Do.STAY, Do.REST) if rests(situation) else ()
+        assert next_act(situation) in (Do.STOP, Do.END, Do.LEAVE, Do.OBEY, *ended)
 
 
 @given(SITUATIONS)

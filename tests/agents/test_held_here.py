@@ -195,6 +195,32 @@ def test_what_is_parked_is_held_and_tried_no_more() -> None:
     play(main)
 
 
+def test_what_has_ended_by_itself_has_still_ended_while_it_is_held_and_when_it_is_let_go() -> None:
+    """It was said to be stopped for good, and a drain ran it a second time."""
+
+    async def main(site: Site) -> None:
+        site.place(WEB + "    restart: never\n")
+        site.start()
+        await site.until("running")
+        await asyncio.sleep(60)
+        site.machine.alive[0].end(Exit(0, None))
+        await site.until("failed")
+        hold(site)
+        poke(site)
+        await site.realm.until(lambda: site.statuses()[-1].get("held_here") is not None, 5)
+        told = site.statuses()[-1]
+        assert (told["state"], told["reason"]["code"], told["held_here"]["id"]) == ("failed", "run.exited", "aa")
+        site.files.below(site.slot.directory).remove(HELD)
+        poke(site)
+        await site.realm.until(lambda: site.statuses()[-1].get("held_here") is None, 5)
+        told = site.statuses()[-1]
+        assert (told["state"], told["reason"]["code"]) == ("failed", "run.exited")
+        await asyncio.sleep(600)
+        assert not site.machine.alive
+
+    play(main)
+
+
 def test_an_installation_that_is_under_way_is_let_go() -> None:
     async def main(site: Site) -> None:
         site.machine.preparing_s = 1000.0

@@ -14,7 +14,7 @@ from dsmt.agents.rules.container import CONFIG, HELD
 from dsmt.agents.rules.held_here import load_held
 from dsmt.agents.rules.record import InstanceRecord
 from dsmt.errors import FailedError, NotFoundError, RefusedError
-from dsmt.event.kinds.instance import HeldHere
+from dsmt.event.kinds.instance import HeldHere, LastExit
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
@@ -182,6 +182,21 @@ def test_what_does_not_run_is_stopped_by_its_file_alone_and_only_once(home: Home
     again = stop(look_here(home))
     assert (again.instances, again.unchanged) == ([], ["web/app/0"])
     assert load_held((container(home) / HELD).read_bytes()) == kept
+
+
+def test_the_agent_of_what_has_ended_by_itself_is_told_and_not_waited_for(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to stop; and whoever asks for a restart is to find it held."""
+    told: list[bool] = []
+    monkeypatch.setattr(here, "agents_in", lambda _directory: [identity_of(os.getpid())])
+    monkeypatch.setattr(acts, "_poke", lambda _one: told.append((container(home) / HELD).exists()))
+    ended = LastExit(code=0, signal=None, at_ms=5, ran_s=1.0, reason=None)
+    said(home, state=State.FAILED, finished=True, last_exit=msgspec.to_builtins(ended), process=None)
+    assert stop(look_here(home)).instances == ["web/app/0"]
+    assert told == [True]
+    asyncio.run(acts.start_here(look_here(home), Target("web")))
+    assert told == [True, False]
 
 
 def test_what_runs_with_no_agent_is_not_said_to_be_stopped(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,15 +39,22 @@ class HoldHere:
 
     def said(self, before: Status | None) -> Status | None:
         """What an agent said last, with who has stopped it: the record does not say that."""
+        if before is not None and before.has_ended:
+            return msgspec.structs.replace(before, held_here=self.held)
         if before is None or before.state is not State.STOPPED:
             return before
         return msgspec.structs.replace(before, held_here=self.held, reason=self.why)
 
     def look(self, reporter: Reporter) -> bool:
-        """Read the file; whether it says something else than before. That it holds no more is said."""
-        before = self.held
+        """Read the file; whether it says something else than before. That it holds no more is said.
+
+        What has ended by itself has nothing to stop: it stays what it is, and says who lets it run no more (A20).
+        """
+        before, said = self.held, reporter.monitor.status
         self._read()
-        if before is not None and self.held is None:
+        if said is not None and said.has_ended:
+            reporter.note(held_here=self.held)
+        elif before is not None and self.held is None:
             reporter.note(held_here=None, reason=None)
         return self.held != before
 

@@ -244,6 +244,11 @@ def finished(at: Situation) -> bool:
     return at.ended is not None and (at.wanted is None or at.ended.is_same(at.wanted))
 
 
+def rests(at: Situation) -> bool:
+    """So it is, and no copy of it runs."""
+    return finished(at) and at.running is None and at.outgoing is None
+
+
 def came_ended(at: Situation) -> bool:
     """It has ended well elsewhere, or before."""
     return at.came_ended is not None
@@ -308,7 +313,7 @@ ACTS: Final = (
     Act(Do.LEAVE, (leaves,)),
     Act(Do.STOP, (to_stop,)),
     Act(Do.STOP, (to_run, held)),
-    Act(Do.STOP, (held_here,)),
+    Act(Do.STOP, (held_here,), (rests,)),
     Act(Do.FOLLOW, (two, runs, ready), (followed,)),
     Act(Do.RETIRE, (two, runs, ready)),
     Act(Do.TAKE_BACK, (two, before_wanted, to_run)),

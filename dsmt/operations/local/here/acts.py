@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from dsmt.agents.rules.after import ended
 from dsmt.agents.rules.container import HELD, POKE
 from dsmt.agents.rules.held_here import dump_held
 from dsmt.errors import FailedError, RefusedError, TimedOutError
@@ -49,6 +50,7 @@ async def stop_here(
     for one in todo:
         held = HeldHere(id=os.urandom(8).hex(), by=user(), at_ms=time.time_ns() // 1_000_000, reason=reason)
         _change(one.directory, partial(_write, content=dump_held(held)))
+        _poke(one)
     most = max((_ends_s(one) for one in machine.instances), default=0.0) + AGENT_S
     await _until(machine.instances, _has_ended, "stopped", most if limit_s is None else limit_s, tell)
     same = {str(one.key): f"stopped by {one.held.by}{quoted(one.held.reason)}" for one in machine.instances if one.held}
@@ -70,6 +72,7 @@ async def start_here(
         raise RefusedError("local.held", said, next=f"dsmt start {target}, where a broker answers")
     for one in todo:
         _change(one.directory, lambda place: (place / HELD).unlink(missing_ok=True))
+        _poke(one)
     most = limit_s if limit_s is not None else float("inf") if waits else BEGIN_S
     await _until(todo, _is_ready if waits else _has_begun, "ready" if waits else "begun", most, tell)
     return Done(action="start", target=str(target), instances=_names(todo), unchanged=list(same), because=same)
@@ -131,8 +134,14 @@ def _ends_s(one: Here) -> float:
 
 
 def _has_ended(one: Here) -> bool:
-    is_told = not one.agents or one.record is None or one.record.state in (State.STOPPED, State.GONE)
+    is_told = not one.agents or one.record is None or one.record.state in (State.STOPPED, State.GONE) or _rests(one)
     return one.program is None and is_told
+
+
+def _rests(one: Here) -> bool:
+    """Whether it has ended by itself, so that there is nothing to stop."""
+    policy = None if one.component is None else one.component.restart
+    return one.record is not None and ended(one.record, None, policy) is not None
 
 
 def _has_begun(one: Here) -> bool:
