@@ -15,9 +15,10 @@ Rule 6: who begins after a revocation is never given what that key had said. So 
     view is tried of who began with this incarnation, or folded anew with a key's end, for the view held what was void by
     that: the winners of then that were believed, with what void ones had displaced, and what came since. Where the broker
     had no room yet to let that stand again (`bus/broker/void`), or waited for others to say it again, it is tried without
-    it, too: as of the key's end, and of the decision, for what came in between had no room either. Each try folds all rows
-    anew, so of one controller there are `TRIES`: a thief of its key begins as often as it likes, and names no view that
-    there was.
+    it, too: as of the end of the key, of the decision, for what came in between had no room either, and of each row between
+    that loses to that key, for what comes after the broker has seen to its words stands at once. Each try folds all
+    rows anew, so of one controller there are `TRIES`: a thief of its key begins as often as it likes, and names no view
+    that there was.
 """
 
 from __future__ import annotations
@@ -151,6 +152,11 @@ class _History:
         ended = self._by_topic.get(TOMBSTONE + thing_of(topic), ())
         return any(after < row < before and event.source != than and (event.epoch or 0) >= place[0] for row, event in ended)
 
+    def late(self, ended: RevokedAt) -> list[int]:
+        """The rows behind a key's end whose facts lose to its words: a broker that keeps these gives none of them."""
+        words = _words(self.rows, ended)
+        return [row for row, signed in self.rows if _loses(row, signed.event, words)]
+
     def without(self, upto: int) -> str:
         """Why the rows up to one give another view."""
         said = f"the rows up to {upto} do not give the view that it was made from"
@@ -193,6 +199,8 @@ def _of_another(decision: Decision, store: str) -> str:
     return f"{where}: {advice}; where it is gone, or has another store now, nothing decides it again"
 
 
+_Words = dict[str, tuple[float, tuple[float, float]]]
+"""Words of ended keys by topic, or by the thing that a tombstone hides: the first end, the greatest (epoch, version)."""
 _Place = tuple[float, Callable[[SignedEvent], bool]]
 """A row, and what stands there of the keys that had ended."""
 
@@ -206,6 +214,7 @@ class _Reading:
         self._begun: set[_Place] = set()
         self._tries = 0
         self._ends: list[float] | None = None
+        self._late: list[int] = []
         self.view, self._since = View(), 0.0
         self._rows = history.facts(broker)
         self._next = next(self._rows, None)
@@ -227,10 +236,12 @@ class _Reading:
         if self._ends is None:
             void = {self._ended(one) for _, one in self._history.rows}
             self._ends = sorted(void - {inf}, reverse=True)
+            self._late = self._history.late(self._ended)[::-1]
         began = self._history.began(event)
         ends = [(one, stands) for one in self._ends if one <= decision.row for stands in (_said_again, _nothing, _all)]
         begins = [(began, stands) for stands in (_said_again, _nothing)[: 2 if self._ends else 1]]
-        late = [(decision.row, _all)] if ends else []  # the broker has had no room since
+        rows = (decision.row, *(row for row in self._late if row < decision.row)) if ends else ()
+        late = [(row, _all) for row in rows]  # the broker had no room until then
         for place in (*begins, *ends, *late):
             if (event.incarnation, place) not in self._tried and self._tries < TRIES:
                 self._tries += 1
@@ -264,6 +275,29 @@ class _Reading:
             self._begun.add(place)
             self._tried.clear()
         return True
+
+
+def _words(rows: Sequence[tuple[int, SignedEvent]], ended: RevokedAt) -> _Words:
+    found: _Words = {}
+    for _, signed in rows:
+        event, end = signed.event, ended(signed)
+        if end < inf and event.version is not None:
+            epoch = event.epoch or 0
+            _keep(found, event.topic, end, (epoch, event.version))
+            if event.topic.startswith(TOMBSTONE):
+                _keep(found, event.topic.removeprefix(TOMBSTONE), end, (epoch, inf))
+    return found
+
+
+def _keep(words: _Words, place: str, end: float, number: tuple[float, float]) -> None:
+    first, greatest = words.get(place, (end, number))
+    words[place] = min(first, end), max(greatest, number)
+
+
+def _loses(row: int, event: Event, words: _Words) -> bool:
+    """Whether what came with a row loses to a word of a key that had ended before it."""
+    over = [words[place] for place in (event.topic, thing_of(event.topic)) if place in words]
+    return any(end < row and (event.epoch or 0, event.version or 0) <= greatest for end, greatest in over)
 
 
 def _said_again(signed: SignedEvent) -> bool:

@@ -341,30 +341,6 @@ def test_what_is_decided_before_the_one_that_it_had_displaced_stands_again_repla
     assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 3
 
 
-def test_what_came_since_and_had_no_room_either_is_not_in_the_view_of_who_folds_anew() -> None:
-    """The broker's disk was full: what the owner signed again has a lower number than the void word, and is not given."""
-    life = Life(0)
-    realm = life.realm = Realm("n1", "n2")
-    realm.apply(web(2))
-    void = SpecFact(spec=spec(web(4)), by="eve", reason="")
-    realm.say("operator/eve", "service/web/spec", void, version=7)
-    life.decide(realm.decide())
-    realm.obey()
-    revoked = len(realm.rows)
-    realm.say("operator/alice", "service/web/spec", SpecFact(spec=spec(web(3)), by="alice", reason=""), version=2)
-    held, realm.view = [one for one in realm.view.winners() if one.event.source != "operator/eve"], View()
-    for one in held:
-        realm.view.apply(one)
-    assert realm.view.winner("service/web/spec") is None
-    realm.apply(web(1, service="other"))
-    life.decide(realm.after(1).decide())
-
-    def ended(one: SignedEvent) -> float:
-        return revoked if one.event.source == "operator/eve" else inf
-
-    assert [one.outcome for one in fold_and_decide(realm.rows, life.decisions, ended=ended).findings] == ["same"] * 2
-
-
 def test_whether_somebody_began_after_a_revocation_is_tried_once_for_each_time_it_began(monkeypatch) -> None:
     """Each try folds all rows anew: a file that lacks some would be replayed for hours."""
     life, tried = lived(3), []
