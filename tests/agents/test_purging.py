@@ -133,8 +133,8 @@ async def test_what_is_adopted_by_the_service_that_was_made_anew_stays() -> None
     at.end()
 
 
-@in_virtual_time
-async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_it() -> None:
+async def stuck() -> Managed:
+    """A node on which what one slot of a purged service has left cannot be deleted."""
     at = Managed()
     at.start()
     await at.ended()
@@ -143,6 +143,12 @@ async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_i
     at.buried()
     say(at)
     await at.realm.until(lambda: OTHER not in left(at))
+    return at
+
+
+@in_virtual_time
+async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_it() -> None:
+    at = await stuck()
     at.site.assign(at.site.spec(epoch=2), epoch=2)
     await asyncio.sleep(2 * AGAIN_S)
     assert left(at) == {HERE, ELSE}
@@ -158,14 +164,7 @@ async def test_what_cannot_be_deleted_is_tried_again_and_nothing_begins_beside_i
 @in_virtual_time
 async def test_what_waits_for_data_that_cannot_be_deleted_says_so_until_it_begins_or_is_to_be_gone() -> None:
     """Each screen said that it waits, and that dsmt goes on by itself."""
-    at = Managed()
-    at.start()
-    await at.ended()
-    fill(at)
-    at.node.files.stuck.add(HERE)
-    at.buried()
-    say(at)
-    await at.realm.until(lambda: OTHER not in left(at))
+    at = await stuck()
     spec = at.site.spec(epoch=2)
     at.site.assign(spec, epoch=2)
     await at.realm.until(lambda: at.states("container")[-1] == "failed", AGAIN_S / 2)
