@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Final
 
 STATUS: Final = "Status"
+NO_RESPONDERS: Final = "503"
+"""The status of an answer that says that nobody is there to answer."""
 DESCRIPTION: Final = "Description"
 _SOURCE: Final = "Nats-Stream-Source"
 _SIZE: Final = "Nats-Msg-Size"

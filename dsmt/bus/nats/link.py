@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dsmt.bus.nats.connecting import NatsClient, NatsRealm
-from dsmt.bus.nats.headers import STATUS
+from dsmt.bus.nats.headers import NO_RESPONDERS, STATUS
 from dsmt.bus.rules.nats_config import ALL, is_administration
 from dsmt.errors import RefusedError, TransportError
 from dsmt.trust.keys import Key
@@ -134,7 +134,7 @@ class NatsLink:
         finally:
             del self._waiting[number]
             future.cancel()
-        if answer.headers and answer.headers.get(STATUS) == "503":
+        if answer.headers and answer.headers.get(STATUS) == NO_RESPONDERS:
             raise TransportError("link.nobody", f"no NATS server leads {entries[-1].subject} at the moment")
         return answer
 

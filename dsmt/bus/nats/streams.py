@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 
-from dsmt.bus.nats.headers import DESCRIPTION, STATUS, Headers, headers_of, row_in_source, size_of
+from dsmt.bus.nats.headers import DESCRIPTION, NO_RESPONDERS, STATUS, Headers, headers_of, row_in_source, size_of
 from dsmt.bus.nats.link import ANSWER_S, ApiError, NatsLink
 from dsmt.bus.rules.nats_config import PAYLOAD_BYTES, broker_of
 from dsmt.bus.wire.subjects import FACTS, Subjects
@@ -47,7 +47,6 @@ ANEW: Final = "anew"
 """Under this the metadata of a stream H that was made anew has the time in ms since when who holds anything is let in."""
 STORE: Final = "store"
 """Under this the metadata of one that is an older copy has the time in ms when that was found: so its store is named."""
-NO_RESPONDERS: Final = "503"
 _SHUT: Final = "0"
 _LOW: Final = "low-"
 _LOST: Final = "it was lost with a disk, or a part of one, perhaps: docs/nats.md says what to do then (A lost disk)"
