@@ -10,11 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple
 
+import click
+
 from dsmt.agents.rules import acts as agent
 from dsmt.agents.rules import life, resuming, served
 from dsmt.bus.wire import frames as wire
 from dsmt.bus.wire.framing import KINDS
-from dsmt.cli import COMMANDS, HIDDEN, Group
+from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
+from dsmt.cli.command import common_options
 from dsmt.controllers import wants
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
@@ -164,24 +167,41 @@ def file_keys() -> str:
 
 
 def commands() -> str:
-    """Every command."""
-    lines = ["# Commands\n", "| command | does |", "|---|---|"]
-
-    def add(prefix: str, table: Mapping[str, object]) -> None:
-        for name, entry in table.items():
-            if name in HIDDEN:
-                continue
-            if isinstance(entry, Group):
-                add(f"{prefix} {name}", entry.commands)
-            else:
-                lines.append(f"| `{prefix} {name}` | {entry.help} |")  # type: ignore[attr-defined]
-
-    add("dsmt", COMMANDS)
+    """Every command: a table, and then what each of them takes."""
+    every = [*_commands("dsmt", COMMANDS)]
+    lines = ["# Commands\n", "| command | does |", "|---|---|", *(f"| `{name}` | {entry.help} |" for name, entry in every)]
     codes = [line.split(maxsplit=1) for line in HELP["exit-codes"].splitlines() if line.startswith("  ")]
     lines += ["\n## Exit codes\n", "| code | means |", "|---|---|", *(f"| {code} | {means} |" for code, means in codes)]
     error = '{"error": {"code", "message", "next", "exit"}}'
     lines.append(f"\nWith `--json`, an error is `{error}` on standard error.")
-    return "\n".join(lines) + "\n"
+    common = common_options()
+    lines += ["\n## What each takes\n", "All of them, before the command or after it:\n", *map(_option, common), ""]
+    shared = {name for option in common for name in option.opts}
+    nowhere = click.Context(click.Command(None))
+    for name, entry in every:
+        taken = entry.load().params
+        words = [one.make_metavar(nowhere) for one in taken if isinstance(one, click.Argument)]
+        options = [one for one in taken if isinstance(one, click.Option) and not shared.intersection(one.opts)]
+        if words or options:
+            lines += [f"### `{' '.join((name, *words))}`\n", *map(_option, options), *[""][: len(options)]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(prefix: str, table: Mapping[str, Entry | Group]) -> Iterator[tuple[str, Entry]]:
+    """Each with all its words."""
+    for name, entry in table.items():
+        if name in HIDDEN:
+            continue
+        if isinstance(entry, Group):
+            yield from _commands(f"{prefix} {name}", entry.commands)
+        else:
+            yield f"{prefix} {name}", entry
+
+
+def _option(option: click.Parameter) -> str:
+    """As a line of a list."""
+    record = option.get_help_record(click.Context(click.Command(None)))
+    return "" if record is None else f"- `{record[0]}`: {record[1]}"
 
 
 def frames() -> str:
@@ -262,7 +282,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "reasons.md": Page("dsmt/event/reason.py", reasons),
     "statuses.md": Page("dsmt/event/status.py and dsmt/view/shown.py", statuses),
     "service-file.md": Page("dsmt/spec/schema.py and dsmt/spec/built.py", file_keys),
-    "commands.md": Page("dsmt/cli/__init__.py", commands),
+    "commands.md": Page("dsmt/cli/", commands),
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),
     "lives.md": Page("dsmt/agents/rules/life.py and dsmt/agents/rules/served.py", lives),

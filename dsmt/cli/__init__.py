@@ -7,8 +7,12 @@ Rule 2: a verb that is not in the table is never guessed.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import click
 
 
 class Entry(NamedTuple):
@@ -16,6 +20,12 @@ class Entry(NamedTuple):
 
     place: str
     help: str
+
+    def load(self) -> click.Command:
+        """Import it."""
+        module, _, attribute = self.place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
 
 
 class Group(NamedTuple):

@@ -8,7 +8,6 @@ Rule 3: no traceback reaches a user without `--debug`; what the machine refuses 
 from __future__ import annotations
 
 import errno
-import importlib
 import io
 import os
 import sys
@@ -56,10 +55,7 @@ class LazyGroup(click.Group):
             return None
         if isinstance(entry, Group):
             return LazyGroup(entry.commands, name=cmd_name, help=_sentence(entry.help))
-        module, _, attribute = entry.place.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.place} is no command")
+        command = entry.load()
         command.help = command.help or _sentence(entry.help)
         return command
 
