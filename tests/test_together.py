@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from dsmt.errors import TransportError
 from dsmt.programs.bus import running
 from dsmt.programs.running import run_beside
-from dsmt.together import end_all, until_one_fails
+from dsmt.together import end_all, unless, until_one_fails
 from tests.waiting import until
 
 
@@ -81,3 +82,13 @@ def test_a_deadline_that_passes_while_it_ends_is_told_as_such() -> None:
         assert not part.runs
 
     asyncio.run(play())
+
+
+def test_what_some_work_came_to_is_told_also_where_the_watch_over_it_fails_in_the_same_turn() -> None:
+    async def fails() -> None:
+        raise TransportError("bus.unreachable", "no broker answers")
+
+    async def answers() -> str:
+        return "an answer"
+
+    assert asyncio.run(unless(fails(), answers())) == "an answer"

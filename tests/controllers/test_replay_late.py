@@ -2,6 +2,8 @@
 
 from math import inf
 
+import pytest
+
 from dsmt.controllers.replay import fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
@@ -55,10 +57,11 @@ def test_what_came_since_and_had_no_room_either_is_not_in_the_view_of_who_folds_
     assert outcomes(life, realm, revoked) == ["same"] * 2
 
 
-def test_what_came_before_the_broker_had_seen_to_what_is_void_is_not_in_the_view_of_who_folds_anew() -> None:
-    """It had no room then either; what came after that stood at once."""
+@pytest.mark.parametrize("version", [2, 7])
+def test_what_came_before_the_broker_had_seen_to_what_is_void_is_not_in_the_view_of_who_folds_anew(version: int) -> None:
+    """It had no room then either; what came after that stood at once. Of two of one number the earlier one wins."""
     life, realm, revoked = usurped("web", "db")
-    say(realm, "alice", "web", 3, version=2)
+    say(realm.after(1), "alice", "web", 3, version=version)
     begin_without_eve(realm)
     say(realm, "alice", "db", 3, version=2)
     assert [realm.view.winner(f"service/{one}/spec") is None for one in ("web", "db")] == [True, False]
