@@ -19,7 +19,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Bookmark, Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from dsmt.ports.store import Row, StoreFullError
+from dsmt.ports.store import StoreFullError
 from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
@@ -297,21 +297,19 @@ async def test_of_what_another_brings_at_once_all_is_brought_again_while_one_is_
 async def test_the_words_on_brokers_are_read_when_one_was_said_and_not_each_time_somebody_looks(r: TestRealm) -> None:
     b1, _ = await mesh(r, "b1", "b2")
     await until(lambda: "broker/b2" in b1._sessions.by_name)
+    session, admission, words = b1._sessions.by_name["broker/b2"], b1._admission, b1._others.holders.words
     read: list[str] = []
-    session, admission = b1._sessions.by_name["broker/b2"], b1._admission
-    winner = admission._store.winner
 
-    def noted(topic: str) -> Any:
-        read.append(topic)
-        return winner(topic)
+    def row(said: str) -> Any:
+        word = SimpleNamespace(event=SimpleNamespace(data={}))
+        return SimpleNamespace(read=lambda: read.append(said) or word)  # type: ignore[func-returns-value]
 
-    admission._store = SimpleNamespace(winner=noted)  # type: ignore[assignment]
-    admission._words.clear()
+    words.rows["config/broker/b2"] = row("first")
     assert [admission.is_displaced(session) for _ in range(3)] == [False] * 3
-    assert read == ["config/broker/b2"]
-    admission.revoked([Row(1, 1, "config/broker/b2", (), fact=True, key_id=b"", sealed=b"")])  # type: ignore[arg-type]
+    assert read == ["first"]
+    words.rows["config/broker/b2"] = row("second")
     assert not admission.is_displaced(session)
-    assert len(read) == 2
+    assert read == ["first", "second"]
 
 
 @scenario

@@ -18,7 +18,6 @@ Rule 6: a broker whose own certificate has ended lets other brokers read it whos
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.session import Session
@@ -27,10 +26,9 @@ from dsmt.bus.rules.presence import Presence, two_of_one_name
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, Live, Rates, over_live
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello, has_ended, out_of_time
-from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.errors import RefusedError
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.kinds.realm import BROKERS, BrokerWord
-from dsmt.event.records import from_data
+from dsmt.event.kinds.realm import BrokerWord
 from dsmt.ports.store import Events, Row
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
@@ -40,7 +38,7 @@ from dsmt.trust.store import TrustStore
 class Admission:
     """Decides about sessions. `now_ms` is realm time; `is_whole` says whether all is here that others have (A4).
 
-    `is_copy` says whether a session is of another broker of the realm.
+    `is_copy` says whether a session is of another broker of the realm, and `word_on` which word on a broker stands.
     """
 
     def __init__(
@@ -53,21 +51,17 @@ class Admission:
         *,
         is_whole: Callable[[], bool],
         is_copy: Callable[[Session], bool],
+        word_on: Callable[[str], BrokerWord | None],
     ) -> None:
         self._identity, self._trust, self._store, self._is_whole = identity, trust, store, is_whole
-        self.keyring, self._presence, self._is_copy = keyring, presence, is_copy
-        self._words: dict[str, BrokerWord | None] = {}
-        """What was read of the words on brokers since each was said, by name."""
+        self.keyring, self._presence, self._is_copy, self._word_on = keyring, presence, is_copy, word_on
         self.comings = Rates(ATTACH_RATE, ATTACH_BURST)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 
     def revoked(self, rows: Sequence[Row]) -> list[Row]:
-        """Obey the revocations among stored rows; which those are. Words on brokers are read anew."""
-        found = self.keyring.revoked(rows)
-        if found or any(row.topic.startswith(BROKERS) for row in rows):
-            self._words.clear()
-        return found
+        """Obey the revocations among stored rows; which those are."""
+        return self.keyring.revoked(rows)
 
     def is_revoked(self, session: Session) -> bool:
         """Whether the session's key, or one above it, was revoked."""
@@ -172,18 +166,10 @@ class Admission:
         """Whether who reads under a broker's name is one no more, or that name is another key's by the newest word (R8)."""
         if session.certificate is None or not session.reads or not session.name.startswith("broker/"):
             return False
-        if session.name not in self._words:
-            self._words[session.name] = self._word_on(session.name)
-        word = self._words[session.name]
+        word = self._word_on(session.name)
         if word is None or word.route:
             return False
         return not self._is_copy(session) if word.removed else word.public != session.certificate.public
-
-    def _word_on(self, broker: str) -> BrokerWord | None:
-        row = self._store.winner(f"config/{broker}")
-        with suppress(UnusableEventError):
-            return None if row is None else from_data(BrokerWord, row.read().event.data)
-        return None
 
     def _granted(self, session: Session, nonce: bytes, now_ms: int, *, isolated: bool) -> f.Welcome:
         session.nonce = nonce

@@ -85,9 +85,9 @@ class Broker:
         elsewhere = Elsewhere(holders.readings.settled_ms, holders.vouched, lambda: self._others.attached.is_linked)
         self._recorder = recorder = Recorder(config, identity, trust, store, clock, elsewhere=elsewhere)
         self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
-        presence, whole = recorder.sessions.presence, recorder.is_whole
+        presence, whole, is_copy = recorder.sessions.presence, recorder.is_whole, holders.readings.is_other
         self._admission = Admission(
-            identity, trust, store, self._keyring, presence, is_whole=whole, is_copy=holders.readings.is_other
+            identity, trust, store, self._keyring, presence, is_whole=whole, is_copy=is_copy, word_on=holders.words.word_on
         )
         self._depot = Depot(store.blobs, recorder.words, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=whole, had=holders.had)

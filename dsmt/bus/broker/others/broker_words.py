@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.realm import BROKERS
+from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.order import newer
+from dsmt.event.records import readable
 from dsmt.ports.store import Events, Row
 from dsmt.trust.store import TrustStore
 
@@ -20,6 +21,18 @@ class StoredBrokerWords:
         self._store, self._trust = store, trust
         self.rows: dict[str, Row] = {}
         """By topic."""
+        self._read: dict[str, tuple[Row, BrokerWord | None]] = {}
+        """What was read of these, by topic: it is looked at again and again."""
+
+    def word_on(self, broker: str) -> BrokerWord | None:
+        """The word on `broker/NAME` that stands; None for none, and for one that cannot be read here."""
+        topic = f"config/{broker}"
+        row, known = self.rows.get(topic), self._read.get(topic)
+        if row is None:
+            return None
+        if known is None or known[0] is not row:
+            known = self._read[topic] = row, readable(BrokerWord, row.read().event.data)
+        return known[1]
 
     @property
     def signed(self) -> list[SignedEvent]:
