@@ -1,9 +1,9 @@
-"""What stays with data on a machine whose name another one has now: no screen gives the former machine's word for it."""
+"""No screen gives a former word for what is there now: a machine has the name of another one, or a generation is another."""
 
 import pytest
 
 from dsmt.cli import plan_screen
-from dsmt.event.status import Shown
+from dsmt.event.status import Shown, State
 from dsmt.operations.read.ahead.planning import ApplyPlan, plan
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.why.explaining import roots
@@ -11,6 +11,7 @@ from tests.controllers.build import Realm, key, web
 from tests.controllers.files import read
 
 from .sights import sight
+from .test_instance_rows import row_of, running
 
 DATA = "data: true\n"
 ANOTHER = "its data is on {node}, which is another machine now, with another key"
@@ -103,3 +104,13 @@ def test_it_begins_there_with_no_data_once_that_is_accepted(realm: Realm) -> Non
     realm.settle(seconds=1)
     assert instances(sight(realm))[0].state is Shown.RUNNING
     assert [one.instance for one in planned(realm).steps] == ["web/app/0", "web/app/1"]
+
+
+def test_the_health_of_a_generation_is_none_of_the_next_one() -> None:
+    realm = running()
+    realm.health(key(0), "n1", "ready")
+    assert row_of(realm).health == "ready"
+    realm.control(key(0), restart=1)
+    realm.step()
+    realm.status(key(0), "n1", State.RUNNING)
+    assert row_of(realm).health == "none"

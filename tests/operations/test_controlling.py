@@ -238,21 +238,6 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
     assert words(later, controlling.restart) == said
 
 
-def test_a_hold_of_which_the_word_was_lost_stays_where_it_is_moved_and_ends_where_it_is_started(words: Words) -> None:
-    """The slot's fact alone tells of it: what was moved began to run, and what was started did not."""
-    realm = running()
-    words(realm, controlling.stop)
-    realm.settle(seconds=1)
-    moved = without_controls(realm)
-    assert words(moved, move).hold is not None
-    moved.settle(seconds=20)
-    assert moved.slot().desired == "stopped"
-    started = without_controls(realm)
-    assert words(started, controlling.start).restart > 0
-    started.settle(seconds=20)
-    assert started.slot().desired == "running"
-
-
 @pytest.mark.parametrize("later", [True, False])
 def test_a_restart_that_was_asked_for_later_on_the_other_side_of_a_partition_is_done_where_it_stands(
     words: Words, later: bool
@@ -333,6 +318,8 @@ def test_a_retry_of_what_waits_keeps_its_reason_and_of_what_does_not_says_so(ask
     done, said = asked(realm, controlling.retry)
     assert (done.instances, said) == ([], [])
     assert done.because == {"web/app/0": "it does not wait for another try: it is running"}
+    realm.status(key(), realm.slot().node or "", failures=2)  # before it was begun with success
+    assert asked(realm, controlling.retry) == (done, [])
     realm.status(key(), realm.slot().node or "", State.FAILED, next_try_ms=realm.now_ms + 9_000, failures=3)
     done, (draft,) = asked(realm, controlling.retry)
     assert (done.instances, done.because) == (["web/app/0"], {})

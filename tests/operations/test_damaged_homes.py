@@ -154,6 +154,18 @@ def test_where_the_realm_was_made_a_missing_key_is_no_damage_and_what_is_damaged
     startable.check_whole(home)
 
 
+def test_of_a_machine_that_has_joined_what_is_damaged_keeps_nothing_else_that_is_there_from_starting(home: Home) -> None:
+    init(home, name="test")
+    for node in ("n1", "n2"):
+        ensure_node(home, node)
+    for made in (home.root_key_file, home.operator_file, home.root / "brokers/b1/birth"):
+        made.unlink()
+    shutil.rmtree(home.root / "brokers")
+    (home.part("nodes", "n1") / "identity").write_bytes(b"x")
+    assert (home.is_joined, list(startable.damaged(home))) == (True, ["node n1"])
+    startable.check_whole(home)
+
+
 @pytest.mark.parametrize("content", [None, b"x"], ids=["missing", "damaged"])
 def test_a_machine_that_has_joined_and_lost_its_only_key_begins_nothing(home: Home, content: bytes | None) -> None:
     init(home, name="test")

@@ -23,6 +23,7 @@ from dsmt.operations.write.controlling import following
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
+from .test_controlling import move, without_controls
 from .test_explaining import explain
 from .test_waiting_opposed import seen
 from .waits import applied, wait
@@ -263,3 +264,19 @@ def test_what_is_begun_again_on_its_node_was_not_begun_by_the_start_of_its_manag
     realm.status(key(0), "n1", State.RUNNING, last_exit=last)
     for target in ("web", "web/app/0"):
         assert explain(realm, target).says.endswith(', because web is r1, applied by alice: "a test"')
+
+
+def test_what_all_see_held_stays_so_where_that_word_was_lost_and_it_is_moved_and_ends_where_it_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The slot's fact alone tells of it: what was moved began to run, and what was started did not."""
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    start(realm, monkeypatch, controlling.stop)
+    realm.settle(seconds=1)
+    for act, desired in ((move, "stopped"), (controlling.start, "running")):
+        later = without_controls(realm)
+        assert start(later, monkeypatch, act).instances == ["web/app/0"]
+        later.settle(seconds=20)
+        assert later.slot().desired == desired

@@ -296,6 +296,9 @@ def test_an_agent_that_was_started_and_never_says_a_word_is_the_reason_after_thi
     realm.status(key(0), "n1", State.STOPPED, generation=0)
     row = row_of(realm)
     assert (row.state, row.reason) == (Shown.INSTALLING, None), "it was heard since: of an older generation"
+    realm.after(1).status(key(0), "n1", State.RUNNING, layer=Layer.AGENT, pid=78)
+    row = row_of(realm.after(31))
+    assert row.reason is not None, "the next one has said nothing"
 
 
 @pytest.mark.parametrize(

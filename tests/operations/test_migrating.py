@@ -152,8 +152,10 @@ def test_who_aborts_a_cut_leaves_servers_that_let_no_bridge_in(tmp_path: Path, m
     ways.WAYS["dsmt"].fence(home)
     if swapped:
         (home.root / "brokers").rename(home.root / home.moving().aside)
+    (home.root / "migration.old" / "brokers").mkdir(parents=True)  # whoever ended a move before was cut off there
     asyncio.run(migrating.abort(home))
     assert started == [{b""}]
+    assert not list(home.root.glob("migration*"))
 
 
 @pytest.mark.parametrize(("engine", "beside"), [("nats", "migration/brokers"), ("dsmt", "brokers")])

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ from dsmt.operations.read.rows.revisions import (
 )
 from dsmt.operations.read.screens.summaries import service
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, declaring
+from dsmt.operations.write import applying, declaring, revising
 from dsmt.operations.write.writing import Said
 from dsmt.spec.parsing import parse
 from tests.controllers.build import Realm, key, spec, web
@@ -205,3 +205,19 @@ def test_a_spec_says_nothing_of_what_ended_an_orphan() -> None:
     assert entry.spec is not None
     fact = msgspec.structs.replace(entry.spec.record, spec=spec(web(3, component="on_partition: pinned")))
     assert list(following(entry, fact).earlier) == [str(entry.spec.id)]
+
+
+def test_what_is_not_built_and_was_applied_all_the_same_keeps_nobody_from_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by another dsmt: what stands is not asked about."""
+    made, bus = Realm("n1"), cast(Any, None)
+    made.apply(web(1, component="spread: {strict: true}\n"))
+
+    async def look_at(*_: object) -> Any:
+        return sight(made)
+
+    async def say_spec(*_: object) -> int:
+        return 2
+
+    monkeypatch.setattr(revising, "look_at", look_at)
+    monkeypatch.setattr(revising, "say_spec", say_spec)
+    assert asyncio.run(revising.scale(bus, Target("web"), 2, by="alice", reason="")).revision == 2

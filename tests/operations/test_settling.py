@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -193,3 +194,19 @@ def test_what_was_settled_while_it_ran_is_begun_anew_by_whoever_comes_next(
     asyncio.run(upgrading.begin_settled(home))
     asyncio.run(upgrading.begin_settled(home))
     assert begun == ["m5", "m5"]
+
+
+def test_that_a_file_is_another_one_is_written_down_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was cut off between the two left a node that ran with the former labels for good: nothing was to be done."""
+    home = added(tmp_path, "127.0.0.1")
+    node, own = home.part("nodes", "m5"), identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(node), "spawner"), own)
+
+    def cut_off(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(NodeFile, "write", cut_off)
+    with pytest.raises(OSError, match="No space"):
+        settle(home, Settling(labels={"zone": "b"}))
+    assert (node / settling.SETTLED).exists()

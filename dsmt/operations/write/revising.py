@@ -35,7 +35,7 @@ async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -
 async def slip(bus: BusReader, target: Target, count: int) -> str:
     """What is said of a count that is likely a slip (`MANY_TIMES`); empty for any other. Raises as `scale` does."""
     _, component, now = _counted(await look_at(bus, target.service), target)
-    if count <= MANY_TIMES * max(now, 1) or count - now < MANY:
+    if count <= MANY_TIMES * now or count - now < MANY:
         return ""
     return f"from {now} to {count} instances of {target.service}/{component} is more than {MANY_TIMES} times as many"
 

@@ -117,7 +117,7 @@ def _does_not_end(sight: Sight, key: SlotKey, entry: SlotEntry, node: str) -> Re
     why = said.record.reason
     if why is not None and why.code == STUCK:
         return why
-    leaves = entry.fact is not None and entry.wanted_on != node
+    leaves = entry.wanted_on != node
     return unheard(SeenInstance(sight, key, node)) if leaves and sight.fleet.state(node) == "alive" else None
 
 
