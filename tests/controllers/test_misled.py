@@ -79,6 +79,17 @@ def test_who_begins_anew_says_again_what_it_does_not_read_again_until_somebody_h
     assert due(View(), now + LEFT_S) == []
 
 
+def test_who_had_nothing_left_to_say_says_again_what_had_waited_to_be_read() -> None:
+    hand = Told(has_read=False)
+    mark, resaying = Bookmark(Cursor("s1", 101, 0), whole=True), hand.runner._resaying
+    assert hand.runner._fold([mark])
+    assert resaying.due(hand.runner.view, hand.clock.now, waits=lambda _topic: 0.0, besides=()) == []
+    waited = [Arrived(one, 101, live=True) for one in (hand.grave, hand.evil)]
+    assert not hand.runner._fold([*waited, mark])
+    due = resaying.due(View(), hand.clock.now, waits=lambda _topic: 0.0, besides=())
+    assert [one.topic for one in due] == [GRAVE]
+
+
 def test_slots_of_a_void_revision_get_the_one_that_stands_when_the_later_word_was_waited_for() -> None:
     """Who folds anew sees that they follow a later spec than is known, which may be on its way (A4)."""
     realm = Realm("n1", "n2")

@@ -201,6 +201,21 @@ def test_it_is_said_once_by_turns_and_not_where_something_else_is_decided(beside
     assert [due(now) for now in (0.0, 0.4, 0.6, 1.0, 5.5, 5.7)] == [[], [], said, [], [], said]
 
 
+def test_each_turn_begins_when_a_key_ends_though_the_same_was_said_again_for_another_before() -> None:
+    """All controllers would say it at once."""
+    made, ended = Realm("n1"), [1]
+    made.apply(web(1))
+    made.step()
+    resaying = Resaying("controller/c9", lambda one: one.event.topic == SLOT and ended[-1] != 2, lambda: ended[-1])
+
+    def due(now: float, known: int) -> int:
+        ended.append(known)
+        return len(resaying.due(made.view, now, waits=lambda _topic: 0.5, besides=()))
+
+    turns = ((0.0, 1), (0.6, 1), (9.0, 2), (20.0, 3), (20.4, 3), (20.6, 3))
+    assert [due(now, known) for now, known in turns] == [0, 1, 0, 0, 0, 1]
+
+
 def test_what_was_said_by_a_later_version_and_cannot_be_said_by_this_one_ends_no_controller(tmp_path: Path) -> None:
     async def main() -> None:
         async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
