@@ -1,16 +1,21 @@
 """What a service that has ended left on a node goes when an operator says so, and nothing of the one that was made anew."""
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dsmt.agents.node.purging import AGAIN_S, KEPT
+from dsmt.agents.node.purging import AGAIN_S, KEPT, Purging
 from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import PURGES, PurgeWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
-from tests.loops import in_virtual_time
+from dsmt.system.files import DiskFiles
+from dsmt.together import end_all
+from tests.loops import in_real_time, in_virtual_time
+from tests.waiting import until
 
 from .managed import SLOT, Managed
 from .memory_machine import MemoryFiles
@@ -222,3 +227,17 @@ async def test_where_nobody_can_tell_what_was_purged_before_nothing_is() -> None
     at.node.files.remove(f"data/{KEPT}")
     await at.realm.until(lambda: left(at) == {ELSE})
     at.end()
+
+
+@in_real_time
+async def test_of_a_service_of_which_all_went_no_directory_is_left_either(tmp_path: Path) -> None:
+    for place in ("web/app/0/rows", "web/old/3", "shop/app/0"):
+        (tmp_path / place).mkdir(parents=True)
+    purging = Purging(DiskFiles(str(tmp_path)), stands=lambda _: None, free=lambda _: None, kept=lambda *_: None)
+    word: Any = SimpleNamespace(event=SimpleNamespace(topic=f"{PURGES}web", data=to_data(PurgeWord(epoch=1, by="op"))))
+    purging.take(word)
+    task = asyncio.create_task(purging.run())
+    try:
+        await until(lambda: sorted(one.name for one in tmp_path.iterdir()) == [KEPT, "shop"])
+    finally:
+        await end_all(task)

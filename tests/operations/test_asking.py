@@ -225,6 +225,14 @@ def test_a_start_whose_only_broker_ends_again_and_again_waits_no_longer(
     assert told.value.code == "bus.unreachable"
 
 
+def test_so_does_one_whose_only_broker_has_a_damaged_file(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    (home.part("brokers", "b1") / "broker.cbor").write_bytes(b"nonsense")
+    with pytest.raises(TransportError, match="no broker answers"):
+        asyncio.run(unreached.while_they_stay(home, asyncio.sleep(2)))
+
+
 def test_a_start_waits_for_a_broker_that_stays_or_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path / "home")
     init(home, name="test")

@@ -141,6 +141,8 @@ def test_an_address_that_was_typed_and_is_reached_from_elsewhere_stays_and_one_o
         held = NodeFile.read(home.part("nodes", "m5"))
         assert (held.address, held.elsewhere) == (typed, elsewhere)
         assert settle_nodes(home) == []
+        assert settle(home, Settling(labels={"at": typed}))
+        assert settle_nodes(home) == [], "nor does it move with the next label"
         assert told(home)[0] == typed
 
 
