@@ -1,11 +1,16 @@
 """What a node holds by the word of a stolen controller's key: when nobody says it again, what stands is obeyed (J3)."""
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
 
-from dsmt.agents.node.abandoned import ASK_S
+from dsmt.agents.node.abandoned import ASK_S, Abandoned
 from dsmt.event.envelope import SignedEvent
-from dsmt.ports.bus import Notice
+from dsmt.event.slots import SlotKey
+from dsmt.ports.bus import Complete, Cursor, Interest, Notice
 from dsmt.ports.realm import KEY_ENDED
+from dsmt.together import end_all
 from tests.loops import in_virtual_time
 
 from .managed import Managed
@@ -117,3 +122,32 @@ async def test_what_somebody_has_said_again_in_time_is_all_that_is_obeyed() -> N
     assert {told["orphan"] for told in at.told("container")} == {False}
     assert len(at.node.machine.alive) == len(at.node.machine.programs) == 1
     at.end()
+
+
+@in_virtual_time
+async def test_each_key_that_ends_has_its_time_and_what_came_while_it_was_asked_is_not_told_as_left() -> None:
+    first, second = SlotKey("web", "app", 0), SlotKey("web", "app", 1)
+    held, asked, left = [first], list[float](), list[SlotKey]()
+    clock = asyncio.get_running_loop().time
+
+    class Bus:
+        @asynccontextmanager
+        async def subscribe(self, _interest: Interest) -> AsyncIterator[AsyncIterator[list[Complete]]]:
+            async def batches() -> AsyncGenerator[list[Complete], None]:
+                asked.append(clock() - began)
+                held.append(second)
+                yield [Complete(Cursor("s", 1, 0), whole=True)]
+
+            async with aclosing(batches()) as found:
+                yield found
+
+    began, never = clock(), cast(Any, None)
+    abandoned = Abandoned(cast(Any, Bus()), lambda: list(held), never, left.append)
+    task = asyncio.create_task(abandoned.run())
+    await asyncio.sleep(ASK_S - 1)
+    abandoned.ended()
+    await asyncio.sleep(2)
+    assert (asked, left) == ([ASK_S], [first])
+    await asyncio.sleep(2 * ASK_S)
+    assert asked == [ASK_S, 2 * ASK_S]
+    await end_all(task)

@@ -11,6 +11,7 @@ from dsmt.agents.node.purging import AGAIN_S, KEPT, Purging
 from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import PURGES, PurgeWord
 from dsmt.event.records import to_data
+from dsmt.event.slots import SlotKey
 from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.together import end_all
@@ -28,6 +29,10 @@ ELSE = "/n1/data/shop/app/0/rows"
 def say(at: Managed, epoch: int = 1, version: int = 1) -> None:
     word = PurgeWord(epoch=epoch, by="operator/op")
     at.site.spec_bus.emit(Draft(f"{PURGES}web", to_data(word), version=version))
+
+
+def word() -> Any:
+    return SimpleNamespace(event=SimpleNamespace(topic=f"{PURGES}web", data=to_data(PurgeWord(epoch=1, by="op"))))
 
 
 def fill(at: Managed, *places: str) -> None:
@@ -230,12 +235,32 @@ async def test_where_nobody_can_tell_what_was_purged_before_nothing_is() -> None
 
 
 @in_real_time
+async def test_who_waits_for_what_cannot_be_written_down_is_told_why(tmp_path: Path) -> None:
+    (tmp_path / KEPT).write_bytes(b"nonsense")
+    kept = set[tuple[SlotKey, str]]()
+    purging = Purging(
+        DiskFiles(str(tmp_path)),
+        stands=lambda _: None,
+        free=lambda _: None,
+        kept=lambda slot, error: kept.add((slot, error.message)),
+    )
+    purging.take(word())
+    assert purging.defers(SLOT)
+    task = asyncio.create_task(purging.run())
+    try:
+        await until(
+            lambda: kept == {(SLOT, f"{tmp_path}/{KEPT} is damaged, which says what was purged here: nothing more is")}
+        )
+    finally:
+        await end_all(task)
+
+
+@in_real_time
 async def test_of_a_service_of_which_all_went_no_directory_is_left_either(tmp_path: Path) -> None:
     for place in ("web/app/0/rows", "web/old/3", "shop/app/0"):
         (tmp_path / place).mkdir(parents=True)
     purging = Purging(DiskFiles(str(tmp_path)), stands=lambda _: None, free=lambda _: None, kept=lambda *_: None)
-    word: Any = SimpleNamespace(event=SimpleNamespace(topic=f"{PURGES}web", data=to_data(PurgeWord(epoch=1, by="op"))))
-    purging.take(word)
+    purging.take(word())
     task = asyncio.create_task(purging.run())
     try:
         await until(lambda: sorted(one.name for one in tmp_path.iterdir()) == [KEPT, "shop"])
