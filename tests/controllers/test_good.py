@@ -36,6 +36,21 @@ def fails(realm: Realm) -> None:
     realm.settle(seconds=1, obey=False)
 
 
+@pytest.mark.parametrize("ahead", ["runs", "ready"])
+def test_what_is_said_of_a_time_that_has_not_come_counts_from_the_word(ahead: str) -> None:
+    """Else nothing would be good there, and each revision would wait for it without end."""
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.step()
+    far_ms = realm.now_ms + 10**9
+    realm.status(key(0), "n1", since_ms=far_ms if ahead == "runs" else realm.now_ms)
+    realm.health(key(0), "n1", "ready", since_ms=far_ms if ahead == "ready" else realm.now_ms)
+    realm.after(100)
+    component = standing(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    assert component is not None
+    assert component.is_good(component.slot(key(0)))
+
+
 # --- for as long as the slot is ----------------------------------------------------------------------------------
 
 
