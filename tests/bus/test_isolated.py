@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import isolation
+from dsmt.bus.broker.others.attached import AttachedBrokers
 from dsmt.bus.client import homing
 from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import TestRealm, scenario
 from tests.bus.test_leaf import cut, site
@@ -102,3 +105,31 @@ def test_a_broker_is_isolated_when_it_was_linked_with_none_for_a_while_and_that_
     assert [one.look(101.0 + after_s, linked=False), one.stands] == [False, True]
     assert [one.look(102.0 + after_s, linked=True), one.stands] == [True, False]
     assert [one.look(101.9 + 2 * after_s, linked=False), one.stands] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("reads", "by", "state", "refused", "meshed"),
+    [
+        (True, True, "open", False, True),
+        (True, False, "open", False, False),
+        (False, True, "open", False, False),
+        (True, True, "silent", False, False),
+        (True, True, "open", True, False),
+    ],
+    ids=["both", "is read by none", "reads none", "its reader is silent", "its reader is sent away"],
+)
+def test_a_broker_is_linked_with_others_where_it_reads_one_and_is_read_by_one(
+    reads: bool, by: bool, state: str, refused: bool, meshed: bool
+) -> None:
+    other = BrokerAddress("", bytes(32))
+    session = SimpleNamespace(name="broker/b2", certificate=SimpleNamespace(public=other.public), refused=refused)
+    presence = SimpleNamespace(record_of=lambda _: SimpleNamespace(state=state))
+    readings = SimpleNamespace(known=[other], linked={other.public} if reads else set())
+    parts: Any = (
+        None,
+        SimpleNamespace(sessions=SimpleNamespace(presence=presence)),
+        SimpleNamespace(readings=readings),
+        SimpleNamespace(copying=[session] if by else []),
+    )
+    assert AttachedBrokers(*parts).is_meshed(leaf=False) is meshed
+    assert AttachedBrokers(*parts).is_meshed(leaf=True)

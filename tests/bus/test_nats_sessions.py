@@ -303,6 +303,7 @@ def test_a_connection_has_ended_when_two_lists_of_its_server_running_do_not_have
     for server, numbers in (("S1", {1}), ("S2", set()), ("S1", {1, 2}), ("S1", {1})):  # one that comes while it counts
         presence._missing(server, numbers)
         assert {at.number for at in gate.sessions.at} == {1, 2}
+    presence._missing("S2", set())  # which tells of its own alone
     presence._missing("S1", {1})
     assert {at.number for at in gate.sessions.at} == {1}
     assert gate.said.all[-1] == ("node/n2", "closed", "timeout")

@@ -1,9 +1,11 @@
 """A node that is drained or excluded is left one instance at a time, as each of them may be moved."""
 
 from dsmt.event.kinds.node import NodeControl
+from dsmt.event.status import State
 
 from .build import key, web
 from .repairs import running
+from .test_previous import BAD, SHORT, Leaving
 
 
 def test_a_drained_node_is_left_start_first() -> None:
@@ -83,3 +85,21 @@ def test_a_stop_first_move_whose_cause_goes_away_starts_again_where_it_was() -> 
     realm.control_node(node, "active")
     realm.step()
     assert (realm.slot(0).node, realm.slot(0).desired) == (node, "running")
+
+
+def test_what_is_gone_back_to_has_the_time_that_what_was_tried_may_take_to_end() -> None:
+    at = Leaving("drain", tried=BAD + "stop: {grace: 25s}\n")
+    at.watch(31)
+    left_ms = at.realm.slot().previous.deadline_ms - at.realm.now_ms
+    assert 45_000 < left_ms <= 55_000, "and not the one that is gone back to"
+
+
+def test_a_copy_beside_which_a_try_was_given_up_is_kept_as_long_as_it_is_served() -> None:
+    at = Leaving("drain")
+    at.realm.status(key(), at.first, State.FAILED, parked=True, generation=1)
+    for served in (True, False):
+        at.realm.endpoint(key(), at.first, generation=1, ready=served)
+        at.watch(1)
+        at.realm.apply(web(1, component=SHORT + f"env: {{A: 'was {served}'}}\n"))
+        at.watch(1)
+        assert at.kept is served

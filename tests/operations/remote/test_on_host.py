@@ -327,6 +327,17 @@ def test_systemd_reads_a_unit_that_was_written_though_who_wrote_it_was_cut_off(
         assert f"b{again}/bin/dsmt node run" in (tmp_path / "units/dsmt-node@.service").read_text()
 
 
+def test_who_has_another_unit_now_is_restarted_and_others_are_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(on_host, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(on_host, "run", lambda argv, **_: ran.append(" ".join(argv[1:])))
+    for build, verb in (("b1", "restart"), ("b1", "start"), ("b2", "restart")):
+        kept_by_systemd(tmp_path, again=False, build=build).start()
+        assert ran[-1] == f"{verb} dsmt-node@n1"
+
+
 def test_no_unit_that_failed_as_it_was_ended_is_left_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a NATS server's, which was taken out of the cluster and begins no more."""
     ran: list[str] = []
