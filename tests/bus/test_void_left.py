@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from dsmt.bus.broker import void
@@ -114,3 +117,14 @@ async def test_no_slot_is_looked_at_when_another_key_ends(r: TestRealm) -> None:
             await revoke(r, eve, s.b1)
             await until(lambda: asked.count("operator") >= len((s.b1, s.b2)))
             assert "controller" not in asked
+
+
+def test_when_the_time_of_a_key_is_over_that_is_seen_to_once() -> None:
+    """And not at each tick from then on: each looks through all that operators have said."""
+    elections = SimpleNamespace(signers=lambda _: [b"k"], standing=lambda *_: [], elect=lambda _: None)
+    store, trust = SimpleNamespace(elections=elections), SimpleNamespace(is_revoked=lambda *_: True, names=lambda _: ())
+    held = void.Void(cast(Any, store), cast(Any, trust))
+    held.displace(0)
+    assert [held.is_late(at_ms) for at_ms in (void.LEFT_MS - 1, void.LEFT_MS)] == [False, True]
+    held.displace(void.LEFT_MS)
+    assert not held.is_late(10 * void.LEFT_MS)

@@ -1,8 +1,11 @@
 """How much of a realm a controller looks at in one turn, where a look at everything takes long."""
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.controllers import decide
+from dsmt.controllers.brake import LOOSE, Brake
+from dsmt.controllers.look import Look
 from dsmt.controllers.loop import portion
 from dsmt.controllers.loop.agenda import AGAIN_MS, Agenda
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
@@ -131,3 +134,12 @@ def test_what_was_overlooked_is_found_when_everything_is_looked_at_again() -> No
     assert not agenda.due(realm.now_ms)
     realm.now_ms -= 5_000
     assert agenda.due(realm.now_ms), "the time of the realm was put back"
+
+
+@pytest.mark.parametrize("now", [Brake(on=True), Brake(on=False, held=True), Brake(on=True, released=frozenset({"n1"}))])
+def test_all_services_are_looked_at_once_the_brake_lets_go_of_other_nodes_than_before(now: Brake) -> None:
+    """What it kept back until then is in services of which nothing was said since."""
+    few = Look(scope={"web": None}, most=9, before=LOOSE)
+    assert few.under(replace(LOOSE, total=9)) is few
+    assert few.under(now).places("db") is None
+    assert replace(few, before=now).under(now).places("db") == ()

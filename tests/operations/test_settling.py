@@ -123,6 +123,16 @@ def test_a_key_that_a_killed_join_has_left_goes_when_it_is_typed_again(
     assert (home.root / KEY_FILE).exists() == stays
 
 
+def test_who_joins_anew_takes_another_key_than_the_one_that_it_had_though_that_lies_there(tmp_path: Path) -> None:
+    """It was revoked, perhaps; a join that was killed has left it, or the key of the node that is to be."""
+    home = added(tmp_path, "127.0.0.1")
+    own = root_issued("node/m5", SecretKey(b"r" * 32), key=SecretKey(bytes(32)), now_s=int(time.time()), serial=bytes(16))
+    write_secret(home.root / KEY_FILE, bytes(32))
+    key = joining._key(home, own)
+    assert key.key_id != own.key.key_id
+    assert joining._key(home, own).key_id == joining._key(home, None).key_id == key.key_id, "it goes on with the same one"
+
+
 def test_of_several_nodes_each_takes_what_is_typed(tmp_path: Path) -> None:
     home = added(tmp_path, "127.0.0.1")
     NodeFile(node="m6", realm=REALM, address="127.0.0.1", labels={}).write(home.part("nodes", "m6"))
