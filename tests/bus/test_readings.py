@@ -42,9 +42,10 @@ def test_who_gives_nothing_more_is_read_to_its_end_no_more() -> None:
         (Other(B1), True, False),
         (read(B1, NOW - LAG_MS), True, True),
         (read(B1, NOW - LAG_MS - 1), True, False),
+        (Other(B1, place=Cursor("store", 7, NOW), caught_up=True), True, False),
         (Other(BrokerAddress("127.0.0.1:1", b"b1", leaf=True)), True, True),
     ],
-    ids=["it is away", "it reads this one and is not read", "read", "behind", "a leaf"],
+    ids=["it is away", "it reads this one and is not read", "read", "behind", "it is read anew", "a leaf"],
 )
 def test_what_the_others_have_is_here_when_each_that_is_there_was_read(other: Other, attached: bool, keeps_up: bool) -> None:
     assert readings(other).keeps_up(lambda public: attached and public == B1.public) is keeps_up
