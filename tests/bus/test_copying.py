@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from dsmt.bus.broker import keyring
+from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
@@ -323,3 +325,24 @@ async def test_that_everything_is_here_is_known_of_no_time_that_is_yet_to_come_w
     assert place is not None
     copying._reached(other, Bookmark(Cursor(place.store, place.row, far_ms), whole=False), cast(Any, deliveries))
     assert b1._others.readings.read_ms(public) <= b1.now_ms() + BOUND_MS
+
+
+def test_another_is_read_where_it_is_now_by_the_newest_word() -> None:
+    nothing: Any = None
+    parts = dict.fromkeys(("is_attached", "take", "whole", "withholding", "trimmed", "log", "now_ms"), nothing)
+    read = Copying(
+        BrokerAddress("127.0.0.1:1", bytes(32)),
+        nothing,
+        holders=SimpleNamespace(readings=Readings(nothing, nothing)),  # type: ignore[arg-type]
+        seeds=(),
+        meta=SimpleNamespace(get=lambda _: None),  # type: ignore[arg-type]
+        clock=SimpleNamespace(boottime=lambda: 1.0),  # type: ignore[arg-type]
+        **parts,
+    )
+    former, now = (BrokerAddress(f"127.0.0.1:{n}", b"k" * 32) for n in (2, 3))
+    read.know([former])
+    (other,) = read._others.values()
+    read.know([former])
+    assert [*read._others.values()] == [other], "what is said again begins nothing anew"
+    read.know([now])
+    assert [one.address for one in read._others.values()] == [now]
