@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from dsmt.errors import NotFoundError, RefusedError, TransportError
-from dsmt.operations.local.home.home import Home
+from dsmt.operations.local.home import notes
+from dsmt.operations.local.home.home import Home, write_secret
 from dsmt.operations.remote import removing
 from dsmt.operations.remote.places import NodePlace, keep_place, places
 from dsmt.operations.words.telling import silent
@@ -102,6 +103,13 @@ def test_a_host_is_cleared_when_its_broker_is_none_and_its_node_has_left_when_no
         "its broker is none",
     ]
     assert places(removal.home) == {}
+
+
+def test_the_issuer_of_a_host_that_was_cleared_is_noted_no_more_and_others_are(removal: Removal) -> None:
+    for name in ("one", "ones"):
+        write_secret(notes.place(removal.home.issuers, name, bytes(16)), b"certificate")
+    removal.remove()
+    assert [path.name.partition(".")[0] for path in removal.home.issuers.iterdir()] == ["ones"]
 
 
 def test_a_removal_goes_on_where_its_broker_was_none_before(removal: Removal) -> None:
