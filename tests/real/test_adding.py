@@ -281,6 +281,22 @@ def test_a_host_of_another_realm_is_left_as_it_is(operator: Operator) -> None:
     assert machine.files() == before
 
 
+def test_a_name_that_another_machine_has_is_refused_and_nothing_is_made_or_removed_for_it(operator: Operator) -> None:
+    """Hosts are called as the broker and a controller of the operator's home are, and as a node."""
+    hosts = [operator.lab.machine("b1"), operator.lab.machine("c1")]
+    before = [host.files() for host in hosts]
+    assert operator.error("node", "add", "b1", "--roles", "broker,node", code=4)["code"] == "host.name"
+    assert operator.error("node", "add", "c1", "--roles", "controller,node", code=4)["code"] == "host.name"
+    assert [host.files() for host in hosts] == before
+    operator.error("node", "remove", "b1", code=5)
+    operator.add("b1", "--name", "twin")
+    assert operator.error("node", "add", "c1", "--name", "twin", code=4)["code"] == "host.name"
+    assert hosts[1].files() == before[1]
+    operator.run("node", "remove", "twin")
+    assert hosts[0].files() == before[0]
+    assert [one["broker"] for one in operator.run("brokers", "--json").json] == ["b1"]
+
+
 def test_a_host_that_has_joined_by_itself_is_added_as_a_second_node_and_both_are_named(
     operator: Operator, tmp_path: Path
 ) -> None:

@@ -5,7 +5,8 @@ Rule 1: it may be repeated: a host that is a node of this realm already is only 
     Where it is kept out, for a copy has its key, that key is revoked first, and what it runs goes on.
 Rule 2: a host is done when what it runs is alive in the realm, and not when it says so.
 Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal, before anything
-    is made there: what is interrupted is removed by the same name.
+    is made there: what is interrupted is removed by the same name. That a broker or a controller is there, too, is kept
+    once nobody else has that name: who is refused for it is removed alone.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ class Adding:
             if serves and (known is None or "broker" not in known[1].roles):
                 _check_served(address, what, found)
             node: str = found["nodes"][0] if found["nodes"] else self._name or _name_of(address, found["hostname"])
-            await keep_place(self._home, node, place)
+            if not found["nodes"]:
+                await _check_free(self._connection, self._roles, address, node)
+            await keep_place(self._home, node, msgspec.structs.replace(place, roles=()))
             if not found["installed"]:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
@@ -217,6 +220,17 @@ async def _out(connection: Connection, node: str) -> tuple[Why | None, str | Non
     own = used.get(f"node/{node}")
     ended = own is None or own.not_after * 1000 < sight.now_ms
     return ("expired" if ended and sight.fleet.state(node) != "alive" else None), None
+
+
+async def _check_free(connection: Connection, roles: Roles, address: HostAddress, node: str) -> None:
+    """Raise `RefusedError` for a name that another machine has: nothing is made on this one, nor known of it."""
+    await roles.check_free(address, node)
+    sight = await look(connection.bus, passing=True)
+    entry, own = sight.view.nodes.get(node), in_use(connection.trust, sight.now_ms // 1000).get(f"node/{node}")
+    if entry is None or entry.attributes is None or own is None or connection.trust.is_revoked(own.key_id, own.subject):
+        return
+    advice = f"name it another way: --name NAME; if {node} is gone for good: dsmt node remove {node}"
+    raise RefusedError("host.name", f"{address}: there is a node {node} already, on another machine", next=advice)
 
 
 def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +61,11 @@ async def keep_place(home: Home, node: str, place: NodePlace | None) -> None:
             roles = dict.fromkeys([*(before.roles if before is not None else ()), *place.roles])
             known[node] = msgspec.structs.replace(place, roles=tuple(roles))
         write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known))
+
+
+async def keep_roles(home: Home, node: str, roles: Sequence[Role]) -> None:
+    """Know what else is where a node was added."""
+    await keep_place(home, node, msgspec.structs.replace(places(home)[node], roles=tuple(roles)))
 
 
 def check_found(address: HostAddress, realm: str, found: dict[str, Any]) -> None:

@@ -97,7 +97,8 @@ class _Removal(NamedTuple):
             told = {**place.paths, "build": "", "units": units, "root": root}
             check_found(host.address, realm.name, await host.do("state", told))
             await host.do("remove", told)
-        notes.drop(self.home.issuers, self.node)
+        if "controller" in place.roles:  # else one of this name is another machine's
+            notes.drop(self.home.issuers, self.node)
 
     async def forget_ended(self) -> Controlled:
         """Forget the node, which was ended, once nobody hears it."""
@@ -120,7 +121,7 @@ class _Removal(NamedTuple):
         """Say that it has left for good, and the broker beside it, and forget where they were."""
         node, by, bus = self.node, self.connection.by, self.connection.bus
         place = places(self.home).get(node)
-        if place is not None and "broker" in place.roles and self.connection.realm.nats is not None:
+        if place is not None and self._serves(place) and self.connection.realm.nats is not None:
             await check_left(bus, node, await announced(bus), self.waits)
         ends = _ends(self.home, node, place)
         freed = await node_control.free(bus, node, by=by, reason=self.reason)
@@ -135,10 +136,14 @@ class _Removal(NamedTuple):
             await keep_place(self.home, node, None)
         return done
 
+    def _serves(self, place: NodePlace) -> bool:
+        """Whether a broker is on the host: one of this home, of the same name, is none of it."""
+        return "broker" in place.roles and self.node not in self.home.names("brokers")
+
     async def forget_broker(self, place: NodePlace) -> None:
         """Say that the broker of the host is none any more, unless that was said. Raises `RefusedError` for the last."""
         bus, by = self.connection.bus, self.connection.by
-        if "broker" in place.roles:
+        if self._serves(place):
             with suppress(NotFoundError):
                 await brokers.remove(self.home, bus, self.node, by=by, reason=self.reason, waits=self.waits)
             if self.connection.realm.nats is not None:  # it may have been said before, by who was interrupted

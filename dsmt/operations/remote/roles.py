@@ -23,7 +23,8 @@ from dsmt.operations.local.members import servers
 from dsmt.operations.local.members.brokers import check_number, check_still, made_ms, note_announced, of_home
 from dsmt.operations.local.members.roles import Answer, Role, RoleOrder
 from dsmt.operations.local.members.servers import Brought, ServerOrder
-from dsmt.operations.remote.hosts import ReachedHost
+from dsmt.operations.remote.hosts import HostAddress, ReachedHost
+from dsmt.operations.remote.places import keep_roles
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
@@ -87,10 +88,7 @@ class Roles:
         )
         asked = await self._asked(host, told, asks)
         self._check(host, name, asked, announced)
-        names = {f"{role}/{name}" for role in (*self.all, *(("issuer",) if "controller" in self.all else ()))}
-        if strange := sorted(asked.asked.keys() - names):
-            said = f"{host.address} asks for a certificate of {strange[0]}, which it is not to be"
-            raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
+        await keep_roles(self._home, name, self.all)
         given = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
         if f"issuer/{name}" in given:
             notes.note(self._home.issuers, given[f"issuer/{name}"])
@@ -148,13 +146,31 @@ class Roles:
             await host.do(verb, {**told, "asks": msgspec.to_builtins(asks), "brings": bool(given)}, given=given), Answer
         )
 
-    def _check(self, host: ReachedHost, name: str, asked: Answer, announced: Mapping[str, BrokerAddress]) -> None:
-        """Raise `RefusedError` for a name that is another's, `InputError` for an address on the host alone."""
+    async def check_free(self, address: HostAddress, name: str) -> None:
+        """Of a host on which there is nothing yet, raise `RefusedError` for a name that another machine has."""
+        if self.all:
+            self._check_name(address, name, None, await brokers.announced(self._connection.bus))
+
+    def _check_name(
+        self, address: HostAddress, name: str, public: str | None, announced: Mapping[str, BrokerAddress]
+    ) -> None:
         held = {**announced, **of_home(self._home)}.get(name)
-        taken = "broker" in self.all and held is not None and held.public.hex() != asked.public
+        taken = "broker" in self.all and held is not None and held.public.hex() != public
         if taken or ("controller" in self.all and name in self._home.names("controllers")):
-            said = f"{host.address}: there is a {'broker' if taken else 'controller'} {name} already, on another machine"
+            said = f"{address}: there is a {'broker' if taken else 'controller'} {name} already, on another machine"
             raise RefusedError("host.name", said, next="name it another way: --name NAME")
+
+    def _check(self, host: ReachedHost, name: str, asked: Answer, announced: Mapping[str, BrokerAddress]) -> None:
+        """Check what a host is to be, and what it asks for.
+
+        Raises `RefusedError` for a name that is another's, `FailedError` where it asks for more, `InputError` for an address
+        on the host alone.
+        """
+        self._check_name(host.address, name, asked.public, announced)
+        names = {f"{role}/{name}" for role in (*self.all, *(("issuer",) if "controller" in self.all else ()))}
+        if strange := sorted(asked.asked.keys() - names):
+            said = f"{host.address} asks for a certificate of {strange[0]}, which it is not to be"
+            raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
         listen = self._listen or f"{host.reached_at}:0"
         if "broker" in self.all and is_loopback(listen):
             said = f"{host.address}: no other machine reaches a broker at {listen.rpartition(':')[0]}"

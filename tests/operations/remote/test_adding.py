@@ -42,8 +42,12 @@ def add(home: Home, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> l
         wanted.append(what)
         return Wheels(files={})
 
+    async def free(*_: Any) -> None:
+        """That the name is nobody's."""
+
     monkeypatch.setattr(adding, "reached", reached)
     monkeypatch.setattr(adding, "collected", collected)
+    monkeypatch.setattr(adding, "_check_free", free)
     realm = RealmConfig(name="test", roots=(bytes(32),), brokers=(("10.0.0.1:1", bytes(32)),), nats=NATS)
     connection: Any = SimpleNamespace(realm=realm)
     roles: Any = SimpleNamespace(all=())
@@ -139,7 +143,7 @@ def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
         return SimpleNamespace(certified=[], broker=None)
 
     monkeypatch.setattr(adding, "reached", reached)
-    for name in ("collected", "_out", "_alive"):
+    for name in ("collected", "_out", "_alive", "_check_free"):
         monkeypatch.setattr(adding, name, nothing)
     monkeypatch.setattr(adding.Adding, "_join", join)
     monkeypatch.setattr(adding, "_on_machine_of", lambda *_: ())

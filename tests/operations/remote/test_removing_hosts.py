@@ -21,7 +21,7 @@ from dsmt.operations.write.node_control import Controlled
 
 CONNECTION: Any = SimpleNamespace(bus=None, by="a", realm=SimpleNamespace(name="test", roots=(b"root",), nats=None))
 DONE = Controlled(node="one", mode="removed", changed=True, version=3, instances=0)
-PLACE = NodePlace(host="one", user=True, roles=("broker",))
+PLACE = NodePlace(host="one", user=True, roles=("broker", "controller"))
 
 
 class Removal:
@@ -78,8 +78,8 @@ class Removal:
             raise NotFoundError("node.unknown", "there is no node one")
         return DONE
 
-    def remove(self) -> Controlled:
-        work = removing.remove(CONNECTION, self.home, "one", PLACE, reason="", sure=False, tell=lambda *_: None)
+    def remove(self, place: NodePlace = PLACE) -> Controlled:
+        work = removing.remove(CONNECTION, self.home, "one", place, reason="", sure=False, tell=lambda *_: None)
         return asyncio.run(work)
 
     def forget(self, node: str) -> Controlled:
@@ -110,6 +110,16 @@ def test_the_issuer_of_a_host_that_was_cleared_is_noted_no_more_and_others_are(r
         write_secret(notes.place(removal.home.issuers, name, bytes(16)), b"certificate")
     removal.remove()
     assert [path.name.partition(".")[0] for path in removal.home.issuers.iterdir()] == ["ones"]
+
+
+def test_a_broker_and_an_issuer_of_its_name_that_are_of_this_home_stay(removal: Removal) -> None:
+    """So it is after a version that had noted what a host was refused."""
+    removal.home.part("brokers", "one").mkdir(parents=True)
+    (removal.home.part("brokers", "one") / "identity").touch()
+    write_secret(notes.place(removal.home.issuers, "one", bytes(16)), b"certificate")
+    removal.remove(NodePlace(host="one", user=True, roles=("broker",)))
+    assert "its broker is none" not in removal.steps
+    assert [*removal.home.issuers.iterdir()]
 
 
 def test_a_removal_goes_on_where_its_broker_was_none_before(removal: Removal) -> None:
