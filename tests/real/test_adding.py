@@ -17,6 +17,7 @@ import pytest
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import issue
 from dsmt.operations.local.processes.ending import down
+from dsmt.operations.remote.places import places
 from dsmt.programs.configuration import ISSUER
 from dsmt.trust.identity import Identity, dump, load
 from tests.real.bringing import Brought, brought
@@ -289,10 +290,12 @@ def test_a_name_that_another_machine_has_is_refused_and_nothing_is_made_or_remov
     assert operator.error("node", "add", "c1", "--roles", "controller,node", code=4)["code"] == "host.name"
     assert [host.files() for host in hosts] == before
     operator.error("node", "remove", "b1", code=5)
-    operator.add("b1", "--name", "twin")
-    assert operator.error("node", "add", "c1", "--name", "twin", code=4)["code"] == "host.name"
+    operator.add("b1")
+    assert operator.error("node", "add", "b1", "--roles", "broker,node", code=4)["code"] == "host.name"
+    assert places(Home(operator.home))["b1"].roles == (), "what it was refused is not there"
+    assert operator.error("node", "add", "c1", "--name", "b1", code=4)["code"] == "host.name"
     assert hosts[1].files() == before[1]
-    operator.run("node", "remove", "twin")
+    operator.run("node", "remove", "b1")
     assert hosts[0].files() == before[0]
     assert [one["broker"] for one in operator.run("brokers", "--json").json] == ["b1"]
 

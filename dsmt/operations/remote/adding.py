@@ -226,8 +226,10 @@ async def _check_free(connection: Connection, roles: Roles, address: HostAddress
     """Raise `RefusedError` for a name that another machine has: nothing is made on this one, nor known of it."""
     await roles.check_free(address, node)
     sight = await look(connection.bus, passing=True)
-    entry, own = sight.view.nodes.get(node), in_use(connection.trust, sight.now_ms // 1000).get(f"node/{node}")
-    if entry is None or entry.attributes is None or own is None or connection.trust.is_revoked(own.key_id, own.subject):
+    own = in_use(connection.trust, sight.now_ms // 1000).get(f"node/{node}")
+    if own is None or connection.trust.is_revoked(own.key_id, own.subject):
+        return
+    if not sight.fleet.knows(node) or sight.fleet.state(node) == "left":  # it was never here, or is free again
         return
     advice = f"name it another way: --name NAME; if {node} is gone for good: dsmt node remove {node}"
     raise RefusedError("host.name", f"{address}: there is a node {node} already, on another machine", next=advice)
