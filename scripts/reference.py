@@ -31,6 +31,8 @@ from scripts.shapes import fields_of
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "reference"
 PACKAGE: Final = Path(__file__).parents[1] / "dsmt"
+NOWHERE: Final = click.Context(click.Command(None))
+"""What a command's parameters are asked in, for what is said of them: none that runs."""
 NOTE: Final = "<!-- made by `make docs` from {source}; do not edit -->\n\n"
 
 
@@ -177,13 +179,14 @@ def commands() -> str:
     common = common_options()
     lines += ["\n## What each takes\n", "All of them, before the command or after it:\n", *map(_option, common), ""]
     shared = {name for option in common for name in option.opts}
-    nowhere = click.Context(click.Command(None))
     for name, entry in every:
         taken = entry.load().params
-        words = [one.make_metavar(nowhere) for one in taken if isinstance(one, click.Argument)]
+        words = [one.make_metavar(NOWHERE) for one in taken if isinstance(one, click.Argument)]
         options = [one for one in taken if isinstance(one, click.Option) and not shared.intersection(one.opts)]
         if words or options:
-            lines += [f"### `{' '.join((name, *words))}`\n", *map(_option, options), *[""][: len(options)]]
+            lines += [f"### `{' '.join((name, *words))}`", ""]
+        if options:
+            lines += [*map(_option, options), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -200,7 +203,7 @@ def _commands(prefix: str, table: Mapping[str, Entry | Group]) -> Iterator[tuple
 
 def _option(option: click.Parameter) -> str:
     """As a line of a list."""
-    record = option.get_help_record(click.Context(click.Command(None)))
+    record = option.get_help_record(NOWHERE)
     return "" if record is None else f"- `{record[0]}`: {record[1]}"
 
 

@@ -22,9 +22,13 @@ class Entry(NamedTuple):
     help: str
 
     def load(self) -> click.Command:
-        """Import it."""
+        """Import it. Raises `TypeError` for a place where there is none."""
+        import click  # noqa: PLC0415 - not for the table alone
+
         module, _, attribute = self.place.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.place} is no command")
         return command
 
 

@@ -23,7 +23,7 @@ def test_who_has_yet_to_be_told_what_was_revoked_before_is_told_what_is_revoked_
     )
     before = [SimpleNamespace(row=row, raw=b"%d" % row) for row in (1, 2)]
     admission: Any = SimpleNamespace(
-        revoked=lambda rows: rows, is_revoked=lambda _: False, keyring=SimpleNamespace(revocations=before)
+        is_revoked=lambda _: False, keyring=SimpleNamespace(revoked=lambda rows: rows, revocations=before)
     )
     outgoing: Any = SimpleNamespace(is_full=lambda _: full, send=lambda _peer, _frame, parts: sent.append(parts))
     sessions: Any = SimpleNamespace(all=lambda: [late])

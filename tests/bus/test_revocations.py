@@ -307,7 +307,7 @@ def test_a_broker_that_was_revoked_is_sent_away_when_it_has_stored_that_or_two_s
         peer=b"",
     )
     admission: Any = SimpleNamespace(
-        revoked=lambda rows: rows,
+        keyring=SimpleNamespace(revoked=lambda rows: rows),
         is_revoked=lambda _: True,
         is_displaced=lambda _: False,
         out_of_time=lambda _session, _now_ms: None,

@@ -343,7 +343,7 @@ def test_while_a_realm_is_moved_it_keeps_its_brokers(home: Home) -> None:
     with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has"):
         asyncio.run(brokers.remove(home, bus, "b1", by="a", reason="", waits=lambda _: None))
     with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has"):
-        asyncio.run(giving.give(SimpleNamespace(), {}, "one"))  # type: ignore[arg-type]
+        asyncio.run(giving.give(SimpleNamespace(), {}, "one", SimpleNamespace()))  # type: ignore[arg-type]
     with pytest.raises(RefusedError, match="--brokers 3"):
         check_same(home, Wanted(brokers=3))
 

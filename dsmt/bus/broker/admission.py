@@ -17,7 +17,7 @@ Rule 6: a broker whose own certificate has ended lets other brokers read it whos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.session import Session
@@ -29,7 +29,7 @@ from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello, has_en
 from dsmt.errors import RefusedError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.realm import BrokerWord
-from dsmt.ports.store import Events, Row
+from dsmt.ports.store import Events
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
@@ -58,10 +58,6 @@ class Admission:
         self.comings = Rates(ATTACH_RATE, ATTACH_BURST)
 
     # --- revocations ---------------------------------------------------------------------------------------------
-
-    def revoked(self, rows: Sequence[Row]) -> list[Row]:
-        """Obey the revocations among stored rows; which those are."""
-        return self.keyring.revoked(rows)
 
     def is_revoked(self, session: Session) -> bool:
         """Whether the session's key, or one above it, was revoked."""

@@ -86,7 +86,7 @@ class Dismissal:
 
     def revoke(self, rows: Sequence[Row]) -> bool:
         """Obey the revocations among rows that are stored now (rule 1); whether there were any."""
-        found = self._admission.revoked(rows)
+        found = self._admission.keyring.revoked(rows)
         if found:
             self._revoked, self._until_ms = found[-1].row, None
         for session in self._sessions.all() if found else ():

@@ -32,7 +32,7 @@ from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.outside import COPIED, Why, kept_out, outside
 from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, reached
-from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, place_of
+from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, place_of, taken
 from dsmt.operations.remote.roles import Roles
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
 from dsmt.operations.write import revoking, tokens
@@ -155,7 +155,7 @@ class Adding:
                 has_ended = ends_s is not None and ends_s * 1000 < self._connection.bus.now_ms()
                 if out is None and has_ended:  # the realm knows a later one
                     await self._join(address, host, {**told, "ends": False}, node)
-            given = await self._roles.give(host, told, node)
+            given = await self._roles.give(host, told, node, place)
             self._tell(address.typed, f"starts {node}")
             kept = (await host.do("start", {**told, "again": again, "certified": given.certified}))["kept"]
         sight = await _alive(self._connection, node, place.roles)
@@ -231,8 +231,7 @@ async def _check_free(connection: Connection, roles: Roles, address: HostAddress
         return
     if not sight.fleet.knows(node) or sight.fleet.state(node) == "left":  # it was never here, or is free again
         return
-    advice = f"name it another way: --name NAME; if {node} is gone for good: dsmt node remove {node}"
-    raise RefusedError("host.name", f"{address}: there is a node {node} already, on another machine", next=advice)
+    raise taken(address, "node", node, gone=f"; if {node} is gone for good: dsmt node remove {node}")
 
 
 def _check_served(address: HostAddress, what: str, found: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -63,9 +63,10 @@ async def keep_place(home: Home, node: str, place: NodePlace | None) -> None:
         write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known))
 
 
-async def keep_roles(home: Home, node: str, roles: Sequence[Role]) -> None:
-    """Know what else is where a node was added."""
-    await keep_place(home, node, msgspec.structs.replace(places(home)[node], roles=tuple(roles)))
+def taken(address: HostAddress, what: str, name: str, *, gone: str = "") -> RefusedError:
+    """That a host cannot have a name, for another machine's node, broker or controller has it."""
+    said = f"{address}: there is a {what} {name} already, on another machine"
+    return RefusedError("host.name", said, next=f"name it another way: --name NAME{gone}")
 
 
 def check_found(address: HostAddress, realm: str, found: dict[str, Any]) -> None:

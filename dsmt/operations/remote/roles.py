@@ -24,7 +24,7 @@ from dsmt.operations.local.members.brokers import check_number, check_still, mad
 from dsmt.operations.local.members.roles import Answer, Role, RoleOrder
 from dsmt.operations.local.members.servers import Brought, ServerOrder
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost
-from dsmt.operations.remote.places import keep_roles
+from dsmt.operations.remote.places import NodePlace, keep_place, taken
 from dsmt.operations.words.telling import silent
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
@@ -60,8 +60,8 @@ class Roles:
             self._servers = servers.key_of(home)
         self._root = home.root_key() if roles else None
 
-    async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> Given:
-        """Have a host hold what it is to run, by its node's name.
+    async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str, place: NodePlace) -> Given:
+        """Have a host hold what it is to run, by its node's name; that `place` has it is kept once the name is free.
 
         Raises `RefusedError` for a name that another one has, and for a broker while the realm is moved, `InputError`, and
         what the host says.
@@ -88,7 +88,7 @@ class Roles:
         )
         asked = await self._asked(host, told, asks)
         self._check(host, name, asked, announced)
-        await keep_roles(self._home, name, self.all)
+        await keep_place(self._home, name, place)
         given = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
         if f"issuer/{name}" in given:
             notes.note(self._home.issuers, given[f"issuer/{name}"])
@@ -155,10 +155,10 @@ class Roles:
         self, address: HostAddress, name: str, public: str | None, announced: Mapping[str, BrokerAddress]
     ) -> None:
         held = {**announced, **of_home(self._home)}.get(name)
-        taken = "broker" in self.all and held is not None and held.public.hex() != public
-        if taken or ("controller" in self.all and name in self._home.names("controllers")):
-            said = f"{address}: there is a {'broker' if taken else 'controller'} {name} already, on another machine"
-            raise RefusedError("host.name", said, next="name it another way: --name NAME")
+        if "broker" in self.all and held is not None and held.public.hex() != public:
+            raise taken(address, "broker", name)
+        if "controller" in self.all and name in self._home.names("controllers"):
+            raise taken(address, "controller", name)
 
     def _check(self, host: ReachedHost, name: str, asked: Answer, announced: Mapping[str, BrokerAddress]) -> None:
         """Check what a host is to be, and what it asks for.
