@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 3
+PARTED ?= $(SEEDS)
 
 .PHONY: demo test lint nats fuzz kills partitions connections crowd operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
 
@@ -27,7 +28,7 @@ test lint bench: export PYTHONDONTWRITEBYTECODE :=
 
 test: tools
 	./scripts/test-needs
-	DSMT_SEEDS=$(SEEDS) $(BIN)/pytest -n 6 --dist loadgroup --no-loadscope-reorder --durations 40 $(TESTS)
+	DSMT_SEEDS=$(SEEDS) DSMT_PARTED=$(PARTED) $(BIN)/pytest -n 6 --dist loadgroup --no-loadscope-reorder --durations 40 $(TESTS)
 
 lint: tools
 	$(BIN)/ruff check .

@@ -49,8 +49,8 @@ def test_an_error_code_has_one_exit_code_wherever_it_is_raised() -> None:
         # typed right: what there is now stands against it
         ("restart.held", DENIED), ("move.each_node", DENIED), ("scale.each_node", DENIED), ("node.alive", DENIED),
         ("controller.alive", DENIED), ("controller.last", DENIED), ("broker.last", DENIED), ("broker.exists", DENIED),
-        ("home.taken", DENIED), ("home.made", DENIED), ("host.taken", DENIED), ("clock.near", DENIED),
-        ("migrate.same", DENIED), ("plan.changed", DENIED), ("node.loopback", DENIED),
+        ("home.taken", DENIED), ("home.made", DENIED), ("host.taken", DENIED), ("operator.own", DENIED),
+        ("clock.near", DENIED), ("migrate.same", DENIED), ("plan.changed", DENIED), ("node.loopback", DENIED),
         # not there
         ("service.unknown", MISSING), ("target.unknown", MISSING), ("revision.none", MISSING), ("logs.nowhere", MISSING),
     ],

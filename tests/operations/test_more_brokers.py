@@ -299,6 +299,9 @@ def test_of_so_many_brokers_as_are_needed_none_is_removed(tmp_path: Path) -> Non
 
     async def test(bus: Any) -> None:
         await announce(bus, known, by="a")
+        with pytest.raises(NotFoundError, match="no broker broker/b3; there is b0, b1, b2, b3") as refused:
+            await words.remove(bus, "broker/b3", {}, by="a", reason="", least=3)
+        assert refused.value.next == "write b3, without broker/"
         await words.remove(bus, "b3", {}, by="a", reason="", least=3)
         with pytest.raises(RefusedError, match="b2 is one of 3 NATS servers, and no fewer than 3 may be left"):
             await words.remove(bus, "b2", {}, by="a", reason="", least=3)

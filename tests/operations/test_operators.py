@@ -94,6 +94,17 @@ def test_nothing_is_overwritten_and_what_is_no_name_makes_nothing(home: Home, tm
     assert known(home, "operator/bob") == []
 
 
+def test_nobody_is_added_under_the_name_of_whose_home_it_is(home: Home, tmp_path: Path) -> None:
+    """The own key would be said to be replaced, and what two people do would stand under one name."""
+    own = home.operator().name
+    with pytest.raises(RefusedError, match=f"{own} is the operator of this home") as raised:
+        operators.add(home, own.removeprefix("operator/"), tmp_path / "new", now())
+    assert raised.value.next == f"name the other person; or dsmt cert rotate {own}, for your own next key"
+    assert not (tmp_path / "new").exists()
+    home.operator_file.unlink()
+    assert operators.add(home, own.removeprefix("operator/"), tmp_path / "new", now()).name == own
+
+
 def test_where_the_disk_takes_no_more_no_half_of_a_home_is_left(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

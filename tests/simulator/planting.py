@@ -10,8 +10,8 @@ from dsmt.simulator.play import Report
 from dsmt.simulator.scenarios import play
 
 SEEDS = int(os.environ.get("DSMT_SEEDS", "3"))
-"""How many of each scenario: three where somebody waits for the answer, fifty in CI."""
-FEW = 10
+"""How many of each scenario: three where somebody waits for the answer, eight in CI."""
+FEW = 5
 SMALL = Scale(nodes=16, services=5)
 SMALLER = Scale(nodes=10, services=3)
 FEWEST = Scale(nodes=6, services=2)

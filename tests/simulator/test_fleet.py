@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,12 +22,8 @@ from tests.simulator.planting import SEEDS
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__)
-BEGAN_S = time.monotonic()
-LAST_S = float(os.environ.get("DSMT_SEEDS_S", "inf"))
-"""So long after its beginning a run of the tests begins seeds that no test waits for. CI may not last for longer than 90
-minutes, and takes 40 with fifty seeds, on a slow machine twice as long: there it has a few less, and says so."""
-FIRST = 3
-"""The seeds that are always played, beside those that failed once."""
+PARTED = int(os.environ.get("DSMT_PARTED", SEEDS))
+"""For how many seeds brokers are parted; all other scenarios are played for `SEEDS`."""
 WORK_S = 300
 """CPU seconds that no seed needs: 30 on a quick core, 75 on a slow one. How long it lasts says nothing: it runs behind all
 other tests, and longer the more of these are busy."""
@@ -46,7 +41,10 @@ def failed_once() -> dict[int, list[str]]:
 
 def runs() -> list[object]:
     """Every scenario for each of the first seeds, for those of one seed begin once; and what failed once beyond them."""
-    every = {**failed_once(), **{seed: [*SCENARIOS] for seed in range(1, SEEDS + 1)}}
+    every = failed_once()
+    for seed in range(SEEDS + 1, PARTED + 1):
+        every[seed] = sorted({*every.get(seed, ()), "parted"})
+    every |= {seed: [*SCENARIOS] for seed in range(1, SEEDS + 1)}
     return [pytest.param(seed, every[seed], id=f"seed-{seed}") for seed in sorted(every)]
 
 
@@ -67,8 +65,6 @@ def behind() -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("seed", "scenarios"), runs())
 def test_every_invariant_holds(seed: int, scenarios: list[str]) -> None:
-    if seed > FIRST and seed not in failed_once() and time.monotonic() - BEGAN_S > LAST_S:
-        pytest.skip(f"this machine is slow: after {LAST_S:g} s no more seeds are begun")
     with ProcessPoolExecutor(1, get_context("fork"), behind) as behind_all_tests_that_wait:
         reports = behind_all_tests_that_wait.submit(play_each, seed, scenarios).result()
     assert not [report.scenario for report in reports if not held(report)]

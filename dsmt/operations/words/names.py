@@ -28,6 +28,12 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close}? " if close else ""
 
 
+def bare(kind: str, name: str, known: Iterable[str]) -> str | None:
+    """`write b2, without broker/`, where a name of this kind has the kind before it, as alerts tell it; None elsewhere."""
+    before, _, alone = name.partition("/")
+    return f"write {alone}, without {kind}/" if before == kind and alone in known else None
+
+
 def meant_whole(name: str, known: Iterable[str]) -> str:
     """As `meant`, where names have their kind before them: of `n1` that is `node/n1`."""
     whole = [one for one in in_order(known) if name and one.partition("/")[2] == name]

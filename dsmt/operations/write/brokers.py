@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 
@@ -14,6 +14,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.realm.facts import retained
+from dsmt.operations.words.names import bare, in_order
 from dsmt.operations.write.writing import decided_again, say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.ports.realm import BrokerAddress, address_of, standing
@@ -83,6 +84,12 @@ async def announced(bus: BusReader, *, removed: bool = False) -> dict[str, Broke
     return {name: address_of(word) for name, (_, word) in said.items() if word.removed == removed}
 
 
+def unknown(name: str, present: Collection[str]) -> NotFoundError:
+    """What is said where a broker is none of these."""
+    said = f"there is no broker {name}; there is {', '.join(in_order(present)) or 'none'}"
+    return NotFoundError("broker.unknown", said, next=bare("broker", name, present) or "dsmt brokers lists them")
+
+
 async def remove(
     bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str, least: int = 1
 ) -> BrokerAddress:
@@ -94,10 +101,7 @@ async def remove(
     said = await _said(bus)
     present = {one for one, (_, word) in said.items() if not word.removed} | {one for one in known if one not in said}
     if name not in present:
-        listed = ", ".join(sorted(present)) or "none"
-        raise NotFoundError(
-            "broker.unknown", f"there is no broker {name}; there is {listed}", next="dsmt brokers lists them"
-        )
+        raise unknown(name, present)
     if present - {one for one, (_, word) in said.items() if word.leaf} == {name}:
         beside = " but leaves" if len(present) > 1 else ""
         said_so = f"{name} is the only broker{beside}: without one nobody hears anything"

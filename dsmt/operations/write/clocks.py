@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.errors import NotFoundError, RefusedError
+from dsmt.errors import RefusedError
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
@@ -12,7 +12,7 @@ from dsmt.operations.read.realm.facts import stands
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.running_out import running_out
-from dsmt.operations.write.brokers import announced
+from dsmt.operations.write.brokers import announced, unknown
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.trust.store import TrustStore
@@ -67,9 +67,10 @@ async def _ahead_s(bus: BusReader, sight: Sight, broker: str) -> float:
     """
     told = sight.passing.stats.get(broker)
     if told is None:
-        at = (await announced(bus)).get(broker)
+        known = await announced(bus)
+        at = known.get(broker)
         if at is None:
-            raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
+            raise unknown(broker, {*sight.passing.stats, *known})
         said = f"what {broker} says of its clock does not come to {bus.broker}: it is away, or realm time is another there"
         asks = f"dsmt clock accept {broker} --bus dsmt://{at.address} asks it itself"
         raise RefusedError("clock.unheard", said, next=asks)

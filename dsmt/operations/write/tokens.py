@@ -16,7 +16,7 @@ from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection
 from dsmt.operations.read.realm.facts import retained
 from dsmt.operations.words.times import rfc3339
-from dsmt.operations.write.brokers import announced
+from dsmt.operations.write.brokers import announced, unknown
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.system.entropy import SystemEntropy
@@ -141,8 +141,7 @@ async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[st
         raise RefusedError("bus.unable", said, next="use a realm that has brokers of dsmt")
     found = await announced(connection.bus)
     if broker not in found:
-        said = f"there is no broker {broker}; there is {', '.join(sorted(found)) or 'none'}"
-        raise NotFoundError("broker.unknown", said, next="dsmt brokers lists them")
+        raise unknown(broker, found)
     first = (found[broker].address, found[broker].public)
     return (first, *(one for one in every if one != first))
 

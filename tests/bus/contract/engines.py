@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
     async def interrupt(self) -> None:
-        """Every connection is lost, and nobody can attach."""
+        """Every connection is lost, also where its bus looks only now and then, and nobody can attach."""
         ...
 
     async def resume(self) -> None:

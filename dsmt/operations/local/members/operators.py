@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
 from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import Home, write_secret
@@ -43,11 +43,13 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add(home: Home, name: str, into: Path, now: Dated) -> Added:
-    """Make the home of an operator of this name. Raises `InputError`, and `RefusedError` for a taken place."""
+    """Make the home of an operator of this name. Raises `InputError`, `RefusedError` for a taken place or our own name."""
     if not re.fullmatch(NAME, name):
         said = f"{name!r} is not a name for an operator: at most 40 of a-z, 0-9, `-`"
         raise InputError("home.part", said, next="name it another way, as in bob or anna-2")
     root, realm = home.root_key(), home.realm()
+    with suppress(NotFoundError, InputError):  # who has lost the own key can still give others theirs
+        _check_other(home, f"operator/{name}")
     if into.exists():
         raise RefusedError("home.taken", f"{into} is there already", next="name another directory: --into DIR")
     half = Home(into.with_name(f".{into.name}.new"))
@@ -71,6 +73,15 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
         expires=rfc3339(identity.certificate.not_after * 1000) or "",
         home=str(into),
     )
+
+
+def _check_other(home: Home, name: str) -> None:
+    """Raises `RefusedError` for who this home is of: two people of one name could not be told apart."""
+    if home.operator().name == name:
+        said = f"{name} is the operator of this home; nothing was done"
+        raise RefusedError(
+            "operator.own", said, next=f"name the other person; or dsmt cert rotate {name}, for your own next key"
+        )
 
 
 def _drop(home: Home, name: str, half: Home) -> None:

@@ -19,7 +19,7 @@ from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.holding import Left, left_on
 from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Outside, Used, last_seen_ms, outside
 from dsmt.operations.words.event_objects import plain
-from dsmt.operations.words.names import meant, natural
+from dsmt.operations.words.names import bare, meant, natural
 from dsmt.operations.words.targets import is_service
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.view import NodeEntry, SlotKey
@@ -139,10 +139,10 @@ def find_node(sight: Sight, name: str) -> NodeEntry:
     """A node's entry. Raises `NotFoundError`."""
     entry = sight.view.nodes.get(name)
     if entry is None or not sight.fleet.knows(name):
-        kind, _, bare = name.partition("/")
         lists = f"{meant(name, sight.fleet.members)}dsmt nodes lists them"
-        known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else lists
-        known = f"{kind} is a service: dsmt ps {name} shows on which nodes it is" if is_service(sight.view, name) else known
+        known = bare("node", name, sight.view.nodes) or lists
+        if is_service(sight.view, name):
+            known = f"{name.partition('/')[0]} is a service: dsmt ps {name} shows on which nodes it is"
         if is_only_named(sight, name):
             given = some([str(key) for key in sorted(_given(sight, name))])
             said = f"nothing is known of {name} but what is to run there: {given}"
