@@ -19,11 +19,11 @@ from dsmt.operations.local.home.home import ENGINES, Home, check_added, is_up, w
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import broker_host, ensure_broker, reach_also, reach_at
 from dsmt.operations.local.members import servers
-from dsmt.operations.local.members.handing import handed_on
+from dsmt.operations.local.members.handing import handed_on, read_up
 from dsmt.operations.local.processes.ending import release
 from dsmt.operations.local.processes.keeping import broker_programs, keep_added
 from dsmt.operations.read.realm.sight import look
-from dsmt.operations.read.rows.broker_rows import broker_rows
+from dsmt.operations.read.rows.broker_rows import broker_rows, withholding
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import brokers
 from dsmt.operations.write.tokens import is_loopback
@@ -220,8 +220,8 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     async with alone(home, waits):
         check_still(home)
         realm = home.realm()
-        if realm.nats is None:
-            await _another_is_whole(bus, name, waits)
+        if realm.nats is None and await _another_is_whole(bus, name, waits):
+            await read_up(home, bus, name, waits)
         await handed_on(home, bus, name, waits)
         at = await _unsaid(bus, home, name, by=by, reason=reason, waits=waits)
         if realm.nats is not None:
@@ -236,21 +236,21 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     return at
 
 
-async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> None:
+async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> bool:
     """Wait until another broker is alive and whole, where this one is alive: what it alone has stored goes with it.
 
-    Raises `RefusedError` where none is for `ANOTHER_S`.
+    Whether it is alive, and gives what it has. Raises `RefusedError` where none is for `ANOTHER_S`.
     """
     known = await brokers.announced(bus)
     if {one for one, at in known.items() if not at.leaf} <= {name}:
-        return  # it is the last one, and refused for that
+        return False  # it is the last one, and refused for that
     until, told = asyncio.get_running_loop().time() + ANOTHER_S, ""
     while True:
         sight = await look(bus, passing=True)
         alive = {one.broker: one for one in broker_rows(sight, []) if one.alive and not one.leaf}
         others = [one for one in alive.values() if one.broker != name]
         if name not in alive or any(one.whole for one in others):
-            return
+            return name in alive and name not in withholding(sight)
         lacks = "whole" if others else "alive"
         if asyncio.get_running_loop().time() >= until:
             said = f"no broker but {name} is {lacks}: what it alone has stored would be lost, and nobody would hear anything"

@@ -1,13 +1,18 @@
-"""Handing on: what specs name in a broker's depot is with another one before that broker is none any more (rule E6)."""
+"""Handing on: what a broker alone has stored is with another one before it is none any more (rule R8).
+
+So is what specs name in its depot (rule E6).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 from dsmt.errors import NotFoundError, RefusedError, TransportError
+from dsmt.event.envelope import EventId
 from dsmt.operations.connection import reading
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.realm.sight import look
@@ -21,6 +26,52 @@ REACHED_S: Final = 2.0
 HANDED_S: Final = 60.0
 AGAIN_S: Final = 0.5
 """Who is asked for what it has not fetches it at once."""
+SOON_S: Final = 1.0
+"""Who has so soon what another one has stored has the rest when that is removed."""
+LOOK_S: Final = 0.2
+
+
+async def read_up(home: Home, bus: Bus, name: str, waits: Tell) -> None:
+    """Wait until all that a broker has stored, which lives, is with another one that is no leaf.
+
+    Raises `RefusedError` where no other one comes so far in time. One that lets nobody in is not waited for.
+    """
+    known = await brokers.announced(bus)
+    others = [one for other, one in known.items() if other != name and not one.leaf]
+    if name not in known or not others:
+        return
+    most = asyncio.timeout(HANDED_S)
+    try:
+        async with _asking(home, [known[name]]) as here, most:
+            while await _comes_late(here, partial(_holds, home, others), waits, name):
+                pass
+    except (RefusedError, TransportError, TimeoutError):
+        if most.expired():
+            said = f"{name} has stored what no other broker has read yet: it would be lost"
+            mend = f"type it again when they have; if it never gives that: dsmt cert revoke broker/{name}"
+            raise RefusedError("broker.alone", said, next=mend) from None
+
+
+async def _comes_late(here: BusReader, holds: Callable[[EventId], Awaitable[bool]], waits: Tell, name: str) -> bool:
+    """Wait until another one has all that one has now; whether that took so long that there is more by now.
+
+    A broker is read in the order in which it has stored: who has its newest head has what is before that.
+    """
+    began, head, late = asyncio.get_running_loop().time(), (await here.head()).id, False
+    while not await holds(head):
+        if not late and asyncio.get_running_loop().time() > began + SOON_S:
+            waits(f"{name} has stored what no other broker has read yet")
+            late = True
+        await asyncio.sleep(LOOK_S)
+    return late
+
+
+async def _holds(home: Home, others: Sequence[BrokerAddress], one: EventId) -> bool:
+    """Whether one of these brokers answers, and has an event."""
+    with suppress(RefusedError, TransportError, TimeoutError):
+        async with _asking(home, others) as there:
+            return bool(await there.fetch([one]))
+    return False
 
 
 async def handed_on(home: Home, bus: Bus, name: str, waits: Tell) -> None:
