@@ -7,6 +7,7 @@ Rule 3: a connection of a key that was revoked is ended by the server, at once w
     comes back.
 Rule 4: so is one of who costs too much (`accounts`), and one of two of one name (A11).
 Rule 5: a gate ends with its own server. That no majority can be asked at the moment ends nothing.
+Rule 6: where realm time has stepped ahead, for the servers' clock was put ahead, who is attached is said anew (J4).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.records import to_data
 from dsmt.event.registry import is_fact
@@ -269,12 +271,20 @@ class NatsPresence:
             said = BrokerNotice(kind="clone", source=name, topic=None, first=0, last=0, message=two_of_one_name(own).message)
             self._says.say(f"{self._bus.source}/notice", said, subject=name)
 
+    @property
+    def _offset_ms(self) -> float:
+        """How far realm time is from the boot-time clock."""
+        return self._bus.now_ms() - self._clock.boottime() * 1000
+
     async def _tick(self, link: NatsLink) -> Never:
-        beat = 0.0
+        beat, offset_ms = 0.0, self._offset_ms
         while True:
             await asyncio.sleep(TICK_S)
             for at in list(self._sessions.to_end):
                 await self._kick(link, at)
+            before, offset_ms = offset_ms, self._offset_ms
+            if offset_ms - before > BOUND_MS / 2:  # it never steps by less than the bound
+                self._words.presence.renew()
             now = self._clock.boottime()
             self._words.tick(now, self._bus.now_ms(), TICK_S)
             with suppress(TransportError):
