@@ -132,7 +132,12 @@ async def realm_ms(broker: BrokerAddress) -> int:
 
 def kept_brokers(directory: Path) -> bytes | None:
     """What a client that keeps its files in a directory has kept of the realm's brokers; None for nothing."""
-    return read_what_is_there(str(directory / BROKERS_FILE))
+    return read_what_is_there(str(brokers_file(directory)))
+
+
+def brokers_file(directory: Path) -> Path:
+    """Where such a client keeps that."""
+    return directory / BROKERS_FILE
 
 
 def learnt_words(realm: RealmConfig, kept: Iterable[bytes]) -> BrokerWords:

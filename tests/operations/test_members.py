@@ -98,6 +98,29 @@ def test_a_broker_that_was_removed_from_another_home_is_none_though_this_home_na
     assert {one.broker for one in broker_rows(seen, known) if one.address == far.address} == listed
 
 
+def test_a_leaf_that_has_been_cut_off_for_minutes_is_shown_though_no_home_names_it() -> None:
+    """Homes name no leaf (E5), and what it said of itself is not asked for any more."""
+    own, far = BrokerAddress("10.0.0.1:1", bytes(32)), BrokerAddress("10.0.0.2:1", bytes([2] * 32))
+    seen = sight(Realm("n1"))
+    seen.passing.stats["b1"] = (seen.now_ms, stats())
+    for name, at in (("b1", own), ("site", far)):
+        word = BrokerWord(address=at.address, public=at.public, by="bob", leaf=at == far)
+        seen.passing.take(Realm("n1").say("operator/bob", f"config/broker/{name}", word).event)
+    found = {one.broker: one for one in broker_rows(seen, [own])}
+    site = found["site"]
+    assert (found.keys(), site.address, site.alive, site.leaf, site.upstream) == (
+        {"b1", "site"},
+        far.address,
+        False,
+        True,
+        None,
+    )
+    assert "it is a leaf, linked to no other broker now" in member_screens.brokers(list(found.values()), seen)
+    told = next(one for one in alerts(seen, Found(brokers=list(found.values()))) if one.target == "broker/site")
+    assert told.message.startswith("it is a leaf, and linked to no other broker: its site is cut off")
+    assert told.next == "see to the uplink of its site, and to its machine"
+
+
 def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:
     realm = Realm("n1")
     for name in ("c1", "c2"):

@@ -53,6 +53,13 @@ def test_a_further_operator_has_a_home_with_a_key_and_nothing_of_the_root_in_it(
         made.root_key()
 
 
+def test_what_is_known_of_the_brokers_goes_along_for_a_leaf_tells_its_own_key_to_nobody(home: Home, tmp_path: Path) -> None:
+    learnt = home.operator_file.with_name("brokers")
+    learnt.write_bytes(b"what brokers have said of each other")
+    operators.add(home, "bob", tmp_path / "bob", now())
+    assert (tmp_path / "bob" / "operator" / "brokers").read_bytes() == learnt.read_bytes()
+
+
 def test_what_was_made_is_listed_where_it_was_though_it_has_said_nothing(home: Home, tmp_path: Path) -> None:
     first = operators.add(home, "bob", tmp_path / "first", now())
     second = operators.add(home, "bob", tmp_path / "second", now())

@@ -154,9 +154,11 @@ class Roles:
     def _check_name(
         self, address: HostAddress, name: str, public: str | None, announced: Mapping[str, BrokerAddress]
     ) -> None:
-        held = {**announced, **of_home(self._home)}.get(name)
+        here = of_home(self._home)
+        held = {**announced, **here}.get(name)
         if "broker" in self.all and held is not None and held.public.hex() != public:
-            raise taken(address, "broker", name)
+            gone = "" if name in here else f"; if {name} is gone for good: dsmt node remove {name} --forget"
+            raise taken(address, "broker", name, gone=gone)
         if "controller" in self.all and name in self._home.names("controllers"):
             raise taken(address, "controller", name)
 

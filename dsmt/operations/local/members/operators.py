@@ -5,6 +5,8 @@ Rule 2: the certificate stays here, too. So a key that has said nothing yet is k
     before there is a home with the key: one that was noted and never given is told rather than one given and not told.
 Rule 3: a home is there whole or not at all: who is killed over it is given the same command again. The key of the half that
     was left is nobody's then: its note goes with it. It is found by its seed, which is written before anything is certified.
+Rule 4: what this home has learnt of the realm's brokers goes along: the new home may be brought to a site whose uplink is
+    down, where nobody but a leaf could tell it the leaf's key.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import Home, write_secret
 from dsmt.operations.local.home.making import issue
 from dsmt.operations.words.times import rfc3339
+from dsmt.programs.bus import brokers_file, kept_brokers
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SEED_BYTES, Key, SecretKey
@@ -62,6 +65,9 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
         note(home, identity)
         write_secret(half.operator_file, dump(identity))
         realm.write(half.root)
+        known = kept_brokers(home.operator_file.parent)
+        if known is not None:
+            write_secret(brokers_file(half.operator_file.parent), known)
         (half.root / SEED).unlink()
         half.root.rename(into)
     except OSError:

@@ -74,9 +74,9 @@ def apart(sight: Sight, unbelieved: Collection[str] = ()) -> dict[str, list[str]
 
 
 def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
-    """The realm's brokers, by name; those that have said nothing lately, and were not announced, by their address alone.
+    """The realm's brokers, by name; then those that have said nothing lately, which a home names or an operator announced.
 
-    A home may name one that was removed from another home: that is none.
+    A home may name one that was removed from another home: that is none. It names no leaf, and none that was made elsewhere.
     """
     found = []
     lost = sight.fleet.lost_brokers
@@ -113,10 +113,17 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
         names = {known[0].address: sight.broker}
     for one in filterfalse(sight.passing.is_none, known):
         if one.address not in addresses and not (len(known) == 1 and found):
-            said = {"broker": names.get(one.address), "address": one.address, "alive": False}
-            fields = dict.fromkeys(Broker.__struct_fields__) | said
-            found.append(Broker(**fields))  # type: ignore[arg-type]
-    return found
+            found.append(_unheard(sight, names.get(one.address), one.address))
+    listed = {broker.broker for broker in found}
+    return [*found, *(_unheard(sight, name, at) for at, name in names.items() if name not in listed)]
+
+
+def _unheard(sight: Sight, name: str | None, address: str) -> Broker:
+    """One of which no more is known than what an operator, or a home, says of it."""
+    leaf = name in sight.passing.leaves or None
+    upstream = sight.view.sessions.upstream(name, sight.fleet.lost_brokers) or None if leaf and name else None
+    said = {"broker": name, "address": address, "alive": False, "leaf": leaf, "upstream": upstream}
+    return Broker(**(dict.fromkeys(Broker.__struct_fields__) | said))  # type: ignore[arg-type]
 
 
 def with_ended(found: Sequence[Broker], ended: Collection[str], revoked: Collection[str] = ()) -> list[Broker]:

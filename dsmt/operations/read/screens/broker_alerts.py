@@ -53,6 +53,9 @@ def _silent(sight: Sight, one: Broker, found: Found) -> Alert:
         said = f"its key is revoked; {others}"
     elif one.fault is not None:
         said = one.fault
+    elif one.leaf and not one.upstream:
+        said = "it is a leaf, and linked to no other broker: its site is cut off and goes on by itself there, or it is dead"
+        return yours(f"broker/{one.broker}", "broker.silent", said, "see to the uplink of its site, and to its machine")
     elif one.broker == sight.broker:
         said = "it answers, but says nothing of itself: it may store nothing"
     else:
