@@ -34,7 +34,7 @@ from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, reached
 from dsmt.operations.remote.places import NodePlace, TellOfHost, check_found, keep_place, place_of, taken
 from dsmt.operations.remote.roles import Roles
-from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
+from dsmt.operations.remote.wheels import Platform, Wheels, collected, keep, unit_texts
 from dsmt.operations.write import revoking, tokens
 from dsmt.trust.identity import Identity
 from dsmt.version import __version__
@@ -86,6 +86,7 @@ class Adding:
         self._labels, self._name, self._user, self._tell = dict(labels), name, user, tell
         self._given, self._roles = wheels, roles
         self._wheels: dict[tuple[Platform, str], asyncio.Task[Wheels]] = {}
+        self._kept: set[tuple[Platform, str]] = set()
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def add(self, hosts: Sequence[HostAddress], done: Callable[[HostOutcome], object]) -> list[HostOutcome]:
@@ -144,6 +145,7 @@ class Adding:
                 self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
+            await self._keep(host.platform, wheels, what)
             out, key = await _out(self._connection, node) if found["nodes"] else (None, None)
             if out in COPIED and key is not None:
                 await self._end_key(node, key)
@@ -175,6 +177,12 @@ class Adding:
         if (platform, what) not in self._wheels:
             self._wheels[platform, what] = asyncio.create_task(collected(platform, self._given, what=what))
         return await asyncio.shield(self._wheels[platform, what])
+
+    async def _keep(self, platform: Platform, wheels: Wheels, what: str) -> None:
+        """Keep those of a directory that was given, which a host has now, for who adds the next one without it."""
+        if self._given is not None and (platform, what) not in self._kept:
+            self._kept.add((platform, what))
+            await asyncio.to_thread(keep, platform, wheels, what=what)
 
     def _told(self, place: NodePlace, wheels: Wheels, what: str) -> dict[str, Any]:
         """What the host is told; the first root key tells the realm."""

@@ -2,7 +2,7 @@
 
 Rule 1: dsmt's own is made of what runs here, so that a host has the very same code; it needs no network and no tools.
 Rule 2: the others are collected by pip, for the host's Python, machine and C library, and kept for the next host; or they
-    are taken from a directory that an operator names, where there is no network.
+    are taken from a directory that an operator names, where there is no network. Those are kept, too, once a host has them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Final
 
@@ -126,11 +127,7 @@ def cache_directory() -> Path:
 async def collected(platform: Platform, given: Path | None = None, *, what: str = "dsmt") -> Wheels:
     """All wheels for a platform of `what` (PEP 508). Raises `FailedError`, `InputError` for a directory that has none."""
     own = own_wheel()
-    needs = sorted(distribution("dsmt").requires or ())
-    key = sha256(repr((what, needs, platform)).encode()).hexdigest()[:16]
-    directory = (
-        given or cache_directory() / f"{platform.version[0]}.{platform.version[1]}-{platform.machine}-{key}"
-    ).absolute()
+    directory = (given or _kept(platform, what)).absolute()
     mine = cache_directory() / OWN  # another dsmt may put its own there; then the sums are not right, and it is tried again
     mine.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(str(mine), own, durable=False)
@@ -140,6 +137,28 @@ async def collected(platform: Platform, given: Path | None = None, *, what: str 
     if not any(path.name.startswith("pip-") for path in found):
         raise _missing(directory, what, mine)
     return Wheels(files={str(path): sha256(path.read_bytes()).hexdigest() for path in (mine, *found)})
+
+
+def _kept(platform: Platform, what: str) -> Path:
+    """Where those for a platform are kept; what dsmt needs may be other wheels in its next version."""
+    needs = sorted(distribution("dsmt").requires or ())
+    key = sha256(repr((what, needs, platform)).encode()).hexdigest()[:16]
+    return cache_directory() / f"{platform.version[0]}.{platform.version[1]}-{platform.machine}-{key}"
+
+
+def keep(platform: Platform, wheels: Wheels, *, what: str) -> None:
+    """Keep wheels that a host has installed, in the place of what was kept (rule 2); a disk that takes none keeps none."""
+    directory = _kept(platform, what).absolute()
+    with suppress(OSError), TemporaryDirectory(dir=directory.parent, prefix=".") as beside:
+        fresh = Path(beside) / "wheels"
+        fresh.mkdir()
+        for path in map(Path, wheels.files):
+            if path.name != OWN:
+                copyfile(path, fresh / path.name)
+        sync_file_system(beside)
+        if directory.exists():
+            directory.rename(Path(beside) / "former")
+        fresh.rename(directory)
 
 
 def _missing(directory: Path, what: str, mine: Path) -> InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -120,6 +122,25 @@ def test_dsmts_own_wheel_is_brought_once_though_a_directory_that_is_given_holds_
     found = asyncio.run(collected(HERE, tmp_path))
     assert [Path(path).name for path in found.files] == [OWN, "pip-1.whl"]
     assert found.sums[OWN] == sha256(own_wheel()).hexdigest()
+
+
+def test_what_a_host_has_installed_of_a_directory_that_is_given_is_kept_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has no network named it once: `node add` of the next host, or of this one again, needs it no more."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(wheels, "_download", Mock(side_effect=AssertionError("there is no network")))
+    for number in (1, 2):
+        given = tmp_path / str(number)
+        given.mkdir()
+        for name in (OWN, "pip-1.whl", f"other-{number}.whl"):
+            (given / name).write_bytes(b"%d" % number)
+        found = asyncio.run(collected(HERE, given))
+        wheels.keep(HERE, found, what="dsmt")
+        shutil.rmtree(given)
+        kept = asyncio.run(collected(HERE))
+        assert (kept.sums, kept.build) == (found.sums, found.build), "what was given last takes its place"
+        assert [path.name for path in cache_directory().iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("nats", [None, NatsTerms(authority="", replicas=1)])
