@@ -115,6 +115,15 @@ TOPICS: Final[Mapping[str, str]] = {
         "  10s 5m 1h30m 7d    a span, as in --wait=30s\n"
         "  10m                with --since: that long ago;    14:05 today or yesterday;    2026-11-20T14:05:00Z"
     ),
+    "placement": (
+        "which node an instance is placed on, and how to say it\n\n"
+        "  nodes: union(n1, n2)    in the service file: these may have it; or a set's name; by default all\n"
+        "  instances: each_node    one on each of them;    reserve: {memory: 2GiB}    what must be free there\n\n"
+        "  Of those that are alive and have room: the fewest of its component, then the fewest, then the most memory.\n\n"
+        "  dsmt plan web.yaml            says beforehand where each instance would go, and why\n"
+        "  dsmt why-not web/app/0        says why each node does not take it\n"
+        "  dsmt help nodesets            says how sets of nodes are written"
+    ),
     "nodesets": (
         "how sets of nodes are written\n\n"
         "  all_nodes, failed, n1, or a set's name; minus(a, b), union(a, b), intersect(a, b), limit(a, 3)\n\n"
