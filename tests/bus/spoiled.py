@@ -1,8 +1,23 @@
-"""Bytes with a bit flipped, and values that are shared until nothing could hold them."""
+"""Bytes with a bit flipped, values that are shared until nothing could hold them, and disks that are full."""
 
 from __future__ import annotations
 
+from typing import Any, Never
+
 import cbor2
+
+from dsmt.ports.store import StoreFullError
+
+
+class Full:
+    """In the place of a method: there is no room."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    def __call__(self, *_: Any, **__: Any) -> Never:
+        self.tried += 1
+        raise StoreFullError("store.full", "the disk is full", next="make room")
 
 
 def flipped(raw: bytes) -> bytes:

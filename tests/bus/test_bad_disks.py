@@ -22,6 +22,7 @@ from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import StoreFullError
 from dsmt.programs.damage import found_in, told
 from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.bus.spoiled import Full
 from tests.bus.stored import append
 from tests.waiting import until
 
@@ -57,10 +58,7 @@ async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that
     store = broker._store
     await alice.publish(Draft("config/x", {"n": 0}, version=1))
 
-    def full(_batch):
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
-    store.append = full
+    store.append = Full()
     emission = alice.emit(Draft("user/t", {"n": 1}))
     await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
     stored = store.head
@@ -94,10 +92,7 @@ async def test_who_had_to_leave_a_full_store_is_not_said_to_have_closed_its_conn
     await alice.publish(Draft("user/t", {"n": 0}))
     store, presence = broker._store, broker._session_words.presence
 
-    def full(_batch):
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
-    store.append = full
+    store.append = Full()
     emission = alice.emit(Draft("user/t", {"n": 1}))
     await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
     await until(lambda: presence.record_of("operator/alice").state == "closed")
@@ -114,18 +109,14 @@ async def test_who_had_to_leave_a_full_store_is_not_said_to_have_closed_its_conn
 @scenario
 async def test_a_broker_that_finds_its_store_damaged_as_time_passes_ends_and_one_whose_disk_is_full_goes_on(r: TestRealm):
     broker = await r.broker()
-    store, looks = broker._store, []
-
-    def full(_now_ms):
-        looks.append(1)
-        raise StoreFullError("store.full", "the disk is full", next="make room")
+    store = broker._store
 
     def wrong(_now_ms):
         raise damaged("b1.db", "a row is not what was written")
 
-    store.expire = full
+    store.expire = full = Full()
     broker._upkeep._expire_at = 0.0
-    await until(lambda: len(looks) >= 2)
+    await until(lambda: full.tried >= 2)
     assert not r.tasks[broker].done()
     store.expire = wrong
     task = r.tasks.pop(broker)

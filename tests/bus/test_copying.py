@@ -21,10 +21,10 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Bookmark, Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from dsmt.ports.store import StoreFullError
 from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
+from tests.bus.spoiled import Full
 from tests.waiting import until
 
 
@@ -178,17 +178,8 @@ async def test_each_broker_says_of_the_others_whether_they_are_linked(r: TestRea
 async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
     operator = await r.client("operator/a", brokers=at(b1))
-    kept, tried = b2._store.meta, []
-
-    class Full:
-        get = kept.get
-
-        def put(self, name: str, _content: bytes) -> None:
-            tried.append(name)
-            raise StoreFullError("store.full", "the disk is full", next="make room")
-
-    b2._others.copying._meta = Full()
-    await until(lambda: tried or r.tasks[b2].done())
+    b2._others.copying._meta = SimpleNamespace(get=b2._store.meta.get, put=(full := Full()))
+    await until(lambda: full.tried or r.tasks[b2].done())
     await operator.publish(Draft("config/x", {"n": 1}, version=1))
     await until(lambda: held(b2) == held(b1) or r.tasks[b2].done())
     assert not r.tasks[b2].done()
@@ -198,17 +189,12 @@ async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm)
 async def test_a_full_disk_does_not_end_a_broker_to_which_others_bring_what_somebody_new_has_said(r: TestRealm) -> None:
     """Each command line is somebody new, whose certificate is kept before what it has said."""
     b1, b2 = await mesh(r, "b1", "b2")
-    certificates, tried = b2._store.certificates, list[bytes]()
+    certificates = b2._store.certificates
     put = certificates.put
-
-    def full(_key_id: bytes, raw: bytes) -> None:
-        tried.append(raw)
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
-    certificates.put = full  # type: ignore[method-assign]
+    certificates.put = full = Full()  # type: ignore[method-assign]
     operator = await r.client("operator/new", brokers=at(b1))
     await operator.publish(Draft("config/x", {"n": 1}, version=1))
-    await until(lambda: len(tried) > 1 or r.tasks[b2].done())
+    await until(lambda: full.tried > 1 or r.tasks[b2].done())
     assert not r.tasks[b2].done()
     await until(lambda: not b2.whole)
     assert b2._store.winner("config/x") is None

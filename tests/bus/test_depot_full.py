@@ -9,14 +9,10 @@ import pytest
 from dsmt.bus.store.sums import damaged
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
-from dsmt.ports.store import StoreFullError
 from tests.bus.shelves import content, shelf
+from tests.bus.spoiled import Full
 
 __all__ = ["shelf"]
-
-
-def full(*_, **__):
-    raise StoreFullError("store.full", "the disk is full", next="make room")
 
 
 def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
@@ -28,7 +24,7 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
     shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelf.store.blobs, "keep", full)
+        patch.setattr(shelf.store.blobs, "keep", Full())
         while shelf.depot.step():
             pass
         assert answers == []
@@ -41,7 +37,7 @@ def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later
 
     shelf.depot._remove(sha256(content(2)).digest())
     with monkeypatch.context() as patch:
-        patch.setattr(shelf.store.blobs, "remove_chunks", full)
+        patch.setattr(shelf.store.blobs, "remove_chunks", Full())
         assert not shelf.depot.step()
     while shelf.depot.step():
         pass
@@ -64,12 +60,9 @@ def test_a_damaged_store_is_no_full_disk(shelf, monkeypatch):
 
 
 def test_who_puts_what_a_full_disk_does_not_take_is_told_why(shelf, monkeypatch):
-    def no_room(*_, **__):
-        raise StoreFullError("store.full", "the store is full", next="free space")
-
-    monkeypatch.setattr(shelf.store.blobs, "put_chunk", no_room)
+    monkeypatch.setattr(shelf.store.blobs, "put_chunk", Full())
     answer = shelf.put(content(0))
-    assert (answer.ok, answer.message) == (False, "the store is full. free space")
+    assert (answer.ok, answer.message) == (False, "the disk is full. make room")
 
 
 def test_what_is_looked_at_again_and_cannot_go_for_a_full_disk_goes_later(shelf, monkeypatch):
@@ -82,7 +75,7 @@ def test_what_is_looked_at_again_and_cannot_go_for_a_full_disk_goes_later(shelf,
     shelf.depot.asked(f.ChunkAsked(id=1, digest=digest, number=0))
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelf.store.blobs, "forget", full)
+        patch.setattr(shelf.store.blobs, "forget", Full())
         while shelf.depot.step():
             pass
         assert shelf.has(content(1))

@@ -14,18 +14,8 @@ from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Draft
 from dsmt.ports.store import StoreFullError, Trim
 from tests.bus.realm import TestRealm, reading, scenario
+from tests.bus.spoiled import Full
 from tests.bus.stored import append
-
-
-class Full:
-    """In the place of a method: there is no room."""
-
-    def __init__(self) -> None:
-        self.tried = 0
-
-    def __call__(self, *_: Any, **__: Any) -> None:
-        self.tried += 1
-        raise StoreFullError("store.full", "the disk is full", next="make room")
 
 
 def test_rows_are_stored_though_the_edge_of_their_tree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,11 +60,11 @@ def test_records_of_trimming_that_are_put_together_are_not_told_twice_where_that
             store._trimmings.went(0, [Candidate(number, 0, number, 10, 0, bytes(32), "node/n1", "user/t")])
         for trim in store.untold() if number < 4 else ():
             store.told(trim.number, 100 + number)
-    pins, real = set(store._trimmings.pins), store._trimmings._do
+    pins, real, no_room = set(store._trimmings.pins), store._trimmings._do, Full()
 
     def full(statement: str, values: tuple[Any, ...] = ()) -> Any:
         if statement.startswith("DELETE FROM trims"):
-            raise StoreFullError("store.full", "the disk is full", next="make room")
+            no_room()
         return real(statement, values)
 
     store._trimmings._do = full

@@ -19,12 +19,13 @@ from dsmt.event.kinds.instance import Endpoint, Status
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.event.status import Layer, State
-from dsmt.ports.store import ROW_BYTES, StoreFullError
+from dsmt.ports.store import ROW_BYTES
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import Pen
+from tests.bus.spoiled import Full
 
 ROOT = SecretKey(bytes(range(32)))
 GRAVE = {"by": "alice", "reason": "over"}
@@ -81,11 +82,8 @@ def test_what_came_and_could_not_be_stored_is_missing_again(inward, monkeypatch)
     first, second = pen.write("user/t", {}), pen.write("user/t", {})
     assert inward.take("operator/alice", first, second) == []
 
-    def full(_batch: object) -> list[int]:
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
     with monkeypatch.context() as patch:
-        patch.setattr(inward.store, "append", full)
+        patch.setattr(inward.store, "append", Full())
         with pytest.raises(FailedError):
             inward.ingest.commit()
     assert inward.take("operator/alice", second) == []
@@ -96,11 +94,8 @@ def test_what_came_and_could_not_be_stored_is_missing_again(inward, monkeypatch)
 def test_a_fact_that_found_no_room_stands_when_it_is_said_again(inward, monkeypatch):
     fact = Pen(inward.identity("operator/alice"), 7).write("user/f", {}, version=1)
 
-    def full(_batch: object) -> list[int]:
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
     with monkeypatch.context() as patch:
-        patch.setattr(inward.store, "append", full)
+        patch.setattr(inward.store, "append", Full())
         assert inward.take("operator/alice", fact) == []
         with pytest.raises(FailedError):
             inward.ingest.commit()

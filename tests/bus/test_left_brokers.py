@@ -17,9 +17,10 @@ from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.ports.bus import Draft, Level
-from dsmt.ports.store import Row, StoreFullError
+from dsmt.ports.store import Row
 from tests.bus.meshes import at, held, linked, mesh, misses, words
 from tests.bus.realm import Facts, TestClock, TestRealm, scenario
+from tests.bus.spoiled import Full
 from tests.waiting import until
 
 
@@ -241,12 +242,9 @@ async def test_a_broker_whose_disk_is_full_is_not_whole_before_it_has_read_what_
     store = b2._store
     append = store.append
 
-    def full(_batch: object) -> None:
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
     idle, reader = await r.raw("operator/idle"), await r.raw("operator/r", reads=True)
     client = await r.client("operator/c", brokers=[*at(b2), *at(b1)], reads=True)
-    store.append = full
+    store.append = Full()
     await facts.publish("config/x", {"n": 1})
     await until(lambda: b2._recorder.full is not None)
     await until(lambda: not b2.whole, 2)
@@ -272,12 +270,9 @@ async def test_of_brokers_that_are_all_full_each_is_read_until_one_has_room(r: T
     await one.publish(Draft("config/x", {"n": 0}))
     await until(lambda: held(b2) == held(b1))
 
-    def full(_batch: object) -> None:
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
     append = b1._store.append
     for broker, client in ((b1, one), (b2, other)):  # in turns: b2 never sees that b1 has room
-        broker._store.append = full
+        broker._store.append = Full()
         client.emit(Draft("user/x", {"n": 1}))
         await until(lambda broker=broker: broker._recorder.full is not None and not broker.whole)
     await until(lambda: (b1._others.refusal, b2._others.refusal) == (None, None))

@@ -15,6 +15,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.ports.bus import Bookmark, Complete, Draft, Start
 from tests.bus.realm import Facts, Reading, reading
 from tests.bus.test_nats_door import Kept, on_nats
+from tests.waiting import told
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 
@@ -33,14 +34,11 @@ def marks(got: Reading, store: str) -> list[Bookmark | Complete]:
 async def attached_again(bus: Any, store: str) -> Head:
     """Where stream H of another store stands, when there is one."""
 
-    async def stands() -> Head:
-        while True:
-            at = await bus.ask(lambda link: head(link, Subjects("test").history))
-            if at.store != store:
-                return at
-            await asyncio.sleep(0.02)
+    async def another() -> Head | None:
+        at = await bus.ask(lambda link: head(link, Subjects("test").history))
+        return at if at.store != store else None
 
-    return await asyncio.wait_for(stands(), 20)
+    return await told(another, "another store", 20.0)
 
 
 @on_nats
@@ -59,12 +57,12 @@ async def test_who_was_attached_comes_back_brings_what_it_holds_and_is_told_sinc
         alice.offer([held])
         await got.until(lambda g: len(g.of("user/held")) == 2 and marks(g, at.store))
         await got.until(lambda g: marks(g, at.store)[-1].whole)
-        told = marks(got, at.store)
-        assert isinstance(told[0], Complete)
-        assert [one.whole for one in told] == sorted(one.whole for one in told)
-        assert not told[0].whole
+        found = marks(got, at.store)
+        assert isinstance(found[0], Complete)
+        assert [one.whole for one in found] == sorted(one.whole for one in found)
+        assert not found[0].whole
         assert at.anew_ms
-        assert told[-1].cursor.time_ms - at.anew_ms >= (refilling.AFTER_S - 0.5) * 1000
+        assert found[-1].cursor.time_ms - at.anew_ms >= (refilling.AFTER_S - 0.5) * 1000
         assert [one.store for one in got.reattached][-1] == at.store
         await alice.publish(Draft("user/new", {"n": 2}))
         await tail.until(lambda g: g.of("user/new") == [{"n": 2}])
@@ -89,7 +87,7 @@ class Server:
 
     def __init__(self, **streams: dict[str, str]) -> None:
         self.streams: dict[str, dict[str, Any]] = {
-            name.replace("_", "-"): {"metadata": told} for name, told in streams.items()
+            name.replace("_", "-"): {"metadata": metadata} for name, metadata in streams.items()
         }
         self.fails_at = ""
 

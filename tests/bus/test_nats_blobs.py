@@ -19,7 +19,7 @@ from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft
 from tests.bus.realm import Facts
 from tests.bus.test_nats_door import Kept, on_nats
-from tests.waiting import until
+from tests.waiting import told, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 ALICE, BOB = "operator/alice", "operator/bob"
@@ -51,11 +51,11 @@ async def pieces_of(bus: NatsBus, k: Kept) -> list[Stored]:
 
 async def come(k: Kept, wanted: Callable[[list[str]], bool], digest: bytes = DIGEST) -> None:
     """Wait until the pieces of a blob are as wanted."""
-    async with asyncio.timeout(20):
-        while True:
-            if wanted(await on(k, digest)):
-                return
-            await asyncio.sleep(0.02)
+
+    async def came() -> bool:
+        return wanted(await on(k, digest))
+
+    await told(came, "the pieces that are wanted", 20.0)
 
 
 @on_nats
@@ -221,17 +221,15 @@ def test_that_little_is_left_of_a_disk_is_said_again_while_it_is_so(tmp_path, mo
     async def within(k: Kept) -> None:
         link = await k.servers.administrator()
 
-        async def later_than(before_ms: int) -> int:
-            async with asyncio.timeout(20):
-                while True:
-                    told = await link.api(f"STREAM.INFO.{k.subjects.blobs}")
-                    said_ms = int((told["config"].get("metadata") or {}).get("low-s0", 0))
-                    if said_ms > before_ms:
-                        return said_ms
-                    await asyncio.sleep(0.02)
+        said_ms = {0}
+
+        async def is_said_twice() -> bool:
+            stream = await link.api(f"STREAM.INFO.{k.subjects.blobs}")
+            said_ms.add(int((stream["config"].get("metadata") or {}).get("low-s0", 0)))
+            return len(said_ms) > 2
 
         k.gates.low = True
-        await later_than(await later_than(0))  # or it would be forgotten after five minutes
+        await told(is_said_twice, "that it is said again", 20.0)  # or it would be forgotten after five minutes
 
     on_nats(within)(tmp_path)
 

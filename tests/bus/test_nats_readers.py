@@ -20,14 +20,9 @@ from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
 from tests.bus.realm import Facts, TestClock, TestEntropy, reading
 from tests.bus.saying import numbers
-from tests.waiting import until
+from tests.waiting import told, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
-
-
-async def true_at_last(asked: Callable[[], Awaitable[bool]]) -> None:
-    while not await asked():  # noqa: ASYNC110  a server is asked
-        await asyncio.sleep(0.02)
 
 
 class Meanwhile:
@@ -68,7 +63,7 @@ def test_a_fact_that_is_replaced_while_the_page_is_read_is_delivered_once_and_it
                 stored = await last_on(link, e._subjects.facts, e._subjects.event("operator/alice", "user/b", fact=True))
                 return stored is not None and decode(stored.raw).id == last.id
 
-            await asyncio.wait_for(true_at_last(is_retained), 20)
+            await told(is_retained, "that it is retained", 20.0)
 
         meanwhile.then = replace
         async with reading(bob, "user/", conflate=True, follow=follow) as got:
@@ -267,14 +262,14 @@ def test_signals_go_before_the_rest_and_a_reader_is_told_that_they_were_trimmed(
             await until(lambda: not bob.attached)
             for _ in range(3):
                 node.heartbeat(beats, 2.0)
-            await asyncio.wait_for(true_at_last(gone), 20)
+            await told(gone, "that the history has let go of it", 20.0)
             e.let(bob)
 
-            async def told() -> bool:  # a beat said before bob is back may be trimmed as well
+            async def trimmed() -> bool:  # a beat said before bob is back may be trimmed as well
                 node.heartbeat(beats, 3.0)
                 return "trimmed" in got.types()
 
-            await asyncio.wait_for(true_at_last(told), 20)
+            await told(trimmed, "that some were trimmed", 20.0)
             heard = [beat["emit_rate_s"] for beat in got.of(beats)]
             assert heard[0] == 1.0, heard
             assert set(heard[1:]) == {3.0}, heard
@@ -359,19 +354,20 @@ async def test_a_subscription_that_is_left_leaves_nothing_at_the_server(e: NatsE
     bob = await e.bus("operator/bob")
     link = await e._servers.administrator()
 
-    async def consumers(wanted: Callable[[int], bool]) -> int:
-        """How many there are, once there are as many as wanted."""
-        while True:
-            told = [await link.api(f"STREAM.INFO.{one}") for one in (e._subjects.history, e._subjects.facts)]
-            found = sum(one["state"]["consumer_count"] for one in told)
-            if wanted(found):
-                return found
-            await asyncio.sleep(0.01)
+    async def consumers() -> int:
+        streams = [await link.api(f"STREAM.INFO.{one}") for one in (e._subjects.history, e._subjects.facts)]
+        return sum(one["state"]["consumer_count"] for one in streams)
 
-    before = await consumers(lambda _: True)
+    async def are_there() -> bool:
+        return await consumers() >= before + 2
+
+    async def are_left() -> bool:
+        return await consumers() == before
+
+    before = await consumers()
     async with reading(bob, "user/"), bob.subscribe(Interest(("config/",))):
-        await consumers(lambda n: n >= before + 2)
-    await consumers(lambda n: n == before)
+        await told(are_there, "that both have consumers", 20.0)
+    await told(are_left, "that none of them is left", 20.0)
     await link.close()
 
 

@@ -26,7 +26,7 @@ from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, reading
 from tests.bus.test_nats_door import Kept, on_nats
 from tests.bus.test_nats_quota import certified
-from tests.waiting import until
+from tests.waiting import told, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 AGENT, N1 = "agent/n1/web/app/0", "node/n1"
@@ -69,18 +69,19 @@ class Hostile:
 
 async def stands(link: NatsLink, stream: str, subject: str) -> int:
     """How many messages a stream holds on what a pattern takes, each subject once."""
-    told = await link.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
-    return len(told["state"].get("subjects") or ())
+    info = await link.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+    return len(info["state"].get("subjects") or ())
 
 
 async def come(k: Kept, stream: str, subject: str, wanted: Callable[[int], bool]) -> None:
     """Wait until a stream holds as many as are wanted."""
     link = await k.servers.administrator()
-    async with asyncio.timeout(20):
-        while True:
-            if wanted(await stands(link, stream, subject)):
-                return await link.close()
-            await asyncio.sleep(0.02)
+
+    async def came() -> bool:
+        return wanted(await stands(link, stream, subject))
+
+    await told(came, f"as many as are wanted on {subject}", 20.0)
+    await link.close()
 
 
 async def come_and_go(k: Kept, subject: str, many: int, *, left: int = 0) -> None:
@@ -202,9 +203,9 @@ async def test_no_message_ends_the_gate_whatever_stands_on_it(k: Kept) -> None:
 def test_a_size_in_the_place_of_a_certificate_is_refused_to_who_connects() -> None:
     """Bytes of that size were made: a gate that is asked by whoever connects had no memory left."""
     shown = base64.b64encode(cbor2.dumps([2**45])).decode()
-    told = {
+    asked = {
         "nats": {"client_info": {"id": 1}, "connect_opts": {"auth_token": shown}, "user_nkey": "U", "server_id": {"id": "S"}}
     }
-    question = f"x.{base64.urlsafe_b64encode(json.dumps(told).encode()).decode()}.x"
+    question = f"x.{base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()}.x"
     with pytest.raises(UnusableEventError, match="shows no certificates"):
         read_asked(question.encode())

@@ -14,6 +14,7 @@ from dsmt.bus.broker.recorder import Elsewhere, Recorder
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.ports.store import Row, StoreFullError
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network
+from tests.bus.spoiled import Full
 
 TOPIC = "broker/b1/session/operator/alice"
 AHEAD_MS = 5_000
@@ -60,12 +61,9 @@ def test_of_what_is_brought_back_the_last_word_counts_and_is_followed_by_a_great
 def test_what_is_to_be_said_anew_waits_where_the_disk_has_no_room_for_the_incarnation(made, monkeypatch) -> None:
     next_incarnation = recording.next_incarnation
 
-    def full(*_: object) -> int:
-        raise StoreFullError("store.full", "the disk is full", next="make room")
-
     made.brings(row := made.past(1))
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "next_incarnation", full)
+        patch.setattr(recording, "next_incarnation", Full())
         with pytest.raises(StoreFullError):
             made.recorder.say_anew()
     assert recording.next_incarnation is next_incarnation

@@ -12,7 +12,7 @@ from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S, MOST_S, QUIET_S, STOOD_S
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import FailedError
 from dsmt.event.chain import SourceChain
-from dsmt.ports.store import StoreFullError
+from tests.bus.spoiled import Full
 
 COUNTS = ("events", "facts", "bytes", "first_row", "first_ms")
 
@@ -74,16 +74,13 @@ def test_that_it_has_become_whole_or_is_no_more_is_said_at_once(first):
 
 
 def test_a_full_disk_on_which_it_cannot_be_noted_keeps_nothing_else_from_being_done():
-    def full(_now):
-        raise StoreFullError("store.full", "no room")
-
     done = []
 
     def does(what):
         return lambda *_, **__: done.append(what)
 
     recorder = SimpleNamespace(
-        wholeness=SimpleNamespace(note=full),
+        wholeness=SimpleNamespace(note=Full()),
         time=SimpleNamespace(now_ms=lambda: 0, ahead_s=0.0, early_s=0.0, keep=does("time")),
         sessions=SimpleNamespace(tick=does("sessions")),
         reporter=SimpleNamespace(tick=does("reporter")),

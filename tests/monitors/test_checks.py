@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from dsmt.ports.check import Checks
 from dsmt.spec.health import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
 from dsmt.system.marks import bearing, make_mark
 from dsmt.system.procfs import identity_of, is_alive
+from tests.waiting import seen, until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -268,8 +268,7 @@ def test_nothing_of_a_command_is_left_after_its_try(tmp_path, rest, passed):
         async def main(timeout_s):
             run = RealChecks().run(check(how, timeout_s), address="", ports={}, env=dict(os.environ), directory="/")
             task = asyncio.ensure_future(run)
-            while not (path.exists() and path.read_text()) and not task.done():  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.005)
+            await until(lambda: (path.exists() and path.read_text()) or task.done())
             escaped = identity_of(int(path.read_text())) if path.exists() and path.read_text() else None
             return await task, escaped
 
@@ -309,9 +308,8 @@ def test_what_is_left_of_a_try_whose_process_was_killed_ends_with_the_next_of_it
         owner.mkdir()
         tries = subprocess.Popen([sys.executable, "-c", TRIES, str(owner)], cwd=Path(__file__).parents[2])
         try:
-            while not (owner / "pid").exists():
-                assert tries.poll() is None
-                time.sleep(0.005)
+            seen((owner / "pid").exists, "its pid", 20)
+            assert tries.poll() is None
         finally:
             tries.kill()
             tries.wait()
@@ -336,9 +334,7 @@ def test_a_cancelled_try_leaves_no_process(tmp_path):
     async def main():
         run = RealChecks().run(check(how, 60.0), address="", ports={}, env=dict(os.environ), directory="/")
         task = asyncio.ensure_future(run)
-        while not (path.exists() and path.read_text()):  # noqa: ASYNC110 - another process writes it
-            await asyncio.sleep(0.005)
-        escaped = identity_of(int(path.read_text()))
+        escaped = identity_of(int(await until(lambda: path.exists() and path.read_text())))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -1,7 +1,6 @@
 """What was stopped on its node alone (A24): how it is shown, what controllers do about it, and by which words it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +21,7 @@ from dsmt.operations.write import controlling
 from dsmt.operations.write.controlling import following
 from tests.controllers.build import Realm, key, web
 
-from .sights import sight
+from .sights import sight, watched
 from .test_controlling import move, without_controls
 from .test_explaining import explain
 from .test_waiting_opposed import seen
@@ -47,13 +46,7 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     realm.settle(seconds=1)
     realm.after(100)
     held(realm)
-
-    async def watch(_bus: object) -> AsyncIterator[Any]:
-        while True:
-            yield sight(realm)
-            await asyncio.sleep(0.01)
-
-    monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(waiting, "watch", watched(realm))
     return realm
 
 

@@ -21,9 +21,9 @@ from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay_file
 from dsmt.operations.offline.verifying import Faults
 from dsmt.ports.bus import Draft, HistoryPage
-from dsmt.ports.store import StoreFullError
 from dsmt.trust.store import Realm
 from tests.bus.realm import memory_network, realm
+from tests.bus.spoiled import Full
 from tests.loops import in_real_time
 from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, numbered, said, trim
 from tests.waiting import until
@@ -341,10 +341,7 @@ async def test_a_full_store_is_exported_up_to_the_last_head_that_its_broker_coul
         first = await exported(made, reader)
         await said(made, [await made.client("operator/dave")], 9)
 
-        def full(_batch: object) -> None:
-            raise StoreFullError("store.full", "the disk is full", next="make room")
-
-        broker._store.append = full
+        broker._store.append = Full()
         heads = [row for row in broker._store.rows(0, 10**6) if row.topic == "broker/b1/stats"]
         last = from_data(BrokerStats, heads[-1].read().event.data).head
         run = await exported(made, await made.client("operator/erin", reads=True))

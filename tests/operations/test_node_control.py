@@ -1,7 +1,6 @@
 """Draining, and what holds it; removing a node that is no more."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from dsmt.operations.write.node_control import LastNode
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 
-from .sights import sight
+from .sights import sight, watched
 
 
 @pytest.fixture
@@ -32,11 +31,6 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     async def look(_bus: object) -> Sight:
         return sight(made)
 
-    async def watch(_bus: object) -> AsyncIterator[Sight]:
-        while True:
-            yield sight(made)
-            await asyncio.sleep(0.01)
-
     async def say(*drafts: Any) -> None:
         for draft in drafts[-1]:
             made.say("operator/alice", draft.topic, draft.data)
@@ -44,7 +38,7 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     monkeypatch.setattr(node_control, "look", look)
     for saying in ("say", "say_word"):
         monkeypatch.setattr(node_control, saying, say)
-    monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(waiting, "watch", watched(made))
     monkeypatch.setattr(waiting, "aclosing", aclosing)
     return made
 

@@ -1,14 +1,13 @@
 """A realm of which one instance fails, and waits that look at it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.waits import waiting
 from dsmt.operations.read.waits.heeding import Asked, asked_of
 from dsmt.operations.read.waits.settling import Applied
@@ -17,7 +16,7 @@ from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.controlling import following
 from tests.controllers.build import Realm, key, web
 
-from .sights import sight
+from .sights import sight, watched
 
 WEB = Target("web")
 EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
@@ -30,13 +29,7 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     made.apply(web(2))
     made.settle(seconds=1)
     made.status(key(1), made.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=made.now_ms + 5_000, failures=1)
-
-    async def watch(_bus: object) -> AsyncIterator[Sight]:
-        while True:
-            yield sight(made)
-            await asyncio.sleep(0.01)
-
-    monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(waiting, "watch", watched(made))
     return made
 
 

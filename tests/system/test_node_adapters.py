@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +22,7 @@ from dsmt.system.procfs import boot, identity_of
 from dsmt.system.records import record_path, write_record
 from dsmt.system.sockets import LinuxSockets
 from tests.loops import in_real_time
-from tests.waiting import until
+from tests.waiting import seen, until
 
 pytestmark = pytest.mark.real
 
@@ -170,11 +169,8 @@ def test_a_log_is_bounded_while_its_program_writes_and_nothing_young_is_lost(tmp
     with path.open("ab") as file:
         program = subprocess.Popen([sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=file)
     try:
-        deadline = time.monotonic() + 30
         whole = 40000 * len("line 00000000 of what a program that never stops to write says\n")
-        while logs.end("stdout") < whole:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        seen(lambda: logs.end("stdout") >= whole, "that all is written", 30)
         logs.trim("stdout", size_bytes=100_000, keep=1)
         taken = path.stat().st_blocks * 512
         assert taken <= 200_000 + 2 * 4096

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from dsmt.system.marks import MARK, UNMARKED, number_of
 from dsmt.system.process_tree import Orphans, Tree
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.watch import watch
-from tests.waiting import until
+from tests.waiting import seen, until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -97,10 +96,7 @@ def test_a_process_is_alive_until_its_last_thread_has_ended():
     identity = identity_of(child.pid)
     try:
         assert child.stdout.readline() == b"ready\n"
-        deadline = time.monotonic() + 10
-        while stat_of(child.pid).state != "Z" and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert stat_of(child.pid).state == "Z"
+        seen(lambda: stat_of(child.pid).state == "Z", "that its first thread has ended", 10)
         assert is_alive(identity)
     finally:
         child.kill()
