@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from typing import BinaryIO, Final, TypeVar
 
@@ -22,7 +23,7 @@ from dsmt.system import giving
 from dsmt.system.failures import DISK_IS_FULL, full_disk_told
 from dsmt.system.libc import call
 from dsmt.system.reading import OTHERS, read_file
-from dsmt.system.removing import remove_tree, take_back_way
+from dsmt.system.removing import remove, take_back_way
 from dsmt.system.users import account_of
 
 T = TypeVar("T")
@@ -133,14 +134,7 @@ class DiskFiles:
         place = self._place(path, follow=False)
         if place == self._root:
             raise InputError("files.path", "the root of a file port cannot be removed", path=path)
-
-        def remove() -> None:
-            try:
-                os.unlink(place)
-            except IsADirectoryError:
-                remove_tree(place)
-
-        self._do(place, "removed", remove, None)
+        self._do(place, "removed", partial(remove, place), None)
 
     async def removed(self, path: str) -> None:
         """The same beside the event loop; what was begun goes on when its caller is cancelled."""

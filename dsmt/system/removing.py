@@ -24,6 +24,23 @@ _READ_WRITE: Final = stat.S_IRUSR | stat.S_IWUSR
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
+def remove(place: str) -> None:
+    """Remove a file, a link, or a directory with all in it. Raises OSError (`remove_tree`)."""
+    try:
+        os.unlink(place)
+    except IsADirectoryError:
+        remove_tree(place)
+
+
+def remove_or_empty(place: str) -> None:
+    """Remove a directory; of one that is a disk of its own only what is in it. Raises OSError (`remove_tree`)."""
+    if mounted_in(place) != os.path.realpath(place):
+        remove_tree(place)
+        return
+    for name in set(os.listdir(place)) - {LOST_FOUND}:
+        remove(os.path.join(place, name))
+
+
 def remove_tree(place: str) -> None:
     """Remove a directory with all in it. Raises OSError that names what cannot be removed; EBUSY where it is a mount."""
     mounted = mounted_in(place)

@@ -17,11 +17,12 @@ from dsmt.operations.local.home import home as homes
 from dsmt.operations.local.home.addresses import check_free
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.home.making import ensure_controller, ensure_node, init
-from dsmt.operations.local.members import brokers, letting_in
+from dsmt.operations.local.members import letting_in
 from dsmt.operations.local.processes.keeping import write_kept
 from dsmt.operations.local.up.startable import check_broker
 from dsmt.programs.configuration import IDENTITY, BrokerFile, NodeFile, RealmConfig
 from dsmt.programs.kept import KeeperFile
+from dsmt.system.removing import remove_or_empty
 from dsmt.trust.keys import SecretKey
 from tests.ipv6 import on_ipv6
 
@@ -104,7 +105,7 @@ def test_a_broker_whose_directory_is_a_disk_of_its_own_leaves_it_with_what_is_it
     (small_disk / "store").mkdir()
     (small_disk / "store" / "log").write_bytes(b"")
     (small_disk / "lost+found").mkdir()
-    brokers.clear(small_disk)
+    remove_or_empty(str(small_disk))
     assert [path.name for path in small_disk.iterdir()] == ["lost+found"]
 
 
@@ -112,7 +113,7 @@ def test_a_brokers_directory_in_which_something_is_mounted_is_not_said_to_be_gon
     (small_disk / "kept").write_bytes(b"")
     (tmp_path / "identity").write_bytes(b"")
     with pytest.raises(OSError, match="something is mounted there") as told:
-        brokers.clear(tmp_path)
+        remove_or_empty(str(tmp_path))
     assert told.value.filename == str(small_disk)
     assert sorted(path.name for path in (*tmp_path.iterdir(), *small_disk.iterdir())) == ["identity", "kept", "small"]
 

@@ -208,7 +208,7 @@ def test_a_removal_that_was_killed_is_done_by_who_types_it_again(
         await add(home, bus, "b2")
         at = of_home(home)["b2"]
         with monkeypatch.context() as patch:
-            killing(patch, brokers, "clear" if half else "release")
+            killing(patch, brokers, "remove_or_empty" if half else "release")
             with pytest.raises(KilledError):
                 await remove(home, bus, "b2")
         assert await announce(bus, of_home(home), by="a") == ["b2"], "dsmt up brings it back into no realm"

@@ -28,6 +28,7 @@ from dsmt.operations.words.telling import Tell
 from dsmt.operations.write import node_control
 from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.node_control import Controlled
+from dsmt.system.removing import remove_or_empty
 
 
 async def remove(
@@ -60,7 +61,7 @@ async def remove_own(connection: Connection, home: Home, node: str, *, reason: s
         await removal.check_free(sure=sure)
         if home.part("nodes", node).exists():  # else who typed the same elsewhere has ended it, and was waited for
             await end_node(home, node)
-            brokers.clear(home.part("nodes", node))
+            remove_or_empty(str(home.part("nodes", node)))
         try:
             return await removal.forget_ended()
         except NotFoundError:

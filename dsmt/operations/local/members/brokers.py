@@ -34,7 +34,7 @@ from dsmt.programs.configuration import IDENTITY, BrokerFile, GateFile, RealmCon
 from dsmt.programs.nats_server import cluster_of
 from dsmt.system.files import write_atomically
 from dsmt.system.records import process_of
-from dsmt.system.removing import LOST_FOUND, mounted_in, remove_tree
+from dsmt.system.removing import remove_or_empty
 from dsmt.trust.identity import Identity
 
 ADDRESSES = "addresses.json"
@@ -232,7 +232,7 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
         if name in home.names("brokers"):
             for program in reversed(broker_programs(realm)):
                 await release(home, program, name)
-            clear(home.part("brokers", name))
+            remove_or_empty(str(home.part("brokers", name)))
     return at
 
 
@@ -259,20 +259,6 @@ async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> bool:
             waits(f"no other broker is {lacks}")
             told = lacks
         await asyncio.sleep(LOOK_S)
-
-
-def clear(directory: Path) -> None:
-    """Remove a directory; of one that is a disk of its own only what dsmt has put there. Raises OSError (`remove_tree`)."""
-    if mounted_in(str(directory)) != str(directory.resolve()):
-        remove_tree(str(directory))
-        return
-    for path in directory.iterdir():
-        if path.name == LOST_FOUND:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(str(path))
-        else:
-            path.unlink()
 
 
 async def _unsaid(bus: Bus, home: Home, name: str, *, by: str, reason: str, waits: Tell) -> BrokerAddress:

@@ -11,7 +11,6 @@ from dsmt.operations.local.home.home import Home, check_added, check_part, is_up
 from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import ensure_controller
 from dsmt.operations.local.members import certificates
-from dsmt.operations.local.members.brokers import clear
 from dsmt.operations.local.processes.ending import release
 from dsmt.operations.local.processes.keeping import keep_added
 from dsmt.operations.read.realm.sight import Sight, look
@@ -21,6 +20,7 @@ from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
 from dsmt.ports.bus import BusReader
 from dsmt.system.records import process_of
+from dsmt.system.removing import remove_or_empty
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ async def remove(home: Home, connection: Connection, name: str, *, reason: str, 
             else:
                 left += (await certificates.revoke(connection, root, found, reason=reason)).left
         if here:
-            clear(home.part("controllers", name))
+            remove_or_empty(str(home.part("controllers", name)))
             notes.drop(home.issuers, name)
     return Removed(controller=name, left=left, certified=certified)
 
