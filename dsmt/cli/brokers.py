@@ -10,7 +10,7 @@ from dsmt.cli.printing import document
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local.home.home import is_up
 from dsmt.operations.local.members import brokers
-from dsmt.operations.words.times import local, rfc3339
+from dsmt.operations.words.times import local, time_or_null
 from dsmt.operations.write.brokers import announced
 from dsmt.ports.realm import BrokerAddress
 
@@ -95,7 +95,7 @@ def remove(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
 
     at, silent_ms = ctx.act(work)
     if ctx.json:
-        document({"broker": broker, "address": at.address, "silent_since": rfc3339(silent_ms)})
+        document({"broker": broker, "address": at.address, "silent_since": time_or_null(silent_ms)})
         return
     print(f"broker {broker}, at {at.address}, is removed")
     if silent_ms is not None:

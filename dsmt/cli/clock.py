@@ -7,10 +7,11 @@ import click
 from dsmt.cli.command import command, reason_option, yes_option
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
+from dsmt.event.hlc import rfc3339
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.local.members import certificates
-from dsmt.operations.words.times import off_by, rfc3339, span
+from dsmt.operations.words.times import off_by, span
 from dsmt.operations.write import clocks
 
 _SHOWN = 8

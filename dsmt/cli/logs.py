@@ -13,10 +13,11 @@ from dsmt.cli.printing import line
 from dsmt.cli.while_read import while_read
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import STEPS
 from dsmt.operations.connection import Connection
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import moment, rfc3339
+from dsmt.operations.words.times import moment, time_or_null
 from dsmt.operations.write import asking_logs
 from dsmt.operations.write.asking_logs import Line, LogNotice
 
@@ -97,7 +98,7 @@ def written(ctx: CliContext, one: Line | LogNotice, *, many: bool) -> None:
             sys.stderr.write(f"-- {one.message}\n")
     elif ctx.json:
         told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
-        line({**told, "time": rfc3339(one.time_ms), "answered_at": rfc3339(one.answered_ms)})
+        line({**told, "time": time_or_null(one.time_ms), "answered_at": rfc3339(one.answered_ms)})
     else:
         text = one.line.replace("\n", "\\n")  # whoever says it: it is one line, of that instance
         sys.stdout.write(f"{one.instance} | {text}\n" if many else f"{text}\n")

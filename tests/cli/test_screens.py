@@ -11,6 +11,7 @@ from dsmt.cli import member_screens, screens
 from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.root import main
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint
@@ -29,7 +30,6 @@ from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey

@@ -14,8 +14,9 @@ import pytest
 from dsmt.cli import stream
 from dsmt.cli.stream import _Printer, _timed
 from dsmt.errors import InputError
+from dsmt.event.hlc import rfc3339
 from dsmt.operations.read.realm.tailing import TailQuery
-from dsmt.operations.words.times import AHEAD_MS, rfc3339
+from dsmt.operations.words.times import AHEAD_MS
 from dsmt.ports.bus import Arrived, Notice
 from tests.cli.in_process import Run
 

@@ -19,6 +19,7 @@ from dsmt.cli.removing import _show
 from dsmt.cli.root import main
 from dsmt.cli.why import why_not_lines
 from dsmt.errors import InputError
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.node import NodeControl
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.kinds.slot import Hold
@@ -32,7 +33,6 @@ from dsmt.operations.read.rows.past import Revision
 from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.why.fitting import Clause, Fitting, why_not
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.asking_logs import Line, LogNotice
 from dsmt.operations.write.controlling import Done
 from dsmt.ports.bus import Notice

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.cli import member_screens, screens
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
@@ -19,7 +20,6 @@ from dsmt.operations.read.screens.alert import Alert, Found
 from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.screens.node_alerts import START_AGAIN
 from dsmt.operations.read.screens.summaries import service, status
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued

@@ -13,6 +13,7 @@ import pytest
 from dsmt.bus.zeromq.network import ZmqNetwork
 from dsmt.cli import screens
 from dsmt.errors import FailedError, NotFoundError
+from dsmt.event.hlc import rfc3339
 from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.addresses import free_port
 from dsmt.operations.local.home.dating import Dated, dated
@@ -23,7 +24,6 @@ from dsmt.operations.offline.history import export
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.certificates import in_use, state_of
 from dsmt.operations.read.screens.summaries import certs, status
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.revoking import EndedKey
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import IDENTITY, read_identity

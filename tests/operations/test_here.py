@@ -14,6 +14,7 @@ from dsmt.agents.rules.container import CONFIG, HELD
 from dsmt.agents.rules.held_here import load_held
 from dsmt.agents.rules.record import InstanceRecord
 from dsmt.errors import FailedError, NotFoundError, RefusedError
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import HeldHere, LastExit
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
@@ -24,7 +25,6 @@ from dsmt.operations.local.here.rows import is_problem_here, row_here, service_h
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.screens.summaries import Service
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.configuration import RealmConfig
 from dsmt.spec.parsing import parse

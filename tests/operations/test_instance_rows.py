@@ -4,6 +4,7 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.cli.service_screen import next_act
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import STARTED, LastExit
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.source import Heartbeat
@@ -16,7 +17,6 @@ from dsmt.operations.read.screens.summaries import service
 from dsmt.operations.read.why.answers import of_target
 from dsmt.operations.read.why.explaining import roots
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.controlling import nothing_waits
 from tests.controllers.build import Realm, key, web
 

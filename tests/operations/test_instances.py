@@ -5,6 +5,7 @@ import pytest
 from dsmt.cli import screens
 from dsmt.cli.service_screen import next_act
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import LastExit, Step
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.event.reason import reason
@@ -19,7 +20,6 @@ from dsmt.operations.read.why.answers import of_target
 from dsmt.operations.read.why.explaining import roots
 from dsmt.operations.read.why.fitting import why_not
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.words.times import rfc3339
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.hlc import rfc3339
 from dsmt.event.status import Shown
 from dsmt.operations.read.rows.instance_reason import RETURNED_MS
 from dsmt.operations.read.rows.instances import instances, is_problem
 from dsmt.operations.read.rows.node_rows import find_node
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import node_control
 from dsmt.view.liveness import RETURN_MS
 from tests.controllers.build import Realm, key, web

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import init
@@ -137,7 +138,7 @@ def test_who_is_killed_over_a_home_is_given_the_same_command_again_and_no_key_is
         raise KilledError
 
     with monkeypatch.context() as at:
-        where = {"write": RealmConfig, "rename": Path}.get(step, operators)
+        where = {"note": notes, "write": RealmConfig, "rename": Path}.get(step, operators)
         at.setattr(where, step, killed)
         with pytest.raises(KilledError):
             operators.add(home, "bob", tmp_path / "bob", now())
@@ -184,7 +185,7 @@ def test_who_is_killed_over_a_home_and_again_as_its_half_is_removed_leaves_the_n
         with pytest.raises(killed):
             operators.add(home, "bob", tmp_path / "bob", now())
     with monkeypatch.context() as at:
-        at.setattr(operators, "_place", Mock(side_effect=killed))  # the certificate has gone, the note has not
+        at.setattr(notes, "place", Mock(side_effect=killed))  # the certificate has gone, the note has not
         with pytest.raises(killed):
             operators.add(home, "bob", tmp_path / "bob", now())
     assert list(tmp_path.rglob("operators/bob.*"))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.rows.certificates import in_use
@@ -21,7 +22,6 @@ from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.why.answers import of_target
 from dsmt.operations.read.why.explaining import why
 from dsmt.operations.remote.adding import _out
-from dsmt.operations.words.times import rfc3339
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName

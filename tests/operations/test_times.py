@@ -8,8 +8,8 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.event.hlc import LAST_MS
-from dsmt.operations.words.times import AHEAD_MS, beginning, local, milliseconds, moment, off_by, rfc3339, span, zone
+from dsmt.event.hlc import LAST_MS, rfc3339
+from dsmt.operations.words.times import AHEAD_MS, beginning, local, milliseconds, moment, off_by, span, time_or_null, zone
 
 NOW = 1_700_000_000_123
 
@@ -17,7 +17,7 @@ NOW = 1_700_000_000_123
 def test_a_time_is_written_in_utc_with_milliseconds_and_read_back() -> None:
     assert rfc3339(NOW) == "2023-11-14T22:13:20.123Z"
     assert milliseconds("2023-11-14T22:13:20.123Z") == NOW
-    assert rfc3339(None) is None
+    assert time_or_null(None) is None
 
 
 @pytest.mark.parametrize(

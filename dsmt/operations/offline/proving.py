@@ -38,6 +38,7 @@ from typing import Any, Final, NamedTuple
 
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.records import from_data
 from dsmt.event.registry import take_everything
@@ -49,7 +50,7 @@ from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, HistoryHead, Verified, verified, verify_stream
 from dsmt.operations.offline.worth import NOTHING, worth
 from dsmt.operations.words.telling import Tell, silent
-from dsmt.operations.words.times import rfc3339
+from dsmt.operations.words.times import time_or_null
 from dsmt.trust.opening import opened
 from dsmt.trust.store import Signer, TrustStore
 
@@ -380,7 +381,7 @@ class _Proof:
             never_came=never_came.total(),
             never_came_of=dict(never_came.most_common()),
             before=self._before,
-            begins=rfc3339(self._begins_ms),
+            begins=time_or_null(self._begins_ms),
             heads=self._heads,
             head_hash=stats.head_hash.hex(),
         )

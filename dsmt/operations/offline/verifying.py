@@ -23,7 +23,7 @@ from dsmt.event.codec import decode, open_envelope
 from dsmt.operations.offline.followed import Followed, Gap
 from dsmt.operations.offline.items import items
 from dsmt.operations.words.telling import Tell
-from dsmt.operations.words.times import rfc3339
+from dsmt.operations.words.times import time_or_null
 from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
@@ -188,8 +188,8 @@ def verified(
         equivocations=faults.equivocations,
         unknown_signers=faults.strangers,
         unwitnessed=faults.unwitnessed,
-        first=rfc3339(first),
-        last=rfc3339(last),
+        first=time_or_null(first),
+        last=time_or_null(last),
         duplicates=followed.duplicates,
         faults=faults.kept,
         proves=worth[0],

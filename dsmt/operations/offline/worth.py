@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.operations.offline.verifying import HistoryHead
-from dsmt.operations.words.times import rfc3339
 
 NOTHING: Final[tuple[list[str], list[str]]] = ([], ["anything: it is not what its broker signed"])
 

@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import Any
 
 from dsmt.event.envelope import SignedEvent
-from dsmt.operations.words.times import rfc3339
+from dsmt.event.hlc import rfc3339
 from dsmt.ports.bus import Notice
 from dsmt.trust.store import TrustStore
 

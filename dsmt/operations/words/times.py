@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dsmt.errors import InputError
-from dsmt.event import hlc
 from dsmt.event.envelope import EventId
-from dsmt.event.hlc import LAST_MS, instant
+from dsmt.event.hlc import LAST_MS, instant, rfc3339
 from dsmt.event.kinds.row import DAY_MS
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.quantities import parse_duration
@@ -19,9 +18,9 @@ AHEAD_MS: Final = 60_000
 _CLOCK: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
-def rfc3339(ms: int | None) -> str | None:
+def time_or_null(ms: int | None) -> str | None:
     """A realm time as JSON has it; what is not known stays null."""
-    return None if ms is None else hlc.rfc3339(ms)
+    return None if ms is None else rfc3339(ms)
 
 
 def milliseconds(text: str) -> int:

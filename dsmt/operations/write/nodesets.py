@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.phrases import cut, some, whose
 from dsmt.event.records import from_data, to_data
@@ -18,7 +19,6 @@ from dsmt.event.topic import is_level
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.overruled import OverruledWord, overruled_words
 from dsmt.operations.words.targets import is_service
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say, say_word
 from dsmt.ports.bus import Bus, BusReader
 from dsmt.spec import nodeset, placeholders

@@ -30,6 +30,7 @@ from dsmt.controllers.intents import draft_of
 from dsmt.controllers.loop.resaying import again
 from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.phrases import some
@@ -41,7 +42,6 @@ from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.certificates import in_use
 from dsmt.operations.read.rows.revisions import earlier
 from dsmt.operations.words.names import meant_whole
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.tokens import ending, is_unused
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft
@@ -113,7 +113,7 @@ async def revoked_keys(bus: BusReader) -> dict[str, EndedKey]:
     for event in sorted(told, key=lambda event: event.time_ms):
         key_id = revoked_by(event.topic)
         if key_id is not None:
-            said, at = from_data(Revoked, event.data), rfc3339(event.time_ms) or ""
+            said, at = from_data(Revoked, event.data), rfc3339(event.time_ms)
             one = EndedKey(key=key_id.hex(), name=said.name, by=said.by, at=at, reason=said.reason, signer=event.source)
             found.setdefault(one.key, one)
     return found

@@ -10,12 +10,12 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.phrases import whose
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.connection import Connection
 from dsmt.operations.read.realm.facts import retained
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.brokers import announced, unknown
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import BusReader, Draft

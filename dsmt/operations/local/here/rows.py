@@ -16,11 +16,12 @@ import msgspec
 from dsmt.agents.rules.held_here import why_held
 from dsmt.agents.rules.record import InstanceRecord
 from dsmt.agents.rules.supervision import step_after, tries_of
+from dsmt.event.hlc import rfc3339
 from dsmt.event.reason import Reason
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.local.here.here import Here
 from dsmt.operations.read.rows.instance_row import Hold, InstanceRow, exit_of, hold_on
-from dsmt.operations.words.times import rfc3339
+from dsmt.operations.words.times import time_or_null
 from dsmt.view.shown import WORDS
 
 _TOLD: Final = frozenset({Shown.STOPPED, Shown.BACKOFF, Shown.PARKED, Shown.FAILED, Shown.DONE})
@@ -49,7 +50,7 @@ def row_here(here: Here, read_ms: int) -> InstanceRow:
         failures=failures,
         tries=None if policy is None else tries_of(policy),
         last_exit=exit_of(None if record is None else record.last_exit),
-        next_try_at=rfc3339(next_try),
+        next_try_at=time_or_null(next_try),
         next_step=None if policy is None or not failures else step_after(policy, failures),
         held=_held(here),
         since=None if record is None or not record.since_ms else rfc3339(_since_ms(here, record.since_ms, read_ms)),

@@ -19,15 +19,14 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError, UnusableEventError
+from dsmt.event.hlc import rfc3339
 from dsmt.operations.connection import Connection, attached
 from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import KINDS, Home, is_up, write_secret
 from dsmt.operations.local.home.making import ensure_broker, had_address, issue
-from dsmt.operations.local.members import operators
 from dsmt.operations.read.rows.certificates import STAND_IN, State, in_use, is_listed, state_of
 from dsmt.operations.words.names import meant_whole
-from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, EndedKey, RevokedKey
 from dsmt.programs.configuration import IDENTITY, ISSUER, read_identity
@@ -170,7 +169,7 @@ def _held(certificate: Certificate, state: State, *, here: bool, revoked: EndedK
 
 
 def _when(at_s: int) -> str:
-    return rfc3339(at_s * 1000) or ""
+    return rfc3339(at_s * 1000)
 
 
 def one(found: list[HeldCertificate], name: str) -> list[HeldCertificate]:
@@ -203,12 +202,12 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
     is_operator = made.certificate.role == "operator"
     if is_operator:  # the former stays good until it ends
-        operators.note(home, before)
+        notes.note(home.operators, before.chain[0])
     if made.certificate.role == "issuer":
         notes.note(home.issuers, made.chain[0])
     write_secret(path, dump(made))
     if is_operator:  # what is in this home is listed before that; of who is killed no key is noted that nobody has
-        operators.note(home, made)
+        notes.note(home.operators, made.chain[0])
     return _rotated(home, made, before.key.key_id, now)
 
 

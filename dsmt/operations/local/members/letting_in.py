@@ -18,10 +18,10 @@ import msgspec
 
 from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.event.phrases import another_certificate, quoted, whose
 from dsmt.operations.connection import reading
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import ENDED
 from dsmt.programs.bus import kept_brokers, learnt_brokers
 from dsmt.programs.configuration import IDENTITY, RealmConfig, read_identity

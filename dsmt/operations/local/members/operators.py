@@ -20,14 +20,14 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
+from dsmt.event.hlc import rfc3339
 from dsmt.operations.local.home import notes
 from dsmt.operations.local.home.dating import Dated
 from dsmt.operations.local.home.home import Home, write_secret
 from dsmt.operations.local.home.making import issue
-from dsmt.operations.words.times import rfc3339
 from dsmt.programs.bus import brokers_file, kept_brokers
 from dsmt.system.entropy import SystemEntropy
-from dsmt.trust.identity import Identity, dump
+from dsmt.trust.identity import dump
 from dsmt.trust.keys import SEED_BYTES, Key, SecretKey
 
 NAME: Final = "[a-z0-9-]{1,40}"
@@ -62,7 +62,7 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
         half.root.mkdir(parents=True, mode=0o700)
         write_secret(half.root / SEED, key.seed)
         identity = issue(root, f"operator/{name}", now_s=now.now_s, key=key)
-        note(home, identity)
+        notes.note(home.operators, identity.chain[0])
         write_secret(half.operator_file, dump(identity))
         realm.write(half.root)
         known = kept_brokers(home.operator_file.parent)
@@ -76,7 +76,7 @@ def add(home: Home, name: str, into: Path, now: Dated) -> Added:
     return Added(
         name=identity.name,
         key=identity.key.key_id.hex(),
-        expires=rfc3339(identity.certificate.not_after * 1000) or "",
+        expires=rfc3339(identity.certificate.not_after * 1000),
         home=str(into),
     )
 
@@ -103,14 +103,5 @@ def _drop(home: Home, name: str, half: Home) -> None:
     with suppress(OSError):
         half.operator_file.unlink(missing_ok=True)
     for key in keys:
-        _place(home, name, key).unlink(missing_ok=True)
+        notes.place(home.operators, name, key.key_id).unlink(missing_ok=True)
     shutil.rmtree(half.root, ignore_errors=True)
-
-
-def note(home: Home, operator: Identity) -> None:
-    """Keep an operator's certificate here (rule 2)."""
-    notes.note(home.operators, operator.chain[0])
-
-
-def _place(home: Home, name: str, key: Key) -> Path:
-    return notes.place(home.operators, name, key.key_id)

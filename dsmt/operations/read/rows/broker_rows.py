@@ -8,12 +8,11 @@ from itertools import filterfalse
 import msgspec
 from msgspec.structs import replace
 
-from dsmt.event.hlc import FAR_MS
+from dsmt.event.hlc import FAR_MS, rfc3339
 from dsmt.event.phrases import another_certificate
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.certificates import WAY_BACK
 from dsmt.operations.words.names import natural
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view.liveness import REATTACH_GRACE_MS
 

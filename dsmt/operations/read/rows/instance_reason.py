@@ -7,13 +7,14 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.pending import waits_for_brake, waits_for_home, waits_for_place
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import STARTED, Health
 from dsmt.event.phrases import in_retrospect
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.rows.hearing import agent_failed, hanging, never_heard, unheard, without_agent
 from dsmt.operations.read.rows.seen_instance import SeenInstance
-from dsmt.operations.words.times import rfc3339, span
+from dsmt.operations.words.times import span
 from dsmt.view.liveness import RETURN_MS
 
 _FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")

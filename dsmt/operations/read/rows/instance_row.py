@@ -8,6 +8,7 @@ import msgspec
 
 from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.rollout import standing
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.instance import HeldHere, LastExit, Status
 from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason
@@ -18,7 +19,7 @@ from dsmt.operations.read.rows.hearing import UNHEARD
 from dsmt.operations.read.rows.instance_reason import STUCK, reason_of, startup_of
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.read.rows.serving import Serving, serving
-from dsmt.operations.words.times import rfc3339
+from dsmt.operations.words.times import time_or_null
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
 
@@ -161,10 +162,10 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
         failures=failures,
         tries=None if policy is None else tries_of(policy),
         last_exit=exit_of(None if application is None else application.last_exit),
-        next_try_at=None if status is None or one.state is Shown.LOST else rfc3339(status.next_try_ms),
+        next_try_at=None if status is None or one.state is Shown.LOST else time_or_null(status.next_try_ms),
         next_step=None if policy is None or not failures else step_after(policy, failures),
         held=_held(sight, key, entry),
-        since=rfc3339(one.since_ms),
+        since=time_or_null(one.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
         reason=advised(sight, key, reason_of(one)),

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from dsmt.errors import NotFoundError, RefusedError
-from dsmt.event.hlc import BOUND_MS
+from dsmt.event.hlc import BOUND_MS, rfc3339
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes
 from dsmt.event.phrases import in_retrospect, some, whose
@@ -21,7 +21,7 @@ from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Outside, Used, la
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.names import bare, meant, natural
 from dsmt.operations.words.targets import is_service
-from dsmt.operations.words.times import rfc3339, span
+from dsmt.operations.words.times import span, time_or_null
 from dsmt.view import NodeEntry, SlotKey
 from dsmt.view.held import Held
 from dsmt.view.sessions import Word, word
@@ -110,7 +110,7 @@ def node_row(sight: Sight, entry: NodeEntry, used: Used) -> Node:
         labels={} if told is None else told.labels,
         attributes=None if told is None else _attributes(told, left=liveness == "left"),
         instances=len(slots),
-        last_seen=rfc3339(seen),
+        last_seen=time_or_null(seen),
         evidence=_evidence(sight, entry, out),
         out=out,
         stale=liveness != "alive" or told is None,

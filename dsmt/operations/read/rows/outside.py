@@ -15,12 +15,12 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.phrases import another_certificate, another_key, some, whose
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.certificates import unbelieved
-from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
 from dsmt.view import NodeEntry, SlotEntry
 from dsmt.view.sessions import word

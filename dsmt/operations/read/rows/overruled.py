@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from dsmt.event.envelope import EventId, SignedEvent, thing_of
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.phrases import whose
@@ -17,7 +18,6 @@ from dsmt.event.slots import SlotKey
 from dsmt.operations.read.realm.facts import ever_said
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.words.targets import Target, member_of
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import BusReader
 
 Word = TypeVar("Word", BrakeWord, NodesetFact)

@@ -12,6 +12,7 @@ import msgspec
 from dsmt.controllers.rollout import standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, EventId
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.order import newer
@@ -22,7 +23,6 @@ from dsmt.operations.read.realm.facts import ever_said
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.revisions import refused
 from dsmt.operations.words.targets import no_service, service_meant
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import BusReader
 from dsmt.view import ServiceEntry, SlotKey
 

@@ -9,6 +9,7 @@ import msgspec
 
 from dsmt.controllers.brake import acts_above
 from dsmt.controllers.replacing import any_replaced
+from dsmt.event.hlc import rfc3339
 from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.sight import Sight
@@ -25,7 +26,6 @@ from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.why.fitting import nowhere
 from dsmt.operations.words.names import in_order
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import TrustStore
