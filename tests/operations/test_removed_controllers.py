@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from dsmt.errors import DsmtError, NotFoundError
+from dsmt.errors import DsmtError
 from dsmt.operations.local.members.controllers import check
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
@@ -37,14 +37,6 @@ def test_who_runs_elsewhere_or_alone_stays(name: str, here: bool, closed: tuple[
     with pytest.raises(DsmtError) as refused:
         check(sight(realm), name, here=here, sure=True)
     assert refused.value.code == code
-
-
-def test_one_that_is_called_as_alerts_call_it_is_to_be_called_by_its_name() -> None:
-    realm = Realm("n1")
-    realm.controller("c1")
-    with pytest.raises(NotFoundError, match="there is no controller controller/c1; there is c1") as refused:
-        check(sight(realm), "controller/c1", here=False, sure=True)
-    assert refused.value.next == "write c1, without controller/"
 
 
 @pytest.mark.parametrize(("closed", "code"), [((), "confirm"), (("c1",), None), (("c2",), "controller.last")])

@@ -15,7 +15,6 @@ from dsmt.operations.local.processes.ending import release
 from dsmt.operations.local.processes.keeping import keep_added
 from dsmt.operations.read.realm.sight import Sight, look
 from dsmt.operations.read.rows.controller_rows import controller_rows
-from dsmt.operations.words.names import bare
 from dsmt.operations.words.telling import Tell
 from dsmt.operations.write.revoking import claim
 from dsmt.ports.bus import BusReader
@@ -93,8 +92,7 @@ def check(sight: Sight, name: str, *, here: bool, sure: bool) -> None:
     names = sorted({one.controller for one in known})
     if name not in names and not here:
         said = f"there is no controller {name}; there is {', '.join(names) or 'none'}"
-        next_step = bare("controller", name, names) or "dsmt controllers lists them"
-        raise NotFoundError("controller.unknown", said, next=next_step)
+        raise NotFoundError("controller.unknown", said, next="dsmt controllers lists them")
     if any(one.controller == name and one.in_doubt for one in known) and not here:
         said = f"whether controller {name} is alive is not known yet: its broker was lost a moment ago; nothing was done"
         raise RefusedError("controller.in_doubt", said, next="try again in a few seconds")
