@@ -44,7 +44,11 @@ def holders(words: dict[tuple[str, str], Session], had: dict[str, int], *, leaf:
     made.leaves = {leaf: KEYS[leaf]} if leaf else {}
     others = [BrokerAddress("", key) for name, key in KEYS.items() if name != "broker/b1"]
     made.readings = SimpleNamespace(
-        names=[], known=others, whose=lambda store: KEYS[store], read_ms=lambda public: NOW_MS if public != B2.public else 0
+        names=[],
+        known=others,
+        whose=lambda store: KEYS[store],
+        was_leaf=lambda _: False,
+        read_ms=lambda public: NOW_MS if public != B2.public else 0,
     )
     made.lags = SimpleNamespace(had=lambda public, at_ms: had[NAMES[key_id_of(public)]] + (at_ms if at_ms < 1_000 else 0))
     return made

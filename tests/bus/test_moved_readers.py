@@ -12,11 +12,13 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.lags import ALL, Lags
 from dsmt.bus.broker.others import holders, other, rereading
 from dsmt.errors import DsmtError
+from dsmt.operations.write import brokers
 from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.ports.store import StoreFullError
 from tests.bus.meshes import at, held, linked, mesh, move
 from tests.bus.realm import TestRealm, reading, scenario
 from tests.bus.test_leaf import cut, site
+from tests.bus.test_left_brokers import announced, remove
 from tests.waiting import until
 
 
@@ -172,6 +174,71 @@ async def test_what_came_while_a_leaf_was_cut_off_comes_to_who_goes_from_it_to_o
         await say(r, made[0], "user/alone")
         await passed(leaf, 1000)
         last = await say(r, leaf, "user/here")
+        await r.stop(leaf)
+        there = [one for one in made if one._others.readings.whose(last.store) is not None]
+        assert there
+        assert {await given(r, one, last) for one in there} == {1}
+
+
+async def read_each_other(*every: Broker) -> None:
+    """Wait until each knows the store of each, and how much of its own that has."""
+    stores = {one: one._store.identity for one in every}
+    known = [(one, store) for one in every for other, store in stores.items() if other is not one]
+    await until(lambda: all(one._others.readings.whose(store) is not None for one, store in known))
+    await until(lambda: all(len(one._holders.lags._all) == len(every) - 1 for one in every))
+    await passed(every[0], 500)
+
+
+@scenario
+async def test_what_others_took_in_comes_to_who_was_at_a_broker_that_was_cut_off_and_removed(r: TestRealm) -> None:
+    """It is gone for good, as its operator is told to say of one that died; who was attached to it goes on elsewhere."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = await announced(r, b1, b2, b3)
+    await read_each_other(b1, b2, b3)
+    reader = await r.client("operator/c", brokers=at(b3))
+    async with reading(reader, "user/", start=Start.HISTORY) as got, cut(r, b3, [b1, b2]):
+        await until(lambda: linked(b3) == 0 and linked(b1) == linked(b2) == 1)
+        await say(r, b1, "user/alone")
+        await passed(b1, 1000)
+        await say(r, b3, "user/here")
+        await got.until(lambda g: g.of("user/here"))
+        await remove(facts, b3)
+        await until(lambda: all(len(one._others.readings.known) == 1 for one in (b1, b2)))
+        await r.stop(b3)
+        await until(lambda: reader.attached and reader.broker != b3._identity.name)
+        await say(r, b1, "user/there")
+        await got.until(lambda g: g.of("user/there"))
+        assert len(got.of("user/alone")) == 1
+
+
+@scenario
+async def test_it_comes_to_who_was_away_meanwhile_though_the_other_one_was_begun_anew(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    facts = await announced(r, b1, b2)
+    await read_each_other(b1, b2)
+    async with cut(r, b2, [b1]):
+        await until(lambda: linked(b1) == linked(b2) == 0)
+        await say(r, b1, "user/alone")
+        await passed(b1, 1000)
+        last = await say(r, b2, "user/here")
+        await remove(facts, b2)
+        await r.stop(b2)
+        b1 = await r.restarted(b1, others=b1._config.brokers)
+        assert await given(r, b1, last) == 1
+
+
+@scenario
+async def test_it_comes_to_who_was_at_a_leaf_that_was_cut_off_and_removed(r: TestRealm) -> None:
+    leaf, *made = await site(r, "b1", "b2")
+    operator = await r.client("operator/o", brokers=at(made[0]))
+    await passed(leaf, 500)
+    async with cut(r, leaf, made):
+        await until(lambda: linked(leaf) == 0)
+        await say(r, made[0], "user/alone")
+        await passed(leaf, 1000)
+        last = await say(r, leaf, "user/here")
+        await brokers.remove(operator, leaf._identity.name.removeprefix("broker/"), {}, by="o", reason="")
+        await until(lambda: all(not one._holders.leaves for one in made))
         await r.stop(leaf)
         there = [one for one in made if one._others.readings.whose(last.store) is not None]
         assert there

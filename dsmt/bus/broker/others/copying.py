@@ -111,20 +111,24 @@ class Copying:
         """Whether all others that are to be read were read to their end since the start; a leaf never reads all."""
         return not self.leaf and all(other.complete for other in self._others.values() if self._is_wanted(other))
 
-    def know(self, brokers: Iterable[BrokerAddress]) -> None:
-        """These are all brokers of the realm: who is new is read, who has left no more."""
+    def know(self, brokers: Iterable[BrokerAddress], gone: Iterable[BrokerAddress] = ()) -> None:
+        """These are all brokers of the realm: who is new is read, who has left no more. Some are known to be `gone`."""
         every = {one.public: one for one in brokers}
         own = every.pop(self._own.public, self._own)
         wanted, self.leaf = every, own.leaf
         for public, other in list(self._others.items()):
             if wanted.get(public) != other.address:
-                del self._others[public]
+                self._readings.former[public] = self._others.pop(public)
                 if other.task is not None:
                     other.task.cancel()
         for public, address in wanted.items():
             if public not in self._others:
                 place, again_ms = read_place(self._meta, public)
                 self._others[public] = Other(address, place=place, since=place, again_ms=again_ms)
+        for one in gone:
+            place, _ = read_place(self._meta, one.public)
+            if place is not None and one.public not in self._readings.former:
+                self._readings.former[one.public] = Other(one, place=place)
         if self._others:
             self._some.set()
         else:

@@ -84,7 +84,7 @@ class Holders:
         if public is None:
             return ALL
         said, itself = self._said_of(self._name_of(public)), self.lags.had(public, at_ms)
-        own, is_leaf = said.pop(self._own, None), public in self.leaves.values()
+        own, is_leaf = said.pop(self._own, None), public in self.leaves.values() or self.readings.was_leaf(public)
         if own is not None and (own.state == "open") == (own.since_ms <= at_ms):
             return itself
         rows = [itself] if is_leaf and own is not None and itself != ALL else []

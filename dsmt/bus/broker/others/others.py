@@ -202,10 +202,10 @@ class Others:
         own = BrokerAddress("", self._own.key.public)
         said = self._words.signed
         every = known([own, *self._seeds], said, self._trust)
-        self.copying.know(every)
+        gone = [address_of(word) for word in words_of(said).values() if word.removed and not word.route]
+        self.copying.know(every, gone)
         self.holders.leaves = leaves(said)
         self.left = not self.readings.alone and all(one.public != own.public for one in every)
-        gone = (address_of(word) for word in words_of(said).values() if word.removed and not word.route)
         self._former.know(one for one in gone if not self.left and self._is_former(one, every))
 
     def _is_former(self, one: BrokerAddress, every: Iterable[BrokerAddress]) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from dsmt.bus.broker.others.other import Other
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.withheld import GIVEN_MS
+from dsmt.newest import Newest
 from dsmt.ports.bus import BusReader
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
@@ -15,6 +16,8 @@ from dsmt.ports.realm import BrokerAddress
 LAG_MS: Final = 30_000
 MOST_MS: Final = 60_000
 """For so long what was missed may come from others that cannot be read."""
+FORMER: Final = 16
+"""Of how many that are brokers no more it is remembered which stores they had."""
 
 
 class Readings:
@@ -23,6 +26,8 @@ class Readings:
     def __init__(self, clock: Clock, now_ms: Callable[[], int]) -> None:
         self._clock, self._now_ms = clock, now_ms
         self.others: dict[bytes, Other] = {}
+        self.former: Newest[bytes, Other] = Newest(FORMER)
+        """Those that were read, and are brokers no more: who was attached to them goes on here (D3)."""
 
     @property
     def alone(self) -> bool:
@@ -74,6 +79,11 @@ class Readings:
         """The names of those that were linked once."""
         return [other.last_name for other in self.others.values() if other.last_name]
 
+    def was_leaf(self, public: bytes) -> bool:
+        """Whether one that is a broker no more was a leaf."""
+        other = self.former.get(public)
+        return other is not None and other.address.leaf
+
     def has_read(self, public: bytes) -> bool:
         """Whether one is read to its end, and goes on to give what it has."""
         other = self.others.get(public)
@@ -94,6 +104,6 @@ class Readings:
         return max((one.place.time_ms for one in self.others.values() if one.name == broker and one.place), default=0)
 
     def whose(self, store: str) -> bytes | None:
-        """The key of the broker that has a store, or had it lately; None where that is not known."""
-        places = ((public, one.place, one.stores) for public, one in self.others.items())
+        """The key of the broker that has a store, or had it lately, be it one no more; None where that is not known."""
+        places = ((public, one.place, one.stores) for public, one in (*self.others.items(), *self.former.items()))
         return next((by for by, at, had in places if store in had or (at is not None and at.store == store)), None)
