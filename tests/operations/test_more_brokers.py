@@ -362,6 +362,8 @@ def test_of_a_broker_that_is_silent_as_it_is_removed_it_is_known_since_when(
         ("b1", {"whole": False}, "no broker but b1 is whole"),
         ("b1", None, "no broker but b1 is alive"),
         ("b2", None, ""),
+        ("site", {"whole": True}, ""),
+        ("site", {"whole": False}, "no broker but site is whole"),
     ],
 )
 def test_a_broker_that_alone_is_alive_and_whole_is_not_removed(
@@ -373,10 +375,13 @@ def test_a_broker_that_alone_is_alive_and_whole_is_not_removed(
     async def look(_: object, *, passing: bool) -> Sight:
         seen = sight(fleet)
         seen.passing.stats |= {"b1": (seen.now_ms, stats(whole=True)), "b2": (seen.now_ms, stats(**(b2 or {"whole": True})))}
+        if name == "site":  # beside b2
+            seen.passing.stats["site"] = seen.passing.stats.pop("b1")
+            seen.passing.leaves.add("site")
         return seen
 
     async def announced_now(_: object) -> dict[str, BrokerAddress]:
-        return {"b1": FAR, "b2": NEAR}
+        return {"b2": NEAR, name: replace(FAR, leaf=name == "site")} if name != "b2" else {"b1": FAR, "b2": NEAR}
 
     monkeypatch.setattr(brokers, "look", look)
     monkeypatch.setattr(words, "announced", announced_now)
@@ -384,7 +389,7 @@ def test_a_broker_that_alone_is_alive_and_whole_is_not_removed(
     monkeypatch.setattr(brokers, "LOOK_S", 0.01)
     work = brokers._another_is_whole(Any, name, waited.append)
     if not refused:
-        assert asyncio.run(work) == (name == "b1"), "what others have yet to read of one that lives is waited for"
+        assert asyncio.run(work) == (name != "b2"), "what others have yet to read of one that lives is waited for"
         return
     with pytest.raises(RefusedError, match=refused):
         asyncio.run(work)

@@ -247,8 +247,8 @@ async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> bool:
     until, told = asyncio.get_running_loop().time() + ANOTHER_S, ""
     while True:
         sight = await look(bus, passing=True)
-        alive = {one.broker: one for one in broker_rows(sight, []) if one.alive and not one.leaf}
-        others = [one for one in alive.values() if one.broker != name]
+        alive = {one.broker: one for one in broker_rows(sight, []) if one.alive}
+        others = [one for one in alive.values() if one.broker != name and not one.leaf]
         if name not in alive or any(one.whole for one in others):
             return name in alive and name not in withholding(sight)
         lacks = "whole" if others else "alive"
