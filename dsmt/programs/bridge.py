@@ -13,7 +13,6 @@ from typing import Final, Never, Protocol
 
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger
-from dsmt.ports.bus import BusReader
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bus import nats_missing, running, the_bus
 from dsmt.programs.configuration import (
@@ -58,27 +57,30 @@ async def _serve(directory: Path) -> None:
         except ImportError as error:
             raise nats_missing("its client") from error
         await _copy(directory, lambda: returning(directory))
+    await _copy(directory, lambda: _to_nats(directory))
+
+
+@asynccontextmanager
+async def _to_nats(directory: Path) -> AsyncIterator[Copying]:
+    """Copying from the first broker, which is read over the port, to NATS servers.
+
+    Each time by a client that knows this one alone: one that was attached goes to another broker when this dies, and stays
+    there; and that one's store is another.
+    """
+    try:
+        from dsmt.programs.bridge_copies import Live, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
+    except ImportError as error:
+        raise nats_missing("its client") from error
     home = directory.parent
     realm, operator = RealmConfig.read(home), read_identity(home / "operator" / IDENTITY)
     first = brokers_in(home / "brokers")[0]
     address = BrokerFile.read(first).address
     reached = BrokerAddress(address, read_identity(first / IDENTITY).certificate.public)
     with the_bus(operator, TrustStore(realm.realm), [reached], reads=True) as bus:
-        async with running(bus):
-            await _copy(directory, lambda: _to_nats(bus, directory))
-
-
-@asynccontextmanager
-async def _to_nats(bus: BusReader, directory: Path) -> AsyncIterator[Copying]:
-    """Copying from the first broker, which is read over the port, to NATS servers."""
-    try:
-        from dsmt.programs.bridge_copies import Live, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
-    except ImportError as error:
-        raise nats_missing("its client") from error
-    async with filler_of(directory) as filler:
-        live = Live(bus, filler)
-        await live.begin()
-        yield live
+        async with running(bus), filler_of(directory) as filler:
+            live = Live(bus, filler)
+            await live.begin()
+            yield live
 
 
 async def _copy(directory: Path, begin: Begin) -> Never:
