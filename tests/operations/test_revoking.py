@@ -387,10 +387,11 @@ def test_who_ends_a_key_is_told_where_nobody_has_heard_what_it_says(monkeypatch:
 
     for name, found in (("unheard", ["b2 is not heard"]), ("sign_anew", ([], [])), ("revoke", None)):
         gives(revoking, name, found)
+    gives(revoking, "updating", ["an update of web is under way"])
     gives(revoking, "wait_for_successors", [])
     monkeypatch.setattr(certificates, "attached", lambda *_: nullcontext())
     monkeypatch.setattr(certificates, "root_identity", lambda *_, **__: None)
     claim: Any = SimpleNamespace(name="operator/eve", key="aa", ours=(), theirs=())
     connection: Any = SimpleNamespace(bus=SimpleNamespace(now_ms=lambda: 0), realm=None, brokers=[], by="alice")
     done = asyncio.run(certificates.revoke(connection, SecretKey(bytes(32)), claim, reason="stolen"))
-    assert done.warnings == ["b2 is not heard"]
+    assert done.warnings == ["b2 is not heard", "an update of web is under way"]

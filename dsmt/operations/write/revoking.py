@@ -7,6 +7,7 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     A move that was done keeps its number, and is not done again.
     A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
     Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
+    One that says something else, for an update is under way, is not: who revokes is told which service would wait for it.
     A token that nobody has used is ended: its own key stands below the one that ends (J2).
     Nobody ends the key that speaks for them now: they rotate it first.
 Rule 2: what a controller's key had said is said again first, too, by a controller that is made for that, also where an
@@ -199,6 +200,23 @@ async def unheard(connection: Reading) -> list[str]:
         return []
     said = f"{some(lost)} {'are' if len(lost) > 1 else 'is'} not heard at {sight.broker}: what the key has said there since"
     return [f"{said} is not known here; when all are linked again it counts no more, and what it has started runs on"]
+
+
+async def updating(connection: Reading, claim: Claim, *, drop: Sequence[str]) -> list[str]:
+    """The warning of services of which instances have, or would go back to, what the key has said and nobody says again."""
+    after, found = connection.trust.without(bytes.fromhex(claim.key)), list[str]()
+    for entry in _services(await shared_facts(connection.bus)):
+        facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None and entry.name not in drop]
+        named = {one.spec for fact in facts if fact.desired != "gone" for one in (fact.implements, fact.good) if one}
+        earlier_ones = [one for one in sorted(named) if not entry.says_again(one) and entry.refusal() is None]
+        specs = [signed for one in earlier_ones for signed in await _spec(connection.bus, one)]
+        if any(map(after.disowns, specs)):
+            found.append(entry.name)
+    if not found:
+        return []
+    said = f"an update of {some(found)} is under way, and what was there before was applied with this key"
+    then = "an instance that goes back to it, or begins elsewhere with it, waits for ever"
+    return [f"{said}: {then}. If it fails, apply a file that works"]
 
 
 def _nodes_ended(before: TrustStore, after: TrustStore) -> list[str]:

@@ -246,7 +246,7 @@ async def revoke(
     connection: Connection, root: SecretKey, found: Claim, *, drop: Sequence[str] = (), reason: str
 ) -> RevokedKey:
     """End a key; what stays of what it has said is said again first (`revoking`). Raises what `revoking` does."""
-    warnings = await revoking.unheard(connection)
+    warnings = await revoking.unheard(connection) + await revoking.updating(connection, found, drop=drop)
     kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
     now_s = connection.bus.now_ms() // 1000
     if found.theirs:
