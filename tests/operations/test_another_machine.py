@@ -53,6 +53,9 @@ def test_it_waits_and_what_the_former_machine_said_is_not_told_of_it(realm: Real
     )
     assert row.reason is not None
     assert row.reason.message == ANOTHER.format(node=row.node)
+    assert row.reason.next is not None
+    assert row.reason.next.startswith(f"bring the former {row.node} back, or dsmt move web/app/0 --accept-data-loss")
+    assert f"--to {row.node}" in row.reason.next, "another node may be none of its nodes"
 
 
 def test_it_is_explained_by_what_the_new_machine_said_of_itself(realm: Realm) -> None:

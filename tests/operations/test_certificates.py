@@ -113,6 +113,9 @@ def test_what_uses_a_new_certificate_is_begun_anew_and_a_controller_for_its_issu
 def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothing_is(home: Home) -> None:
     with pytest.raises(NotFoundError, match="node/n9 is not a member of this home"):
         certificates.rotate(home, "node/n9", NOW)
+    with pytest.raises(NotFoundError) as caught:
+        certificates.rotate(home, "operator/bob", NOW)
+    assert caught.value.next.startswith("dsmt operator add bob --into DIR")
     (home.root / "root.key").unlink()
     with pytest.raises(NotFoundError, match="the root key is not in"):
         certificates.rotate(home, "node/n1", NOW)

@@ -191,11 +191,12 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
         return _rotated(home, read_identity(here(home)[name]), lost, now)
     if path is None:
         known = ", ".join(sorted(here(home))) or "nobody"
-        raise NotFoundError(
-            "cert.elsewhere",
-            f"{name or repr(name)} is not a member of this home, which has {known}",
-            next="write a full name, as in node/n1; of a host that was added: type its dsmt node add again, with its roles",
-        )
+        advice = "write a full name, as in node/n1; of a host that was added: type its dsmt node add again, with its roles"
+        if name.startswith("operator/"):
+            other = name.removeprefix("operator/")
+            advice = f"dsmt operator add {other} --into DIR makes another key; dsmt cert revoke ends one that nobody uses"
+        said = f"{name or repr(name)} is not a member of this home, which has {known}"
+        raise NotFoundError("cert.elsewhere", said, next=advice)
     before = read_identity(path)
     root = home.root_key()
     same_key = before.certificate.role in ("broker", "issuer")

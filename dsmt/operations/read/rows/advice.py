@@ -25,9 +25,19 @@ def advised(sight: Sight, key: SlotKey, why: Reason | None) -> Reason | None:
         case "node.lost" if why.who == "dsmt" and is_undecided(sight):
             return msgspec.structs.replace(why, next="dsmt controllers", who="you")
         case "wait.pinned":
-            node = shut_home(sight, key)
-            lossy = f"without its data: dsmt move {key} --accept-data-loss"
-            return why if node is None else msgspec.structs.replace(why, next=f"dsmt node include {node}; {lossy}")
+            return _of_pinned(sight, key, why)
+    return why
+
+
+def _of_pinned(sight: Sight, key: SlotKey, why: Reason) -> Reason:
+    """Where its node takes nothing, or another machine has its name, that is the way: it may begin on that one, too."""
+    node, home = shut_home(sight, key), sight.home_of(key)
+    lossy = f"without its data: dsmt move {key} --accept-data-loss"
+    if node is not None:
+        return msgspec.structs.replace(why, next=f"dsmt node include {node}; {lossy}")
+    if home is not None and not is_there(sight.fleet, home) and sight.fleet.state(home.node) == "alive":
+        lossy = f"dsmt move {key} --accept-data-loss, which begins elsewhere; with --to {home.node} it begins on the new one"
+        return msgspec.structs.replace(why, next=f"bring the former {home.node} back, or {lossy}")
     return why
 
 
