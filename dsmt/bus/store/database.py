@@ -20,7 +20,7 @@ from dsmt.bus.store.sums import damaged, of_event, sum_of
 from dsmt.errors import FailedError
 from dsmt.ports.store import StoreFullError
 
-_RAISED: Final = (sqlite3.Error, UnicodeDecodeError)
+RAISED: Final = (sqlite3.Error, UnicodeDecodeError)
 """What is raised for a statement; the second where a damaged page is put into words."""
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES: Final = "tables"
@@ -38,7 +38,7 @@ class Database:
             self.connection = connect(path)
             self.connection.create_function("sum_of", -1, sum_of, deterministic=True)
             self.connection.create_function("sum_of_event", -1, lambda *values: of_event(values), deterministic=True)
-        except _RAISED as error:
+        except RAISED as error:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> FailedError:
@@ -69,7 +69,7 @@ class Database:
         """Run a statement; what it found. Raises `FailedError`."""
         try:
             return self.connection.execute(statement, values).fetchall()
-        except _RAISED as error:
+        except RAISED as error:
             raise self._translated(error) from error
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
@@ -81,7 +81,7 @@ class Database:
         """Run a statement; how many rows it changed."""
         try:
             return self.connection.execute(statement, values).rowcount
-        except _RAISED as error:
+        except RAISED as error:
             raise self._translated(error) from error
 
     @contextmanager
@@ -91,7 +91,7 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
             self.connection.execute("COMMIT")
-        except (*_RAISED, FailedError) as error:
+        except (*RAISED, FailedError) as error:
             with suppress(sqlite3.Error):
                 self.connection.execute("ROLLBACK")
             if isinstance(error, FailedError):

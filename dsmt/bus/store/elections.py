@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from dsmt.bus.store.database import Database
+from dsmt.bus.store.named import Find
 from dsmt.ports.store import Row
 
 _ROLES: Final = ("controller", "issuer", "operator")
@@ -17,8 +18,6 @@ _STANDING: Final = "winner = 1 AND epoch IS NOT NULL AND source > ? AND source <
 _SIGNERS: Final = "SELECT DISTINCT key_id FROM events WHERE winner = 1 AND epoch IS NOT NULL AND source > ? AND source < ?"
 _AT_ONCE: Final = 500
 """How many rows are fetched by one question."""
-Find = Callable[[str, Sequence[Any]], list[Row]]
-"""Gives the rows of a store for which a condition on its columns holds."""
 
 
 class Elections:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final
 
-from dsmt.bus.store.database import Database
+from dsmt.bus.store.database import RAISED, Database
 from dsmt.bus.store.sums import sum_of
 from dsmt.bus.store.tables import BURST, ROW, row_of
 from dsmt.errors import FailedError
@@ -19,8 +19,6 @@ from dsmt.event.burst import Burst, parts_of
 from dsmt.ports.store import Row
 
 _ROWS: Final = 200
-_UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What is raised where something cannot be read; the second where a damaged page is put into words."""
 _MISSED: Final = 100_000
 """After so many rows that cannot be read one behind the other there are no more."""
 
@@ -59,7 +57,7 @@ class StoreRemains:
                 last = max(last, one[3]) if isinstance(one[3], int) else last
                 with suppress(FailedError, sqlite3.Error, TypeError, ValueError):
                     found.append(row_of(one, lambda first: self._burst(db, first), self._path))
-        except _UNREADABLE:
+        except RAISED:
             return found, last, False
         return found, last, count < _ROWS
 
@@ -88,5 +86,5 @@ class StoreRemains:
 
 def _each(db: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
     """What a statement finds, as far as it can be read."""
-    with suppress(*_UNREADABLE):
+    with suppress(*RAISED):
         yield from db.execute(statement, values)
