@@ -80,8 +80,8 @@ async def returning(directory: Path) -> AsyncIterator[Returning]:
 async def _over(link: NatsLink, directory: Path, realm: RealmConfig) -> AsyncIterator[Returning]:
     try:
         with founded(directory, realm) as foundings:
-            trust, subjects, log = TrustStore(realm.realm), Subjects(realm.name), Logger(bridge=realm.name)
-            past = NatsPast(link, subjects, NatsOpener(trust, subjects, LinuxClock().boottime), log)
+            trust, log = TrustStore(realm.realm), Logger(bridge=realm.name)
+            past = NatsPast(link, NatsOpener(trust, Subjects(realm.name), LinuxClock().boottime), log)
             found = Returning(past, foundings, trust, log)
             await found.begin()
             try:

@@ -68,7 +68,7 @@ async def copying(e: NatsEngine, directory: Path, brokers: Sequence[Identity]) -
             store = SqliteStore(path, identity=os.urandom(8).hex(), synced=True)
             opened.callback(store.close)
             foundings.append(Founding(one, e._made.trust(), store, "test", now_ms=clock.wall_ms, now=clock.boottime))
-        past = NatsPast(link, e._subjects, NatsOpener(trust, e._subjects, clock.boottime), log)
+        past = NatsPast(link, NatsOpener(trust, e._subjects, clock.boottime), log)
         found = Returning(past, foundings, trust, log)
         try:
             await found.begin()
@@ -378,9 +378,9 @@ def test_what_comes_page_by_page_is_waited_for_though_nobody_may_believe_any_of_
         return 3
 
     async def play() -> list[int]:
-        subjects: Any = SimpleNamespace(history="H", taken_by=lambda *_, **__: [])
+        opener: Any = SimpleNamespace(subjects=SimpleNamespace(history="H", taken_by=lambda *_, **__: []))
         unused: Any = None
-        return [one.upto async for one in Garbage(unused, subjects, unused, unused).rest()]
+        return [one.upto async for one in Garbage(unused, opener, unused).rest()]
 
     monkeypatch.setattr(past, "end_of", end_of)
     monkeypatch.setattr(past, "BEHIND_S", 0.0)

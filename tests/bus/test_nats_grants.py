@@ -288,7 +288,7 @@ def test_what_never_comes_to_stand_is_looked_at_for_a_while_and_no_longer(monkey
 
     async def within() -> None:
         bus: Any = SimpleNamespace(source="broker/s0", held=lambda: asyncio.sleep(0), on_attached=lambda _: None)
-        made = guard.NatsGuard(bus, Subjects("test"), cast(Any, None))
+        made = guard.NatsGuard(bus, cast(Any, SimpleNamespace(subjects=Subjects("test"))))
         made._hearing.run = asyncio.Event().wait  # type: ignore[method-assign, assignment]
         made._put_right = absent  # type: ignore[method-assign, assignment]
         made._doubt("x", b"heard")
@@ -318,7 +318,7 @@ def test_what_a_key_that_has_ended_has_said_is_looked_for_again_where_a_stream_d
 
     async def within() -> None:
         bus: Any = SimpleNamespace(source="broker/s0", held=lambda: asyncio.sleep(0), on_attached=lambda _: None)
-        made = guard.NatsGuard(bus, Subjects("test"), cast(Any, None))
+        made = guard.NatsGuard(bus, cast(Any, SimpleNamespace(subjects=Subjects("test"))))
         made._hearing.run = asyncio.Event().wait  # type: ignore[method-assign, assignment]
         monkeypatch.setattr(guard, "all_of", facts)
         running = asyncio.create_task(made.run())

@@ -35,11 +35,10 @@ LONG = 30_000
 
 
 def subscription() -> NatsSubscription:
-    opener: Any = SimpleNamespace(revocations=0)
+    opener: Any = SimpleNamespace(subjects=SUBJECTS, revocations=0)
     return NatsSubscription(
         "operator/alice",
         Interest(("user/",), bookmarks=True),
-        subjects=SUBJECTS,
         opener=opener,
         held=lambda: asyncio.sleep(3600),  # type: ignore[arg-type, return-value]
         now=lambda: 0.0,

@@ -40,10 +40,10 @@ def test_what_is_held_is_brought_where_it_is_missing_or_newer_than_what_is_there
         pass
 
     monkeypatch.setattr(offers, "last_on", last_on)
-    opener: Any = SimpleNamespace(open=opened, vouch=vouch)
+    opener: Any = SimpleNamespace(subjects=SUBJECTS, open=opened, vouch=vouch)
     unasked: Any = None
     link: Any = SimpleNamespace(publish=publish)
-    bus = offers.NatsOffers("node/n1", SUBJECTS, opener, unasked, lambda: 0)
+    bus = offers.NatsOffers("node/n1", opener, unasked, lambda: 0)
     asyncio.run(bus._bring(link, HELD))
     assert sent == ([HELD.raw] if published else [])
 
@@ -63,9 +63,9 @@ def test_what_a_server_does_not_take_for_a_moment_is_offered_again(monkeypatch: 
 
     async def play() -> None:
         link: Any = SimpleNamespace(publish=publish, lost=asyncio.get_running_loop().create_future())
-        opener: Any = SimpleNamespace(vouch=nothing)
+        opener: Any = SimpleNamespace(subjects=SUBJECTS, vouch=nothing)
         door: Any = SimpleNamespace(check_offer=lambda *_, **__: None)
-        await offers.NatsOffers("node/n1", SUBJECTS, opener, door, lambda: 0)._offer(link, HELD)
+        await offers.NatsOffers("node/n1", opener, door, lambda: 0)._offer(link, HELD)
 
     monkeypatch.setattr(offers, "last_on", nothing)
     monkeypatch.setattr(offers, "RETRY_S", 0.0)

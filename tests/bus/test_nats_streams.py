@@ -56,8 +56,8 @@ def test_a_row_that_does_not_come_is_named_and_waited_for_no_longer(monkeypatch:
 
     async def play() -> None:
         unused: Any = None
-        subjects: Any = SimpleNamespace(history="H", taken_by=lambda *_, **__: [])
-        async for _ in Silent(unused, subjects, unused, unused).rest():
+        opener: Any = SimpleNamespace(subjects=SimpleNamespace(history="H", taken_by=lambda *_, **__: []))
+        async for _ in Silent(unused, opener, unused).rest():
             pass
 
     monkeypatch.setattr(past, "end_of", end_of)

@@ -89,10 +89,10 @@ class NatsBus:
         self._shows = certificates_token([one.raw for one in identity.chain])
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
-        door = NatsDoor(trust, self._subjects, self._opener, clock.boottime)
+        door = NatsDoor(trust, self._opener, clock.boottime)
         self._said = Unanswered[NatsEmission](identity, __version__, self.now_ms)
         self._sender = NatsSender(self._subjects, door, self._said.outbox, self.now_ms, self._settled)
-        self._offers = NatsOffers(self.source, self._subjects, self._opener, door, self.now_ms)
+        self._offers = NatsOffers(self.source, self._opener, door, self.now_ms)
         self._subscriptions: list[NatsSubscription] = []
         self._on_attached: list[Callable[[], None]] = []
         self.on_time_known = self._said.on_time_known
@@ -179,8 +179,8 @@ class NatsBus:
         await self._opener.introduce(link, self._identity)
         mark, text = self._subjects.mark(self.source, "0", begins=True), os.urandom(9).hex()  # the last one may stand there
         await set_mark(link, mark, text)
-        page = await read_page(link, self._subjects, self._opener, [REVOKED, BROKERS], mark=mark, text=text)
-        await self.known.hear(link, self._subjects, self._opener, self.now_ms, page)
+        page = await read_page(link, self._opener, [REVOKED, BROKERS], mark=mark, text=text)
+        await self.known.hear(link, self._opener, self.now_ms, page)
         if self._said.signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
         if self._realm.gated and not self._reads:
@@ -250,7 +250,7 @@ class NatsBus:
             await asyncio.sleep(MEASURE_S)
             try:
                 offset_ms = await measured(link, self._subjects.history, self._clock)
-                await self.known.look(link, self._subjects, self._opener)
+                await self.known.look(link, self._opener)
             except TransportError as error:
                 self._log.info("realm time not measured", reason=str(error))
                 continue
@@ -328,7 +328,6 @@ class NatsBus:
         subscription = NatsSubscription(
             self.source,
             interest,
-            subjects=self._subjects,
             opener=self._opener,
             held=self.held,
             now=self._clock.boottime,
@@ -348,7 +347,7 @@ class NatsBus:
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id; while a stream chooses its leader it is asked again."""
-        return await self.ask(lambda link: fetch.fetch(link, self._subjects, self._opener, ids))
+        return await self.ask(lambda link: fetch.fetch(link, self._opener, ids))
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""

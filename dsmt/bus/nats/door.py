@@ -30,7 +30,6 @@ from dsmt.bus.nats.streams import Stored, last_of_each, last_on
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.quota import over_own
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing, standing
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
@@ -69,8 +68,8 @@ class Verdict(NamedTuple):
 class NatsDoor:
     """Judges what one source says. `now` is boot-time seconds."""
 
-    def __init__(self, trust: TrustStore, subjects: Subjects, opener: NatsOpener, now: Callable[[], float]) -> None:
-        self._trust, self._subjects, self._opener, self._now = trust, subjects, opener, now
+    def __init__(self, trust: TrustStore, opener: NatsOpener, now: Callable[[], float]) -> None:
+        self._trust, self._subjects, self._opener, self._now = trust, opener.subjects, opener, now
         self._validator = EventValidator(trust)
         self._looks: dict[str, _Look] = {}
         self._counting = asyncio.Lock()

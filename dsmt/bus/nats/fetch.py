@@ -22,9 +22,10 @@ from dsmt.event.codec import decode_part
 from dsmt.event.envelope import EventId, SignedEvent
 
 
-async def fetch(link: NatsLink, subjects: Subjects, opener: NatsOpener, ids: Sequence[EventId]) -> list[SignedEvent]:
+async def fetch(link: NatsLink, opener: NatsOpener, ids: Sequence[EventId]) -> list[SignedEvent]:
     """Those of these events that there are, in the order of the ids. Raises `TransportError`."""
     found: dict[EventId, SignedEvent] = {}
+    subjects = opener.subjects
     for source in dict.fromkeys(one.source for one in ids):
         wanted = _Wanted(opener, sorted({one for one in ids if one.source == source}), found)
         for subject in (one for pattern in link.reads for one in subjects.of(source, pattern)):

@@ -115,7 +115,7 @@ class NatsGate:
         self._questions = NatsQuestions(self.bus, self._subjects)
         self._blobs = NatsBlobs(self.bus, self._subjects)
         self._room = NatsRoom(self.bus, self._subjects, self._blobs, low)
-        self._guard = NatsGuard(self.bus, self._subjects, NatsOpener(trust, self._subjects, clock.boottime))
+        self._guard = NatsGuard(self.bus, NatsOpener(trust, self._subjects, clock.boottime))
         self._presence = NatsPresence(self.bus, trust, clock, accounts=self._accounts, ended=self._guard.ended)
         self._reporter = NatsReporter(
             self.bus, self._subjects, clock, about, sessions=lambda: self._presence.count, full=full

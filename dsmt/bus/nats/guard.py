@@ -26,7 +26,7 @@ from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NOT_NOW, NatsLink, Publication
 from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
 from dsmt.bus.nats.streams import Stored
-from dsmt.bus.wire.subjects import SPOKEN, Subjects
+from dsmt.bus.wire.subjects import SPOKEN
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.logs import Logger
@@ -47,9 +47,9 @@ _Number = tuple[int, int]
 class NatsGuard:
     """That of one gate, which shares the work with the others."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects, opener: NatsOpener) -> None:
-        self._bus, self._subjects, self._opener = bus, subjects, opener
-        self._hearing = Hearing(bus, dict.fromkeys(subjects.retained(SPOKEN), self._heard), queue="guard")
+    def __init__(self, bus: NatsBus, opener: NatsOpener) -> None:
+        self._bus, self._subjects, self._opener = bus, opener.subjects, opener
+        self._hearing = Hearing(bus, dict.fromkeys(self._subjects.retained(SPOKEN), self._heard), queue="guard")
         self._newest: Newest[str, _Number] = Newest(KNOWN)
         """By subject: the number of the newest that was heard."""
         self._doubted: Newest[str, tuple[bytes | None, int]] = Newest(DOUBTED)

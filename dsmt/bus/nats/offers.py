@@ -19,7 +19,6 @@ from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import MSG_ID, id_of, last_on, next_on
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.order import newer
@@ -30,10 +29,9 @@ RETRY_S: Final = 0.1
 class NatsOffers:
     """What one source re-offers. `now_ms` gives realm time."""
 
-    def __init__(
-        self, publisher: str, subjects: Subjects, opener: NatsOpener, door: NatsDoor, now_ms: Callable[[], int]
-    ) -> None:
-        self._publisher, self._subjects, self._opener, self._door, self._now_ms = publisher, subjects, opener, door, now_ms
+    def __init__(self, publisher: str, opener: NatsOpener, door: NatsDoor, now_ms: Callable[[], int]) -> None:
+        self._publisher, self._opener, self._door, self._now_ms = publisher, opener, door, now_ms
+        self._subjects = opener.subjects
         self._early, self._waiting = Early(), dict[EventId, SignedEvent]()
         self._work = asyncio.Event()
 

@@ -45,10 +45,10 @@ _REMEMBERED: Final = 4096
 
 
 class NatsOpener:
-    """Opens what a stream holds. `now` is boot-time seconds."""
+    """Opens what a stream holds, by the realm's `subjects`. `now` is boot-time seconds."""
 
     def __init__(self, trust: TrustStore, subjects: Subjects, now: Callable[[], float]) -> None:
-        self._trust, self._subjects, self._now = trust, subjects, now
+        self._trust, self.subjects, self._now = trust, subjects, now
         self._missed: dict[tuple[str, bytes], float] = {}
 
     @property
@@ -58,7 +58,7 @@ class NatsOpener:
 
     async def open(self, link: NatsLink, stored: Stored) -> SignedEvent:
         """The event of a message. Raises `UnusableEventError` that says why it is none, `TransportError`."""
-        said = self._subjects.said(stored.subject)
+        said = self.subjects.said(stored.subject)
         try:
             signed, match = opened(self._trust, stored.raw)
         except UnusableEventError as error:
@@ -88,15 +88,15 @@ class NatsOpener:
 
     def said(self, stored: Stored) -> SubjectParts:
         """What a message's subject says. Raises `UnusableEventError`."""
-        return self._subjects.said(stored.subject)
+        return self.subjects.said(stored.subject)
 
     async def learn(self, link: NatsLink, source: str, key_id: bytes) -> bool:
         """Ask for the certificates of a source's key; whether any came that were not known. Raises `TransportError`."""
         now, known = self._now(), self._trust.proof(key_id, source)
         if now - self._missed.get((source, key_id), -ASK_AGAIN_S) < ASK_AGAIN_S:
             return False
-        filters = [self._subjects.certificates(source, key_id)]
-        for stream in (self._subjects.facts, self._subjects.history):  # the first may be behind the second
+        filters = [self.subjects.certificates(source, key_id)]
+        for stream in (self.subjects.facts, self.subjects.history):  # the first may be behind the second
             self._take(await held_on(link, stream, filters))
             if self._trust.proof(key_id, source) != known:
                 return True
@@ -135,8 +135,8 @@ class NatsOpener:
         await self._put(link, publisher, signed.event.source, signed.key_id, proof)
 
     async def _put(self, link: NatsLink, publisher: str, source: str, key_id: bytes, raws: list[bytes]) -> None:
-        subject, before = self._subjects.certificate(publisher, source, key_id), list[bytes]()
-        for stored in await held_on(link, self._subjects.facts, [subject]):
+        subject, before = self.subjects.certificate(publisher, source, key_id), list[bytes]()
+        for stored in await held_on(link, self.subjects.facts, [subject]):
             with suppress(UnusableEventError):  # whatever else stands there goes
                 self.check_certificates(stored)
                 before = _certificates(stored)

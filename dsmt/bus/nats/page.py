@@ -16,7 +16,6 @@ from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import MARK_S, Stored
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 
@@ -44,19 +43,13 @@ async def set_mark(link: NatsLink, subject: str, text: str) -> int:
 
 
 async def read_page(
-    link: NatsLink,
-    subjects: Subjects,
-    opener: NatsOpener,
-    patterns: Sequence[str],
-    *,
-    mark: str,
-    text: str,
-    addressee: str = "",
+    link: NatsLink, opener: NatsOpener, patterns: Sequence[str], *, mark: str, text: str, addressee: str = ""
 ) -> Page:
     """The retained facts on these patterns, and copies of them for an addressee, with a mark of this text.
 
     Raises `TransportError`.
     """
+    subjects = opener.subjects
     copies = [subjects.noted(addressee)] if addressee else []
     filters = [*subjects.taken_by(patterns, signals=False), *copies, mark]
     page, marked = Page([], [], 0), False

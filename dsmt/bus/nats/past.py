@@ -17,7 +17,6 @@ from dsmt.bus.nats.consumer import BEHIND_S, LOOK_S, PullConsumer, all_of, end_o
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.streams import Head, Stored, head
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.store import PastEvent
@@ -36,8 +35,8 @@ class PastPage(NamedTuple):
 class NatsPast:
     """Reads behind a place over one link, until one of them fails."""
 
-    def __init__(self, link: NatsLink, subjects: Subjects, opener: NatsOpener, log: Logger) -> None:
-        self._link, self._subjects, self._opener, self._log = link, subjects, opener, log
+    def __init__(self, link: NatsLink, opener: NatsOpener, log: Logger) -> None:
+        self._link, self._subjects, self._opener, self._log = link, opener.subjects, opener, log
         self._consumer: PullConsumer | None = None
         self._place, self._left = 0, 1
 

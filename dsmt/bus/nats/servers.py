@@ -19,7 +19,6 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page
 from dsmt.bus.nats.streams import Stored, last_of_each
 from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BROKERS
@@ -57,9 +56,7 @@ class KnownServers:
         await self._news.wait()
         self._news.clear()
 
-    async def hear(
-        self, link: NatsLink, subjects: Subjects, opener: NatsOpener, now_ms: Callable[[], int], page: Page
-    ) -> None:
+    async def hear(self, link: NatsLink, opener: NatsOpener, now_ms: Callable[[], int], page: Page) -> None:
         """Take in the words of a page, and each that is said while a link lasts. Raises `TransportError`."""
         self.told(signed for _, signed in page.facts)
 
@@ -68,11 +65,12 @@ class KnownServers:
             with suppress(UnusableEventError, TransportError):
                 self.told([await opener.open(link, stored)])
 
-        for subject in subjects.taken_by([BROKERS], signals=False):
+        for subject in opener.subjects.taken_by([BROKERS], signals=False):
             await link.hear(subject, came)
 
-    async def look(self, link: NatsLink, subjects: Subjects, opener: NatsOpener) -> None:
+    async def look(self, link: NatsLink, opener: NatsOpener) -> None:
         """Take in the words that are retained. Raises `TransportError`."""
+        subjects = opener.subjects
         for stored in await last_of_each(link, subjects.facts, subjects.taken_by([BROKERS], signals=False)):
             with suppress(UnusableEventError):
                 self.told([await opener.open(link, stored)])

@@ -31,7 +31,6 @@ from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.rules.nats_config import ALL
 from dsmt.bus.rules.refilling import Refilling
 from dsmt.bus.rules.routing import OVERLAP_MS
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, UnusableEventError
 from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.fold import Fold
@@ -61,13 +60,12 @@ class NatsSubscription:
         source: str,
         interest: Interest,
         *,
-        subjects: Subjects,
         opener: NatsOpener,
         held: Held,
         now: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
-        self._source, self._interest, self._subjects, self._opener = source, interest, subjects, opener
+        self._source, self._interest, self._subjects, self._opener = source, interest, opener.subjects, opener
         self._held, self._now, self._now_ms = held, now, now_ms
         self._deliveries = Deliveries(conflate=interest.conflate)
         self._number = os.urandom(9).hex()
@@ -183,13 +181,11 @@ class NatsSubscription:
         mark = self._subjects.mark(self._source, self._number, begins=True)
         patterns = [*self._interest.patterns, TOMBSTONE, REVOKED]
         addressee = self._source if self._interest.inbox else ""
-        page = await read_page(
-            link, self._subjects, self._opener, patterns, mark=mark, text=self._number, addressee=addressee
-        )
+        page = await read_page(link, self._opener, patterns, mark=mark, text=self._number, addressee=addressee)
         topics = {one.event.topic for _, one in page.facts if not any(matches(p, one.event.topic) for p in patterns)}
         noted = {one for one in topics if may(link.reads, one)}  # elsewhere the copy is all that it may read
         if noted:
-            others = await read_page(link, self._subjects, self._opener, sorted(noted), mark=mark, text=self._number)
+            others = await read_page(link, self._opener, sorted(noted), mark=mark, text=self._number)
             own = [(row, one) for row, one in page.facts if one.event.topic not in noted]
             page = page._replace(facts=[*own, *others.facts])
         for row, error in page.refused:  # told once, though what is read may be read again
