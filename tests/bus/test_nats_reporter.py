@@ -34,9 +34,11 @@ async def test_it_is_said_when_the_streams_are_there_and_again_and_at_once_when_
         return Head("store", 1, 7, 1, 0, {subjects.history: 5, subjects.facts: 3}[stream], 10, 0)
 
     subjects = Subjects("test")
-    bus: Any = SimpleNamespace(source="broker/b1", held=held, emit=lambda draft: said.append((loop.time(), draft)))
+    bus: Any = SimpleNamespace(
+        source="broker/b1", subjects=subjects, held=held, emit=lambda draft: said.append((loop.time(), draft))
+    )
     clock: Any = SimpleNamespace(boottime=loop.time)
-    told = NatsReporter(bus, subjects, clock, About(7, "v"), sessions=lambda: 2, full=lambda: "".join(full))
+    told = NatsReporter(bus, clock, About(7, "v"), sessions=lambda: 2, full=lambda: "".join(full))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reporter, "head", head)
         task = asyncio.create_task(told.run(begins))

@@ -24,7 +24,6 @@ from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NOT_NOW, NatsLink
 from dsmt.bus.nats.streams import close_blobs, held_on, purge
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.logs import Logger
 from dsmt.newest import Newest
 from dsmt.ports.blobs import UNFINISHED_MS, digests_in
@@ -41,9 +40,9 @@ SPECS: Final = "service/+/spec"
 class NatsBlobs:
     """Those of one gate."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects) -> None:
-        self._bus, self._subjects = bus, subjects
-        self._hearing = Hearing(bus, {subjects.all_counts: self._heard}, queue="blobs")
+    def __init__(self, bus: NatsBus) -> None:
+        self._bus, self._subjects = bus, bus.subjects
+        self._hearing = Hearing(bus, {bus.subjects.all_counts: self._heard}, queue="blobs")
         self._put: asyncio.Queue[str] = asyncio.Queue(WAITING)
         self._right: Newest[str, int] = Newest(KNOWN)
         """By subject, in which row it was said how many pieces there are."""

@@ -84,14 +84,14 @@ class NatsBus:
         self.ended_ms = 0
         """When that was stored which it had said last in a former life; 0 where nobody knows."""
         self._identity, self._trust, self._realm, self._clock, self._entropy = identity, trust, realm, clock, entropy
-        self._reads, self._subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
+        self._reads, self.subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
         self.known = known or KnownServers((), trust)
         self._shows = certificates_token([one.raw for one in identity.chain])
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
-        self._opener = NatsOpener(trust, self._subjects, clock.boottime)
+        self._opener = NatsOpener(trust, self.subjects, clock.boottime)
         door = NatsDoor(trust, self._opener, clock.boottime)
         self._said = Unanswered[NatsEmission](identity, __version__, self.now_ms)
-        self._sender = NatsSender(self._subjects, door, self._said.outbox, self.now_ms, self._settled)
+        self._sender = NatsSender(self.subjects, door, self._said.outbox, self.now_ms, self._settled)
         self._offers = NatsOffers(self.source, self._opener, door, self.now_ms)
         self._subscriptions: list[NatsSubscription] = []
         self._on_attached: list[Callable[[], None]] = []
@@ -147,7 +147,7 @@ class NatsBus:
             raise (error.code == KEPT_OUT and out_of_time(self._identity.certificate, self.now_ms())) or error from error
         link.reads = self._identity.certificate.read
         if self._realm.gated and link.reads != ALL:
-            link.ask_through(self._subjects.asking(self.source, link.reads))
+            link.ask_through(self.subjects.asking(self.source, link.reads))
         return link
 
     async def _hold(self, link: NatsLink, backoff: AttachBackoff, number: int) -> None:
@@ -171,27 +171,25 @@ class NatsBus:
             self._sender.give_up(self._said.outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
-        self._said.put_right(self._measured(await measured(link, self._subjects.history, self._clock)))
-        at = await head(link, self._subjects.history)
+        self._said.put_right(self._measured(await measured(link, self.subjects.history, self._clock)))
+        at = await head(link, self.subjects.history)
         if at.replicas < self._realm.replicas:
-            said = f"stream {self._subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"
+            said = f"stream {self.subjects.history} has {at.replicas} replicas, not {self._realm.replicas}"
             raise RefusedError("nats.replicas", said, next="let the configuration of the realm say what there is")
         await self._opener.introduce(link, self._identity)
-        mark, text = self._subjects.mark(self.source, "0", begins=True), os.urandom(9).hex()  # the last one may stand there
+        mark, text = self.subjects.mark(self.source, "0", begins=True), os.urandom(9).hex()  # the last one may stand there
         await set_mark(link, mark, text)
         page = await read_page(link, self._opener, [REVOKED, BROKERS], mark=mark, text=text)
         await self.known.hear(link, self._opener, self.now_ms, page)
         if self._said.signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
         if self._realm.gated and not self._reads:
-            await link.answer(self._subjects.asked(self.source), self._subjects.answer(self.source))
+            await link.answer(self.subjects.asked(self.source), self.subjects.answer(self.source))
         self._store = at.store
 
     async def _begin_incarnation(self, link: NatsLink) -> None:
         said = [
-            (stream, one)
-            for one in self._subjects.of(self.source)
-            for stream in (self._subjects.history, self._subjects.facts)
+            (stream, one) for one in self.subjects.of(self.source) for stream in (self.subjects.history, self.subjects.facts)
         ]
         previous: tuple[int, int] | None = None
         for stored in await asyncio.gather(*(last_on(link, stream, subject) for stream, subject in said)):
@@ -249,7 +247,7 @@ class NatsBus:
         while True:
             await asyncio.sleep(MEASURE_S)
             try:
-                offset_ms = await measured(link, self._subjects.history, self._clock)
+                offset_ms = await measured(link, self.subjects.history, self._clock)
                 await self.known.look(link, self._opener)
             except TransportError as error:
                 self._log.info("realm time not measured", reason=str(error))
@@ -351,11 +349,11 @@ class NatsBus:
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
-        await depot.put(self.ask, self._subjects, self.source, chunks, digest)
+        await depot.put(self.ask, self.subjects, self.source, chunks, digest)
 
     def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
         """The blob's bytes in pieces, checked at the end. Raises `NotFoundError`."""
-        return depot.get(self.ask, self._subjects, digest)
+        return depot.get(self.ask, self.subjects, digest)
 
     async def ask(self, question: Callable[[NatsLink], Awaitable[depot.Answer]]) -> depot.Answer:
         """Ask a server, and again over each link while none answers: a stream may choose its leader. See `depot.Asks`."""

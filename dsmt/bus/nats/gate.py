@@ -48,7 +48,6 @@ from dsmt.bus.rules.nats_config import ACCOUNT, CALLOUT_S, permissions
 from dsmt.bus.wire.handshake import check_hello
 from dsmt.bus.wire.nats_tokens import Asked, kept_out, let_in, read_asked, read_connection_name
 from dsmt.bus.wire.nkeys import public_of
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.codec import EDDSA
 from dsmt.event.kinds.broker import BrokerNotice
@@ -105,21 +104,20 @@ class NatsGate:
         ends: Files | None = None,
     ) -> None:
         self._identity, self._trust, self._realm, self._keys = identity, trust, realm, keys
-        self._made, self._anew, self._subjects = made, anew, Subjects(trust.realm.name)
+        self._made, self._anew = made, anew
         self.bus = NatsBus(
             identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, known=known
         )
+        self._subjects = self.bus.subjects
         self._end = None if ends is None or realm.replicas > 1 else NatsEnd(self._subjects, ends)
-        self._members = NatsMembers(self.bus, self._subjects, dismissed)
+        self._members = NatsMembers(self.bus, dismissed)
         self._accounts = NatsAccounts(self.bus, trust, clock)
-        self._questions = NatsQuestions(self.bus, self._subjects)
-        self._blobs = NatsBlobs(self.bus, self._subjects)
-        self._room = NatsRoom(self.bus, self._subjects, self._blobs, low)
+        self._questions = NatsQuestions(self.bus)
+        self._blobs = NatsBlobs(self.bus)
+        self._room = NatsRoom(self.bus, self._blobs, low)
         self._guard = NatsGuard(self.bus, NatsOpener(trust, self._subjects, clock.boottime))
         self._presence = NatsPresence(self.bus, trust, clock, accounts=self._accounts, ended=self._guard.ended)
-        self._reporter = NatsReporter(
-            self.bus, self._subjects, clock, about, sessions=lambda: self._presence.count, full=full
-        )
+        self._reporter = NatsReporter(self.bus, clock, about, sessions=lambda: self._presence.count, full=full)
         self._answering: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._log = Logger(gate=identity.name)

@@ -18,7 +18,6 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import NOT_NOW, NatsLink, Publication
 from dsmt.bus.nats.streams import kept_by
 from dsmt.bus.rules.nats_config import broker_of, peer_of, server_name
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.logs import Logger
 
 LEAST: Final = 3
@@ -28,8 +27,8 @@ LOOK_S: Final = 2.0
 class NatsMembers:
     """Those of the cluster, as a gate sees to them. `dismissed` is called when its own server is no member any more."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects, dismissed: Callable[[], object]) -> None:
-        self._bus, self._subjects, self._known, self._dismissed = bus, subjects, bus.known, dismissed
+    def __init__(self, bus: NatsBus, dismissed: Callable[[], object]) -> None:
+        self._bus, self._subjects, self._known, self._dismissed = bus, bus.subjects, bus.known, dismissed
         self._log = Logger(gate=bus.source)
 
     async def run(self, link: NatsLink) -> Never:

@@ -13,7 +13,6 @@ from dsmt.bus.nats.headers import DESCRIPTION, STATUS
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import Publication
 from dsmt.bus.rules.nats_reads import passed_on
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.logs import Logger
 
@@ -24,9 +23,9 @@ _INBOXES: Final = "_INBOX_"
 class NatsQuestions:
     """Those that a gate is asked. `ready` is set when it hears them."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects) -> None:
-        self._bus, self._subjects = bus, subjects
-        self._hearing = Hearing(bus, {subjects.questions: self._asked}, queue="gate")
+    def __init__(self, bus: NatsBus) -> None:
+        self._bus, self._subjects = bus, bus.subjects
+        self._hearing = Hearing(bus, {bus.subjects.questions: self._asked}, queue="gate")
         self.ready = self._hearing.begun
         self._log = Logger(gate=bus.source)
 

@@ -11,7 +11,6 @@ import msgspec
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.streams import head
 from dsmt.bus.rules.session_words import HEARTBEAT_S, STATS_S
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import to_data
@@ -24,16 +23,9 @@ class NatsReporter:
     """That of one gate. `sessions` says how many are attached to its server, and `full` whose disk is (`NatsGate`)."""
 
     def __init__(
-        self,
-        bus: NatsBus,
-        subjects: Subjects,
-        clock: Clock,
-        about: About,
-        *,
-        sessions: Callable[[], int],
-        full: Callable[[], str],
+        self, bus: NatsBus, clock: Clock, about: About, *, sessions: Callable[[], int], full: Callable[[], str]
     ) -> None:
-        self._bus, self._subjects, self._clock, self._about = bus, subjects, clock, about
+        self._bus, self._subjects, self._clock, self._about = bus, bus.subjects, clock, about
         self._sessions, self._full = sessions, full
 
     async def run(self, begins: asyncio.Event) -> Never:

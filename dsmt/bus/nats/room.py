@@ -17,7 +17,6 @@ from dsmt.bus.nats.blobs import NatsBlobs
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import NOT_NOW
 from dsmt.bus.nats.streams import head, purge
-from dsmt.bus.wire.subjects import Subjects
 from dsmt.logs import Logger
 
 LOOK_S: Final = 2.0
@@ -28,8 +27,8 @@ TENTH: Final = 10
 class NatsRoom:
     """That of one server. `low` says whether little is left of its disk."""
 
-    def __init__(self, bus: NatsBus, subjects: Subjects, blobs: NatsBlobs, low: Callable[[], bool]) -> None:
-        self._bus, self._subjects, self._blobs, self._low = bus, subjects, blobs, low
+    def __init__(self, bus: NatsBus, blobs: NatsBlobs, low: Callable[[], bool]) -> None:
+        self._bus, self._subjects, self._blobs, self._low = bus, bus.subjects, blobs, low
         self._log = Logger(gate=bus.source)
 
     async def run(self) -> Never:
