@@ -1,5 +1,6 @@
 """Members: what is said of those that are away, or whose certificates have ended."""
 
+import msgspec
 import pytest
 
 from dsmt.cli import member_screens
@@ -119,6 +120,9 @@ def test_a_leaf_that_has_been_cut_off_for_minutes_is_shown_though_no_home_names_
     told = next(one for one in alerts(seen, Found(brokers=list(found.values()))) if one.target == "broker/site")
     assert told.message.startswith("it is a leaf, and linked to no other broker: its site is cut off")
     assert told.next == "see to the uplink of its site, and to its machine"
+    linked = [msgspec.structs.replace(one, upstream="b1" if one.leaf else None) for one in found.values()]
+    told = next(one for one in alerts(seen, Found(brokers=linked)) if one.target == "broker/site")
+    assert told.message.startswith("it is not alive")
 
 
 def test_of_a_controller_that_is_not_alive_the_screen_says_what_to_do() -> None:

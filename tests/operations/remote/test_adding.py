@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -116,11 +117,17 @@ def test_of_a_machine_its_other_living_nodes_are_told() -> None:
         ([], 0, ["state", "join", "start"]),
     ],
 )
+@pytest.mark.parametrize("given", [None, Path("wheels")])
 def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
-    nodes: list[str], ends_s: int, done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Path | None, nodes: list[str], ends_s: int, done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whose own certificate has ended joins with the key that it has, whatever others know of that."""
+    """One whose own certificate has ended joins with the key that it has, whatever others know of that.
+
+    The wheels that were named for it, and that it has, are kept for the next one.
+    """
     ran: list[str] = []
+    kept = Mock()
+    monkeypatch.setattr(adding, "keep", kept)
 
     @asynccontextmanager
     async def reached(address: Any, **_: Any) -> AsyncIterator[Any]:
@@ -151,7 +158,15 @@ def test_a_host_that_was_added_before_takes_what_is_typed_before_it_is_started(
     bus = SimpleNamespace(now_ms=lambda: 1_000_000)
     connection, operator, roles = SimpleNamespace(realm=realm, bus=bus), None, SimpleNamespace(all=(), give=give)
     work = adding.Adding(
-        connection, operator, Home(tmp_path), labels={"zone": "b"}, roles=roles, user=True, tell=lambda *_: None
+        connection,
+        operator,
+        Home(tmp_path),
+        labels={"zone": "b"},
+        roles=roles,
+        user=True,
+        wheels=given,
+        tell=lambda *_: None,
     )  # type: ignore[arg-type]
     asyncio.run(work.add([address_of("one")], lambda _: None))
     assert ran == done
+    assert kept.call_count == (given is not None)

@@ -81,7 +81,7 @@ class Readings:
 
     def was_leaf(self, public: bytes) -> bool:
         """Whether one that is a broker no more was a leaf."""
-        other = self.former.get(public)
+        other = None if public in self.others else self.former.get(public)
         return other is not None and other.address.leaf
 
     def has_read(self, public: bytes) -> bool:
