@@ -15,12 +15,14 @@ import pytest
 
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.local.home.making import init
+from dsmt.operations.local.home.making import ensure_broker, init
 from dsmt.operations.local.members import certificates
 from dsmt.operations.local.members import roles as on_host
 from dsmt.operations.local.members.brokers import of_home
 from dsmt.operations.local.members.roles import RoleOrder, accept, request
+from dsmt.operations.remote.hosts import address_of
 from dsmt.operations.remote.roles import Roles, _certificate
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import ISSUER, BrokerFile, read_identity, write_config
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.keys import SecretKey
@@ -121,6 +123,24 @@ def test_what_has_a_revoked_key_is_asked_for_another_one_and_a_broker_is_refused
         assert refused.value.next == "dsmt node remove one, then dsmt node add host-1 again"
     else:
         assert asyncio.run(asking).asked.keys() == {source}
+
+
+def test_of_a_broker_elsewhere_it_is_told_how_its_name_becomes_free_and_of_one_of_this_home_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Home(tmp_path / "own")
+    init(own, name="test")
+    ensure_broker(own, "b2")
+
+    async def announced(_: object) -> dict[str, BrokerAddress]:
+        return {"far": BrokerAddress("10.0.0.2:1", bytes(32))}
+
+    monkeypatch.setattr("dsmt.operations.write.brokers.announced", announced)
+    connection: Any = SimpleNamespace(bus=None, realm=own.realm())
+    for name, advice in (("b2", ""), ("far", "; if far is gone for good: dsmt node remove far --forget")):
+        with pytest.raises(RefusedError, match=f"there is a broker {name} already, on another machine") as refused:
+            asyncio.run(Roles(connection, own, ("broker", "node")).check_free(address_of("one"), name))
+        assert refused.value.next == f"name it another way: --name NAME{advice}"
 
 
 def test_a_certificate_of_another_key_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
