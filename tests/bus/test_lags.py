@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.bus.broker.lags import ALL, EACH_MS, POINTS, Lags
+from dsmt.bus.broker.lags import ALL, EACH_MS, GAPS, OVERLAP_MS, POINTS, Lags
 from dsmt.ports.store import StoreFullError
 
 OTHER = b"\x01" * 32
@@ -59,3 +59,21 @@ def test_only_so_many_times_are_remembered(kept: Kept) -> None:
         lags.stored(OTHER, row)
         now[0] += EACH_MS
     assert [lags.had(OTHER, EACH_MS * at) for at in (4, 5, POINTS + 4)] == [ALL, 5, POINTS + 4]
+
+
+def test_what_another_one_had_while_it_was_cut_off_is_remembered_for_long_and_over_a_start(kept: Kept) -> None:
+    now = [1_000_000]
+    lags = Lags(kept, now_ms=lambda: now[0])
+    for row, passes_ms in ((7, OVERLAP_MS), (8, OVERLAP_MS + 1), (20, 3 * OVERLAP_MS), (30, EACH_MS), (40, EACH_MS)):
+        lags.stored(OTHER, row)
+        now[0] += passes_ms
+    cut = 1_000_000 + OVERLAP_MS
+    healed, again = cut + OVERLAP_MS + 1, cut + 4 * OVERLAP_MS + 1
+    anew = Lags(kept, now_ms=lambda: now[0])
+    had = [anew.had(OTHER, at) for at in (cut - 1, cut, healed - 1, healed, again - 1, again, now[0])]
+    assert had == [ALL, 8, 8, 20, 20, ALL, 40]
+    assert [lags.had(OTHER, at) for at in (cut, again)] == [8, 30]
+    for _ in range(GAPS):
+        now[0] += OVERLAP_MS + 1
+        anew.stored(OTHER, 50)
+    assert Lags(kept, now_ms=lambda: now[0]).had(OTHER, healed) == ALL

@@ -26,8 +26,9 @@ from tests.waiting import until
 def soon() -> Iterator[None]:
     """What lasts for a minute lasts for a fifth of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for module, name, short_ms in ((fan_out, "OVERLAP_MS", 200), (holders, "LASTING_MS", 200), (lags, "EACH_MS", 50)):
-            patch.setattr(module, name, short_ms)
+        for module, name in ((fan_out, "OVERLAP_MS"), (holders, "LASTING_MS"), (lags, "OVERLAP_MS")):
+            patch.setattr(module, name, 200)
+        patch.setattr(lags, "EACH_MS", 50)
         yield
 
 
@@ -82,6 +83,23 @@ async def test_it_comes_to_who_was_away_until_all_was_with_both_and_that_broker_
         await passed(b1, 500)
     await until(lambda: held(b1) == held(b2))
     await passed(b1, 500)
+    assert await given(r, b2, last) == 1
+
+
+@scenario
+async def test_it_comes_to_who_was_away_since_then_though_that_broker_began_anew_when_both_had_all(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await until(lambda: b2._holders.lags._all)
+    async with cut(r, b2, [b1]):
+        await until(lambda: linked(b1) == linked(b2) == 0)
+        await say(r, b2, "user/alone")
+        await passed(b1, 500)
+        last = await say(r, b1, "user/here")
+    await until(lambda: held(b1) == held(b2))
+    await until(lambda: b2._holders.lags._gaps[b1._identity.key.public])
+    await passed(b1, 500)
+    b2 = await r.restarted(b2, others=b2._config.brokers)
+    await until(lambda: b2._others.readings.whose(b1._store.identity) and linked(b1) == linked(b2) == 1)
     assert await given(r, b2, last) == 1
 
 
