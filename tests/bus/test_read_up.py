@@ -40,7 +40,7 @@ async def of_which_one_is_ahead(r: TestRealm, patch: pytest.MonkeyPatch) -> Asyn
         return {f"b{n}": at(one)[0] for n, one in enumerate(made, 1)}
 
     @asynccontextmanager
-    async def asks(_: object, there: Sequence[BrokerAddress]) -> AsyncIterator[BusClient]:
+    async def asks(_: object, there: Sequence[BrokerAddress], *__: float) -> AsyncIterator[BusClient]:
         yield asking[there[0].address]
 
     patch.setattr(handing.brokers, "announced", announced)
@@ -89,7 +89,7 @@ async def test_who_does_not_answer_is_not_taken_to_have_read_it(r: TestRealm, pa
         asks, hang = handing._asking, True
 
         @asynccontextmanager
-        async def asks_now(home: Any, there: Sequence[BrokerAddress]) -> AsyncIterator[BusReader]:
+        async def asks_now(home: Any, there: Sequence[BrokerAddress], *__: float) -> AsyncIterator[BusReader]:
             if hang and there[0].address != r.brokers[-1].address:
                 raise TransportError("link.unreachable", "no broker answers")
             async with asks(home, there) as bus:

@@ -13,7 +13,7 @@ from typing import Final
 
 from dsmt.errors import NotFoundError, RefusedError, TransportError
 from dsmt.event.envelope import EventId
-from dsmt.operations.connection import reading
+from dsmt.operations.connection import PATIENCE_S, reading
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.words.telling import Tell
@@ -69,7 +69,7 @@ async def _comes_late(here: BusReader, holds: Callable[[EventId], Awaitable[bool
 async def _holds(home: Home, others: Sequence[BrokerAddress], one: EventId) -> bool:
     """Whether one of these brokers answers, and has an event."""
     with suppress(RefusedError, TransportError, TimeoutError):
-        async with _asking(home, others) as there:
+        async with _asking(home, others, PATIENCE_S) as there:
             return bool(await there.fetch([one]))
     return False
 
@@ -105,8 +105,8 @@ async def _fetched(bus: BusReader, name: str, alone: dict[bytes, str]) -> None:
 
 
 @asynccontextmanager
-async def _asking(home: Home, there: Sequence[BrokerAddress]) -> AsyncIterator[BusReader]:
-    async with reading(home.operator(), home.realm(), brokers=list(there), patience_s=REACHED_S) as connection:
+async def _asking(home: Home, there: Sequence[BrokerAddress], patience_s: float = REACHED_S) -> AsyncIterator[BusReader]:
+    async with reading(home.operator(), home.realm(), brokers=list(there), patience_s=patience_s) as connection:
         yield connection.bus
 
 
