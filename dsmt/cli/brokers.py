@@ -74,13 +74,14 @@ def added(broker: str, address: str, *, runs: bool) -> str:
 def remove(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
     """End a broker; its clients go to another one."""
     home = ctx.home()
+    own = broker in home.names("brokers")
 
     async def standing(connection: Reading) -> set[str]:
         return {*await announced(connection.bus), *brokers.of_home(home)}
 
     known = set() if yes else ctx.ask(standing)
     if broker in known and len(known) > 1:  # of another one it is said what is wrong
-        here = " and its store here is deleted" if broker in home.names("brokers") else ""
+        here = " and its store here is deleted" if own else ""
         ctx.confirm(
             f"broker {broker} ends for good{here}: its clients go to another one, and one copy of the history less is left",
             f"realm {home.realm().name}: remove broker {broker}?",
@@ -100,3 +101,5 @@ def remove(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
     print(f"broker {broker}, at {at.address}, is removed")
     if silent_ms is not None:
         print(f"  it was silent since {local(silent_ms)}: the other brokers lack what only it has stored since then")
+    elif not own:
+        print("  its process stays on its machine, and serves nobody: dsmt node remove ends all that was added there")

@@ -18,6 +18,7 @@ from dsmt.operations.read.waits.settling import Applied
 from dsmt.operations.write.controlling import Done
 from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
+from dsmt.ports.realm import BrokerAddress
 from tests.cli.in_process import AWAY, NO, NO_YES, WRONG, Run
 
 
@@ -294,6 +295,25 @@ def test_a_broker_of_several_is_not_removed_unless_somebody_said_yes(
     monkeypatch.setattr("click.confirm", confirm)
     assert run("broker", "remove", "b1", home=made, terminal=terminal) == (code, f"dsmt: {said}\n")
     assert run("broker", "remove", "b1", "--yes", home=made, terminal=terminal) == (AWAY, "dsmt: gone on\n")
+
+
+def test_of_a_broker_on_another_machine_it_is_said_that_its_process_stays(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def heard(*_: Any) -> None:
+        return None
+
+    async def done(*_: Any, **__: Any) -> BrokerAddress:
+        return BrokerAddress("10.0.0.2:1", bytes(32))
+
+    monkeypatch.setattr("dsmt.operations.local.members.brokers.silent_since_ms", heard)
+    monkeypatch.setattr("dsmt.operations.local.members.brokers.remove", done)
+    (made / "brokers/b1").mkdir(parents=True, exist_ok=True)
+    for broker, stays in (("far", True), ("b1", False)):
+        said: list[str] = []
+        monkeypatch.setattr("dsmt.cli.brokers.print", said.append, raising=False)
+        assert run("broker", "remove", broker, "--yes", home=made) == (0, "")
+        assert any("its process stays on its machine" in line for line in said) is stays
 
 
 @pytest.mark.parametrize(
