@@ -1,8 +1,10 @@
-"""Rows, bursts and services, appended to a store; and what trimming leaves of them."""
+"""Rows, bursts and services, appended to a store; what trimming leaves of them; and copies of its files."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 from dsmt.event.burst import Burst, Member
 from dsmt.event.envelope import ChainLink, Event, SignedEvent
@@ -48,6 +50,12 @@ def burst(first, count=3, **changes):
     together = Burst(b"protected", os.urandom(64), b"".join(one.leaf for one in ones))
     members = [SignedEvent(one.event, Member(together, at, one.raw), one.leaf, one.key_id) for at, one in enumerate(ones)]
     return [Append(one, 1000, changes.get("budget", "signal"), fact=False, winner=False, expires_ms=None) for one in members]
+
+
+def copy_store(store: Path, to: Path) -> None:
+    """Copy the files of a store as they are on the disk now."""
+    for path in store.parent.glob(f"{store.name}*"):
+        shutil.copy(path, to.parent / path.name.replace(store.name, to.name))
 
 
 def trimmed(store, now_ms, limit=5000):

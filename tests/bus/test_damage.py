@@ -25,6 +25,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.hlc import hlc
 from dsmt.ports.store import Append, Row
 from dsmt.trust.keys import SecretKey
+from tests.bus.stored import copy_store
 
 KEY = SecretKey(bytes(range(32)))
 PAGE = 4096
@@ -139,12 +140,10 @@ def sound(tmp_path_factory):
     answers = {name: told(ask()) for name, ask in asked(store)}
     killed, stopped = path.parent / "killed", path.parent / "stopped"
     killed.mkdir()
-    for one in path.parent.glob("s.db*"):
-        shutil.copy(one, killed)
+    copy_store(path, killed / path.name)
     store.close()
     stopped.mkdir()
-    for one in path.parent.glob("s.db*"):
-        shutil.copy(one, stopped)
+    copy_store(path, stopped / path.name)
     assert (killed / "s.db-wal").stat().st_size > 10 * PAGE
     return {"s.db": stopped, "s.db-wal": killed}, answers
 

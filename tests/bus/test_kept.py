@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from pathlib import Path
 
 from dsmt.agents.shared.kept import keep, kept
 from dsmt.bus.broker.broker import Broker
@@ -17,6 +15,7 @@ from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.system.files import DiskFiles
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.bus.stored import copy_store
 from tests.waiting import until
 
 
@@ -130,12 +129,6 @@ async def test_a_source_may_offer_its_own_facts_of_before_and_nobody_misses_what
         assert got.arrived == []
 
 
-def left_by_a_power_cut(store: Path, to: Path) -> None:
-    """The files as they are now: what comes later is not on the disk."""
-    for path in store.parent.glob(f"{store.name}*"):
-        shutil.copy(path, to.parent / path.name.replace(store.name, to.name))
-
-
 @scenario
 async def test_a_reader_misses_nothing_when_row_numbers_are_used_twice_after_a_power_cut(r: TestRealm):
     path, left = r.directory / "b1.db", r.directory / "left.db"
@@ -144,7 +137,7 @@ async def test_a_reader_misses_nothing_when_row_numbers_are_used_twice_after_a_p
     async with reading(bob, "user/", start=Start.HISTORY) as got, reading(bob, "user/", conflate=True) as folded:
         for number in range(5):
             await alice.publish(fact(number))
-        left_by_a_power_cut(path, left)
+        copy_store(path, left)
         for number in range(5, 40):
             await alice.publish(fact(number))
         await got.until(lambda g: len(g.arrived) == 40)
@@ -174,7 +167,7 @@ async def test_a_reader_misses_nothing_when_an_older_copy_of_the_store_comes_bac
     broker = await r.restarted(broker)
     await r.stop(broker)
     broker._store.close()
-    left_by_a_power_cut(r.directory / "b1.db", r.directory / "left.db")
+    copy_store(r.directory / "b1.db", r.directory / "left.db")
     broker = await r.broker("b1", identity=r.identities[broker], address=broker.address)
     async with reading(bob, "user/", start=Start.HISTORY) as got:
         for number in range(1, 40):

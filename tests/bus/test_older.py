@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dsmt.ports.bus import Draft, Start
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import TestRealm, reading, scenario
 from tests.bus.saying import user
+from tests.bus.stored import copy_store
 from tests.waiting import until
 
 ID, NODE = "a" * 16, "node/n1"
@@ -119,8 +119,7 @@ async def copied(r: TestRealm, broker: Broker) -> tuple[Broker, Path]:
     broker._store.close()
     to = r.directory / "older"
     to.mkdir()
-    for one in r.directory.glob("b1.db*"):
-        shutil.copy(one, to)
+    copy_store(r.directory / "b1.db", to / "b1.db")
     return await r.broker("b1", identity=r.identities[broker], address=broker.address), to / "b1.db"
 
 

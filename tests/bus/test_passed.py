@@ -21,17 +21,13 @@ from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
 from tests.bus.raw_session import hello
 from tests.bus.realm import Pen, Reading, TestRealm, memory_network, reading, scenario
+from tests.bus.saying import status
 from tests.bus.test_early import StepClock
 from tests.waiting import until
 
 AGENT = "agent/n1/web/app/0"
 TOPIC = "service/web/status/app/0/n1/application"
 WEEKS_MS = 15 * 24 * 3600 * 1000
-
-
-def status(n: int) -> dict[str, object]:
-    common = {"state": "running", "layer": "application", "node": "n1", "generation": 1}
-    return {**common, "attempt": n, "since_ms": 0, "emit_rate_s": 30.0}
 
 
 def attempts(got: Reading) -> list[int]:

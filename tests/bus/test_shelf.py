@@ -27,6 +27,7 @@ from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, TestRealm, memory_network
+from tests.bus.saying import status
 
 MIB = 1024 * 1024
 WEEKS_MS = 15 * 24 * 3600 * 1000
@@ -94,11 +95,6 @@ class Kept:
     def trim(self) -> None:
         while self.store.trim(int(time.time() * 1000) + WEEKS_MS):
             pass
-
-
-def status(n: int) -> dict[str, object]:
-    common = {"state": "running", "layer": "application", "node": "n1", "generation": 1}
-    return {**common, "attempt": n, "since_ms": 0, "emit_rate_s": 30.0}
 
 
 class Liar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from dsmt.trust.revocations import topic_of
 from dsmt.view import View
 from tests.bus.idle import run_alone
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.bus.stored import copy_store
 from tests.waiting import until
 
 from .build import Realm, key, spec, web
@@ -70,11 +70,6 @@ def held(broker: Broker, topic: str) -> bool:
     return broker._store.winner(topic) is not None
 
 
-def copied(store: Path, to: Path) -> None:
-    for path in store.parent.glob(f"{store.name}*"):
-        shutil.copy(path, to.parent / path.name.replace(store.name, to.name))
-
-
 def test_an_old_store_that_comes_back_brings_nothing_back(tmp_path: Path) -> None:
     """A service was removed, and a node set deleted, after the copy was made."""
 
@@ -85,7 +80,7 @@ def test_an_old_store_that_comes_back_brings_nothing_back(tmp_path: Path) -> Non
         broker = await made.restarted(broker)
         await made.stop(broker)
         broker._store.close()
-        copied(tmp_path / "b1.db", tmp_path / "old.db")
+        copy_store(tmp_path / "b1.db", tmp_path / "old.db")
         broker = await made.broker("b1", identity=made.identities[broker], address=broker.address)
         async with controlling(made) as runner:
             tombstone = Tombstone(by="alice", reason="")
@@ -125,7 +120,7 @@ def test_who_was_away_while_an_old_store_numbered_its_rows_again_folds_anew_and_
         await command(made, applied())
         await made.stop(broker)
         broker._store.close()
-        copied(tmp_path / "b1.db", tmp_path / "old.db")
+        copy_store(tmp_path / "b1.db", tmp_path / "old.db")
         broker = await made.broker("b1", identity=made.identities[broker], address=broker.address)
         async with controlling(made) as runner:
             client = runner._bus

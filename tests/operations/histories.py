@@ -17,6 +17,7 @@ from dsmt.bus.client.client import BusClient
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode, decode_part
+from dsmt.event.rowtree import row_hash
 from dsmt.operations.offline import proving
 from dsmt.operations.offline.history import Item, export, packed, read
 from dsmt.operations.offline.items import items
@@ -112,3 +113,9 @@ def trim(broker: Broker, now_ms: int) -> None:
             pass
     broker._reporter.trimmed()
     broker._commit()
+
+
+def hidden(run: Run, at: int) -> list[bytes]:
+    """Removed, and its hash put in its place, which the tree takes."""
+    row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
+    return [*run.items[:at], packed("N", row, 0, row_hash(row, arrived_ms, decoded(raw).leaf)), *run.items[at + 1 :]]

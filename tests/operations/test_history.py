@@ -15,7 +15,6 @@ from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import from_data
 from dsmt.event.registry import TOPICS
-from dsmt.event.rowtree import row_hash
 from dsmt.operations.offline.history import Exported, export, packed, read
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay_file
@@ -25,7 +24,7 @@ from dsmt.trust.store import Realm
 from tests.bus.realm import memory_network, realm
 from tests.bus.spoiled import Full
 from tests.loops import in_real_time
-from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, numbered, said, trim
+from tests.operations.histories import DAY_MS, Run, decoded, exported, hidden, judged, lived, numbered, said, trim
 from tests.waiting import until
 
 EVENTS = 520
@@ -51,12 +50,6 @@ def test_the_file_as_it_was_written_verifies_whole(run: Run) -> None:
 
 def removed(run: Run, at: int) -> list[bytes]:
     return [*run.items[:at], *run.items[at + 1 :]]
-
-
-def hidden(run: Run, at: int) -> list[bytes]:
-    """Removed, and its hash put in its place, which the tree takes."""
-    row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
-    return [*run.items[:at], packed("N", row, 0, row_hash(row, arrived_ms, decoded(raw).leaf)), *run.items[at + 1 :]]
 
 
 def renumbered(changed: list[bytes]) -> list[bytes]:

@@ -24,7 +24,7 @@ from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, TestRealm
 from tests.loops import in_real_time
-from tests.operations.histories import DAY_MS, Run, decoded, judged, lived, numbered, said, trim
+from tests.operations.histories import DAY_MS, Run, decoded, hidden, judged, lived, numbered, said, trim
 from tests.operations.test_forging import OTHER, stats
 
 
@@ -63,11 +63,6 @@ async def twice(directory: Path) -> AsyncIterator[Lived]:
 
 def row_of(run: Run, at: int) -> int:
     return int(cbor2.loads(run.items[at])[1])
-
-
-def hidden(run: Run, at: int) -> list[bytes]:
-    row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
-    return [*run.items[:at], packed("N", row, 0, row_hash(row, arrived_ms, decoded(raw).leaf)), *run.items[at + 1 :]]
 
 
 def changes(run: Run, at: int) -> list[list[bytes]]:

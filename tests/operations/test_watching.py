@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from dsmt.operations.read.realm import sight
 from dsmt.operations.read.realm.watching import watching
 from dsmt.ports.bus import Bookmark, Cursor, Draft
 from tests.bus.realm import TestRealm, memory_network, realm
+from tests.bus.stored import copy_store
 
 from .recorded import Recording
 from .scripted import ScriptedBus, came, complete
@@ -45,13 +45,8 @@ async def copied(r: TestRealm, broker: Broker) -> Broker:
     identity, address = r.identities[broker], broker.address
     await r.stop(broker)
     broker._store.close()
-    put_aside(r.directory)
+    copy_store(r.directory / "b1.db", r.directory / "older.db")
     return await r.broker(identity=identity, address=address)
-
-
-def put_aside(directory: Path) -> None:
-    for path in directory.glob("b1.db*"):
-        shutil.copy(path, path.with_name(path.name.replace("b1", "older")))
 
 
 @pytest.mark.parametrize("lose", [another, an_older_copy], ids=lambda one: one.__name__)
