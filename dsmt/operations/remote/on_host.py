@@ -254,7 +254,7 @@ class Installation:
 
     def _clear(self, directory: Path) -> None:
         """Remove a directory; of a mount point, or a link, which others have made, only what is in there."""
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        mounts = [line.split()[4].replace(r"\040", " ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         theirs = directory.is_dir() and (directory.is_symlink() or str(directory.resolve()) in mounts)
         for place in [one for one in directory.iterdir() if one.name != LOST_FOUND] if theirs else (directory,):
             self._discard(place)

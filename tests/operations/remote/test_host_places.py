@@ -29,10 +29,12 @@ print([path.name for place in (one.home, one.prefix) for path in place.iterdir()
 """
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
-def test_a_file_system_mounted_where_a_home_or_a_program_is_stays_with_its_lost_found(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "below"), [("tmpfs", "user"), ("bind", "user"), ("tmpfs", "a user")])
+def test_a_file_system_mounted_where_a_home_or_a_program_is_stays_with_its_lost_found(
+    tmp_path: Path, kind: str, below: str
+) -> None:
     unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    argv = [*unshare, sys.executable, "-c", MOUNTED, json.dumps(parameters(tmp_path)), kind]
+    argv = [*unshare, sys.executable, "-c", MOUNTED, json.dumps(parameters(tmp_path / below)), kind]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     assert (done.returncode, done.stdout) == (0, "['lost+found', 'lost+found']\n"), done.stderr
 
