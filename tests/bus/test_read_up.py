@@ -16,6 +16,7 @@ from dsmt.operations.local.members import handing
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.ports.bus import BusReader, Draft
 from dsmt.ports.realm import BrokerAddress
+from tests.bus.idle import run_alone
 from tests.bus.meshes import at, held, mesh, misses
 from tests.bus.realm import TestRealm, scenario
 from tests.waiting import until
@@ -131,3 +132,52 @@ def test_a_broker_that_lets_nobody_in_is_not_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(handing.brokers, "announced", announced)
     monkeypatch.setattr(handing, "_asking", asks)
     asyncio.run(read_up())
+
+
+class Reached:
+    """A broker that is asked: the heads that it gives one after the other, or how often it has not what it is asked for."""
+
+    def __init__(self, *heads: str, lacks: int = 0) -> None:
+        self.heads, self.lacks = list(heads), lacks
+
+    async def head(self) -> SimpleNamespace:
+        return SimpleNamespace(id=self.heads.pop(0))
+
+    async def fetch(self, ids: Sequence[str]) -> Sequence[str]:
+        self.lacks -= 1
+        return [] if self.lacks >= 0 else ids
+
+
+def asking(patch: pytest.MonkeyPatch, leaves: Sequence[str] = (), **brokers: Reached) -> list[str]:
+    """Have these be the realm's brokers; the names of those that are asked, as they are."""
+    asked = list[str]()
+
+    async def announced(_: object) -> dict[str, BrokerAddress]:
+        return {name: BrokerAddress(name, name.encode() * 16, leaf=name in leaves) for name in brokers}
+
+    @asynccontextmanager
+    async def asks(_: object, there: Sequence[BrokerAddress], *__: float) -> AsyncIterator[Reached]:
+        asked.extend(one.address for one in there)
+        yield brokers[there[0].address]
+
+    patch.setattr(handing.brokers, "announced", announced)
+    patch.setattr(handing, "_asking", asks)
+    return asked
+
+
+def test_what_a_leaf_has_read_is_with_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asking(monkeypatch, ["b1"], b1=Reached(), b2=Reached(), b3=Reached("head"))
+    run_alone(read_up())
+    assert asked == ["b3", "b2"]
+
+
+@pytest.mark.parametrize(("lacks", "left"), [(1, ["second"]), (9, [])])
+def test_of_what_was_long_behind_there_is_more_by_then_and_of_what_was_not_there_is_not(
+    lacks: int, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has so soon what is there has the rest as that broker ends; who took minutes has minutes to read again."""
+    behind = Reached("first", "second")
+    asking(monkeypatch, b2=Reached(lacks=lacks), b3=behind)
+    told = list[str]()
+    run_alone(read_up(told.append))
+    assert (behind.heads, told) == (left, [] if left else [BEHIND])
