@@ -151,9 +151,9 @@ async def claim(connection: Reading, what: str) -> Claim:
     Raises `InputError` for what names no key, `RefusedError` for the one that is in use here.
     """
     facts = await shared_facts(connection.bus)
-    reverted = await _reverted(connection.bus, facts)
+    reverted, good = await _reverted(connection.bus, facts), await _good(connection.bus, facts)
     key_id, name = key_of(connection, what)
-    after = connection.trust.without(key_id)
+    after = connection.trust.without(key_id)  # with the certificates of all that was asked for
     if after.is_revoked(connection.identity.certificate.key_id):
         said = f"{connection.bus.source} would end with it, and no command would reach the realm from here"
         raise RefusedError(
@@ -162,7 +162,7 @@ async def claim(connection: Reading, what: str) -> Claim:
     brokers = {key_id_of(public) for _, public in connection.realm.brokers}
     disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
     disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
-    disowned |= {signed.event.topic for signed in await _good(connection.bus, facts) if after.disowns(signed)}
+    disowned |= {signed.event.topic for signed in good if after.disowns(signed)}
     by_controllers = {one.event.topic for one in facts if one.event.source.startswith("controller/") and after.disowns(one)}
     ours = {topic for topic in disowned - by_controllers if may_write(connection.bus.source, topic)}
     return Claim(
@@ -204,14 +204,16 @@ async def unheard(connection: Reading) -> list[str]:
 
 async def updating(connection: Reading, claim: Claim, *, drop: Sequence[str]) -> list[str]:
     """The warning of services of which instances have, or would go back to, what the key has said and nobody says again."""
-    after, found = connection.trust.without(bytes.fromhex(claim.key)), list[str]()
+    before = dict[str, list[SignedEvent]]()
+    if not claim.name.startswith("operator/"):
+        return []  # nobody else applies anything
     for entry in _services(await shared_facts(connection.bus)):
         facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None and entry.name not in drop]
         named = {one.spec for fact in facts if fact.desired != "gone" for one in (fact.implements, fact.good) if one}
         earlier_ones = [one for one in sorted(named) if not entry.says_again(one) and entry.refusal() is None]
-        specs = [signed for one in earlier_ones for signed in await _spec(connection.bus, one)]
-        if any(map(after.disowns, specs)):
-            found.append(entry.name)
+        before[entry.name] = [signed for one in earlier_ones for signed in await _spec(connection.bus, one)]
+    after = connection.trust.without(bytes.fromhex(claim.key))  # with the certificates of all that was asked for
+    found = [name for name, specs in before.items() if any(map(after.disowns, specs))]
     if not found:
         return []
     said = f"an update of {some(found)} is under way, and what was there before was applied with this key"
