@@ -24,8 +24,8 @@ from tests.waiting import until
 BEHIND = "b3 has stored what no other broker has read yet"
 
 
-async def read_up(waits: Tell = silent) -> None:
-    await handing.read_up(SimpleNamespace(), SimpleNamespace(), "b3", waits)  # type: ignore[arg-type]
+async def read_up(waits: Tell = silent) -> bool:
+    return await handing.read_up(SimpleNamespace(), SimpleNamespace(), "b3", waits)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def test_what_others_have_yet_to_read_of_a_broker_that_is_removed_is_waite
         await until(lambda: told)
         assert not waiting.done()
         go_on()
-        await waiting
+        assert await waiting
         assert told[0] == BEHIND
 
 
@@ -125,13 +125,13 @@ def test_a_broker_that_lets_nobody_in_is_not_waited_for(monkeypatch: pytest.Monk
         return {name: BrokerAddress(f"{name}:4000", name.encode() * 16) for name in ("b1", "b3")}
 
     @asynccontextmanager
-    async def asks(_: object, __: object) -> AsyncIterator[None]:
+    async def asks(*_: object) -> AsyncIterator[None]:
         raise error
         yield
 
     monkeypatch.setattr(handing.brokers, "announced", announced)
     monkeypatch.setattr(handing, "_asking", asks)
-    asyncio.run(read_up())
+    assert asyncio.run(read_up()) == isinstance(error, RefusedError), "one that does not answer is asked again"
 
 
 class Reached:

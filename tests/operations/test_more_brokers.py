@@ -310,27 +310,6 @@ def test_of_so_many_brokers_as_are_needed_none_is_removed(tmp_path: Path) -> Non
     on_a_bus(tmp_path, test)
 
 
-def test_a_broker_is_removed_when_others_have_read_what_it_has_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = Home(tmp_path / "home")
-    init(home, name="test")
-
-    async def lives(*_: object) -> bool:
-        return True
-
-    async def test(bus: Any) -> None:
-        await announce(bus, {"far": FAR, "near": NEAR}, by="a")
-        with monkeypatch.context() as patch:
-            patch.setattr(brokers, "_another_is_whole", lives)
-            killing(patch, brokers, "read_up")
-            with pytest.raises(KilledError):
-                await remove(home, bus, "far")
-        assert (await announced(bus)).keys() == {"far", "near"}
-
-    on_a_bus(tmp_path, test)
-
-
 def test_a_second_broker_of_a_home_that_is_down_has_an_address_of_its_own(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     (first,) = init(home, name="test").brokers

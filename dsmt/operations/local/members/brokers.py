@@ -42,6 +42,8 @@ ANNOUNCED = "announced"
 """Beside a broker that was announced: the key with which it was."""
 ANOTHER_S = 40.0
 """How long another broker may take to be whole; it tells so each half minute."""
+TRIES = 4
+"""How often one that lives is asked what it has stored: while others read much of that its link may be full."""
 LOOK_S = 1.0
 """How long the realm's own brokers are asked for one at an address that is not theirs: there may be none but that one."""
 
@@ -220,8 +222,9 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     async with alone(home, waits):
         check_still(home)
         realm = home.realm()
-        if realm.nats is None and await _another_is_whole(bus, name, waits):
-            await read_up(home, bus, name, waits)
+        for _ in range(TRIES if realm.nats is None else 0):
+            if not await _another_is_whole(bus, name, waits) or await read_up(home, bus, name, waits):
+                break
         await handed_on(home, bus, name, waits)
         at = await _unsaid(bus, home, name, by=by, reason=reason, waits=waits)
         if realm.nats is not None:

@@ -31,25 +31,28 @@ SOON_S: Final = 1.0
 LOOK_S: Final = 0.2
 
 
-async def read_up(home: Home, bus: Bus, name: str, waits: Tell) -> None:
+async def read_up(home: Home, bus: Bus, name: str, waits: Tell) -> bool:
     """Wait until all that a broker has stored, which lives, is with another one that is no leaf.
 
-    Raises `RefusedError` where no other one comes so far in time. One that lets nobody in is not waited for.
+    Whether it was asked; one that lets nobody in is not waited for. Raises `RefusedError` where no other one comes so far
+    in time.
     """
     known = await brokers.announced(bus)
     others = [one for other, one in known.items() if other != name and not one.leaf]
     if name not in known or not others:
-        return
+        return True
     most = asyncio.timeout(HANDED_S)
     try:
-        async with _asking(home, [known[name]]) as here, most:
+        async with _asking(home, [known[name]], PATIENCE_S) as here, most:
             while await _comes_late(here, partial(_holds, home, others), waits, name):
                 pass
-    except (RefusedError, TransportError, TimeoutError):
+    except (RefusedError, TransportError, TimeoutError) as error:
         if most.expired():
             said = f"{name} has stored what no other broker has read yet: it would be lost"
             mend = f"type it again when they have; if it never gives that: dsmt cert revoke broker/{name}"
             raise RefusedError("broker.alone", said, next=mend) from None
+        return isinstance(error, RefusedError)
+    return True
 
 
 async def _comes_late(here: BusReader, holds: Callable[[EventId], Awaitable[bool]], waits: Tell, name: str) -> bool:
