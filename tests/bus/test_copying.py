@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from dsmt.bus.broker import keyring
-from dsmt.bus.broker.others.copying import Copying
+from dsmt.bus.broker.others.copying import TURN, Copying
+from dsmt.bus.broker.others.other import STILL_S, Other
 from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.places import OVERLAP_MS
@@ -311,6 +312,22 @@ async def test_that_everything_is_here_is_known_of_no_time_that_is_yet_to_come_w
     assert place is not None
     copying._reached(other, Bookmark(Cursor(place.store, place.row, far_ms), whole=False), cast(Any, deliveries))
     assert b1._others.readings.read_ms(public) <= b1.now_ms() + BOUND_MS
+
+
+def test_another_is_not_taken_for_one_that_gives_nothing_while_what_it_gave_is_stored_slowly() -> None:
+    """Or who is given all that a realm has, on a busy machine, says that it is whole long before it has that."""
+    now, stalled = [100.0], []
+    other = Other(BrokerAddress("127.0.0.1:1", bytes(32)), moved_at=now[0])
+
+    def take(*_: object) -> int:
+        stalled.append(other.is_stalled(now[0]))
+        now[0] += STILL_S / 2
+        return 0
+
+    of = SimpleNamespace(_take=take, _clock=SimpleNamespace(boottime=lambda: now[0]), _log=None)
+    given: Any = [None] * (8 * TURN)
+    asyncio.run(Copying._store(cast(Any, of), other, cast(Any, SimpleNamespace(broker="broker/b1")), given))
+    assert stalled == [False] * 8
 
 
 def test_another_is_read_where_it_is_now_by_the_newest_word() -> None:

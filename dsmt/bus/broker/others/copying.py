@@ -300,6 +300,7 @@ class Copying:
                 other.moved_at = self._clock.boottime()  # what cannot be stored here is no fault of its
                 self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
                 await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+            other.moved_at = self._clock.boottime()  # it has given them: a disk or a processor that is slow is this broker's
             await asyncio.sleep(0)
         other.early = False
 
