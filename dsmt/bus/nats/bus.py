@@ -9,7 +9,8 @@ Rule 4: what NATS cannot do stands in `NatsRealm.can`; what else it lacks, in do
 Rule 5: where realm time is more than `BOUND_MS` behind what it was, for another server leads or its clock was put back, a
     source goes back too, and says what is unacknowledged again in a new incarnation: else it would be acknowledged and
     believed by nobody (J4). So may be what was acknowledged since realm time was measured last: what stands of that, and is
-    no shared fact, it says again, too.
+    no shared fact, it says again, too. Who was begun while the clock was ahead has an incarnation that nobody believes until
+    then, and fails: what has its place has another one, for it does not come after any that is ahead.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ BROKER: Final = "broker/nats"
 ATTACH_S: Final = 15.0
 """In which a cluster may choose a leader."""
 RETRY_S: Final = 0.1
+BEGUN_AHEAD: Final = "link.begun_ahead"
 
 
 class NatsBus:
@@ -115,7 +117,7 @@ class NatsBus:
         await self._attached.wait()
 
     async def run(self) -> None:
-        """Attach, and attach again, until cancelled."""
+        """Attach, and attach again, until cancelled. Raises `FailedError` where realm time went back too far (rule 5)."""
         backoff = AttachBackoff(self.source)
         while True:
             number = max(self.attachment + 1, self.now_ms())
@@ -128,6 +130,8 @@ class NatsBus:
                     self._attached.clear()
                     await link.close()
             except DsmtError as error:
+                if error.code == BEGUN_AHEAD:
+                    raise
                 if isinstance(error, RefusedError):
                     self.refusal = error
                 self._log.info("not attached", reason=str(error))
@@ -192,14 +196,16 @@ class NatsBus:
             (stream, one) for one in self.subjects.of(self.source) for stream in (self.subjects.history, self.subjects.facts)
         ]
         previous: tuple[int, int] | None = None
+        now_ms = self.now_ms()
         for stored in await asyncio.gather(*(last_on(link, stream, subject) for stream, subject in said)):
             if stored is not None:
                 self.ended_ms = max(self.ended_ms, stored.stored_ms)
                 try:
-                    previous = max(previous or (0, 0), (await self._opener.open(link, stored)).id[1:])
+                    signed = await self._opener.open(link, stored)
                 except UnusableEventError:
                     continue
-        now_ms = self.now_ms()
+                if signed.event.incarnation <= now_ms + BOUND_MS:  # else it was said before realm time went back (rule 5)
+                    previous = max(previous or (0, 0), signed.id[1:])
         self._said.begin(max(now_ms, previous[0] + 1 if previous else 0), previous=previous)
 
     def _begin_link(self, link: NatsLink, number: int) -> None:
@@ -236,7 +242,7 @@ class NatsBus:
         if self._is_ahead(offset_ms):
             now_ms = int(now * 1000 + offset_ms)
             if chain is not None and chain.incarnation >= now_ms + BOUND_MS:
-                raise TransportError("link.time", "realm time went back", next="it attaches anew when it is there again")
+                raise FailedError(BEGUN_AHEAD, "realm time went back to before this process was begun", next="begin it anew")
             self._time = RealmTime(offset_ms)
             if chain is not None:
                 self._said.begin_backwards(max(chain.incarnation + 1, now_ms), self._lately.values())

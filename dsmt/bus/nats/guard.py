@@ -5,6 +5,7 @@ Rule 1: a server answers on whatever subject was named by who asked, and needs n
 Rule 2: what comes on a subject that is retained, and is not an event of its source on its topic (or certificates of its
     key) that is newer than what was heard there, is doubted: what stream H has on the subject is read, and the newest that
     may be believed is put there again, if it is not the last. So is what came to stand there while this gate was away.
+    What was said in an incarnation that is ahead of what was said and stored after it is no newer: realm time went back.
 Rule 3: who has a stolen key may have said something where the owner of its name has said it anew with another key. When the
     first key has ended, what an operator had said before stands again, if that may be believed (J3). Each gate sees to it,
     also when it begins. Under other names each one's words stand side by side, and readers choose.
@@ -29,6 +30,7 @@ from dsmt.bus.nats.streams import Stored
 from dsmt.bus.wire.subjects import SPOKEN
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode_part
+from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.newest import Newest
 from dsmt.trust.revocations import is_void
@@ -121,9 +123,10 @@ class NatsGuard:
             self._doubt(stored.subject, stored.raw)
             return
         before, again = self._newest.get(stored.subject, _NONE), number == _NONE and stored.subject in self._newest
-        if number < before or again or (before == _NONE and said_ms < stored.stored_ms - NEW_MS):
+        newer = _is_newer(number, before, said_ms, stored.stored_ms)
+        if not newer or again or (before == _NONE and said_ms < stored.stored_ms - NEW_MS):
             self._doubt(stored.subject, stored.raw)
-        self._newest[stored.subject] = max(number, before)
+        self._newest[stored.subject] = number if newer else before
 
     async def _read(self, link: NatsLink, stored: Stored) -> tuple[_Number, int]:
         """The number of an event (certificates have none), and when it was said; what is offered is old as a rule.
@@ -151,11 +154,11 @@ class NatsGuard:
             async for stored in found:
                 last, why = stored.raw, ""
                 try:
-                    number, _ = await self._read(link, stored)
+                    number, said_ms = await self._read(link, stored)
                 except UnusableEventError as error:
                     why = error.code
                     continue
-                if number >= newest:
+                if _is_newer(number, newest, said_ms, stored.stored_ms):
                     newest, good = number, self._opener.beside(stored, good) if number == _NONE else stored.raw
         if heard is None and why in STAYS:
             return True
@@ -165,3 +168,8 @@ class NatsGuard:
             self._log.warning("what stood on a subject was overwritten, and stands again", subject=subject)
             return True
         return heard in (None, last)
+
+
+def _is_newer(number: _Number, than: _Number, said_ms: int, stored_ms: int) -> bool:
+    """Whether what was just stored is at least as new as what was stored before it, which may be ahead of it (rule 2)."""
+    return number >= than or (said_ms >= stored_ms - NEW_MS and than[0] > stored_ms + BOUND_MS)
