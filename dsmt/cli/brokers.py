@@ -15,6 +15,11 @@ from dsmt.operations.write.brokers import announced
 from dsmt.ports.realm import BrokerAddress
 
 
+def lost_with(silent_ms: int) -> str:
+    """What goes with a broker that others did not hear since then (realm ms)."""
+    return f"it was silent since {local(silent_ms)}: the other brokers may lack what only it has stored since then"
+
+
 @command()
 @click.argument("broker")
 @click.option(
@@ -100,6 +105,6 @@ def remove(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
         return
     print(f"broker {broker}, at {at.address}, is removed")
     if silent_ms is not None:
-        print(f"  it was silent since {local(silent_ms)}: the other brokers lack what only it has stored since then")
+        print(f"  {lost_with(silent_ms)}")
     elif not own:
         print("  its process stays on its machine, and serves nobody: dsmt node remove ends all that was added there")

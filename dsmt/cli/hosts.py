@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dsmt.cli.brokers import lost_with
 from dsmt.cli.command import a_directory, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.labels import label_option, labels_of
-from dsmt.cli.printing import columns, document, fitted, one_line, send
+from dsmt.cli.printing import columns, document, fitted, one_line, send, warn
 from dsmt.errors import FailedError, InputError
 from dsmt.event.phrases import counted
 from dsmt.operations.connection import Connection
 from dsmt.operations.local.home.addresses import check_address
 from dsmt.operations.local.home.home import check_part
+from dsmt.operations.local.members.brokers import silent_since_ms
 from dsmt.operations.write.node_control import Controlled
 
 if TYPE_CHECKING:
@@ -212,11 +214,14 @@ def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
     node, place = known
     progress = HostLines([place.host], silent=ctx.json)
 
-    async def work(connection: Connection) -> Controlled:
-        return await remove(connection, home, node, place, reason=reason, sure=yes, tell=progress.tell)
+    async def work(connection: Connection) -> tuple[Controlled, int | None]:
+        silent_ms = await silent_since_ms(connection.bus, home, node) if "broker" in place.roles else None
+        return await remove(connection, home, node, place, reason=reason, sure=yes, tell=progress.tell), silent_ms
 
-    done = ctx.act(work)
+    done, silent_ms = ctx.act(work)
     progress.done(place.host, f"{node} is removed; nothing of dsmt is left there")
+    if silent_ms is not None:
+        warn([f"broker {node}: {lost_with(silent_ms)}"])
     if ctx.json:
         document(done)
 

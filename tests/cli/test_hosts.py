@@ -1,14 +1,19 @@
 """A line for each host: on a terminal it is drawn again in its place, elsewhere it is written once, at the end."""
 
+import asyncio
 import io
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from dsmt.cli import hosts
 from dsmt.cli.brokers import added
 from dsmt.cli.hosts import HostLines, _outcome
 from dsmt.operations.remote.adding import HostOutcome
+from dsmt.operations.remote.places import NodePlace
 
 
 class Terminal(io.StringIO):
@@ -60,3 +65,24 @@ def test_a_broker_of_a_home_that_is_down_is_not_said_to_listen() -> None:
     down = added("b2", "10.0.0.1:4000", runs=False)
     assert "b2 will listen at 10.0.0.1:4000; it does not run yet" in down
     assert down.endswith("next: dsmt up --detach")
+
+
+@pytest.mark.parametrize(("roles", "silent_ms"), [(("broker", "node"), 1_700_000_000_000), (("broker",), None), ((), 1)])
+def test_who_removes_a_host_is_told_what_goes_with_a_broker_that_others_did_not_hear(
+    roles: tuple[Any, ...], silent_ms: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def removed(*_: object, **__: object) -> None:
+        monkeypatch.setattr(hosts, "silent_since_ms", None)  # since when is asked before that
+
+    async def silent_since(*_: object) -> int | None:
+        return silent_ms
+
+    monkeypatch.setattr("dsmt.operations.remote.places.place_of", lambda *_: ("one", NodePlace(host="one", roles=roles)))
+    monkeypatch.setattr("dsmt.operations.remote.removing.remove", removed)
+    monkeypatch.setattr(hosts, "silent_since_ms", silent_since)
+    connection = SimpleNamespace(bus=None)
+    ctx: Any = SimpleNamespace(home=lambda: None, json=False, act=lambda work: asyncio.run(work(connection)))
+    hosts.clear(ctx, "one", yes=True, reason="")
+    told = capsys.readouterr()
+    assert told.out == "one  one is removed; nothing of dsmt is left there\n"
+    assert ("warning: broker one: it was silent since" in told.err) == (bool(roles) and silent_ms is not None)

@@ -222,9 +222,9 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     async with alone(home, waits):
         check_still(home)
         realm = home.realm()
-        for _ in range(TRIES if realm.nats is None else 0):
-            if not await _another_is_whole(bus, name, waits) or await read_up(home, bus, name, waits):
-                break
+        asked = 0
+        while realm.nats is None and asked < await _another_is_whole(bus, name, waits):
+            asked = TRIES if await read_up(home, bus, name, waits) else asked + 1
         await handed_on(home, bus, name, waits)
         at = await _unsaid(bus, home, name, by=by, reason=reason, waits=waits)
         if realm.nats is not None:
@@ -239,21 +239,22 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     return at
 
 
-async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> bool:
+async def _another_is_whole(bus: BusReader, name: str, waits: Tell) -> int:
     """Wait until another broker is alive and whole, where this one is alive: what it alone has stored goes with it.
 
-    Whether it is alive, and gives what it has. Raises `RefusedError` where none is for `ANOTHER_S`.
+    How often it is to be asked for that: once where the others do not hear it, for they alone may be cut off from it; never
+    where it gives nothing. Raises `RefusedError` where no other one is whole for `ANOTHER_S`.
     """
     known = await brokers.announced(bus)
     if {one for one, at in known.items() if not at.leaf} <= {name}:
-        return False  # it is the last one, and refused for that
+        return 0  # it is the last one, and refused for that
     until, told = asyncio.get_running_loop().time() + ANOTHER_S, ""
     while True:
         sight = await look(bus, passing=True)
         alive = {one.broker: one for one in broker_rows(sight, []) if one.alive}
         others = [one for one in alive.values() if one.broker != name and not one.leaf]
         if name not in alive or any(one.whole for one in others):
-            return name in alive and name not in withholding(sight)
+            return (TRIES if name in alive else 1) if name not in withholding(sight) else 0
         lacks = "whole" if others else "alive"
         if asyncio.get_running_loop().time() >= until:
             said = f"no broker but {name} is {lacks}: what it alone has stored would be lost, and nobody would hear anything"

@@ -32,7 +32,7 @@ LOOK_S: Final = 0.2
 
 
 async def read_up(home: Home, bus: Bus, name: str, waits: Tell) -> bool:
-    """Wait until all that a broker has stored, which lives, is with another one that is no leaf.
+    """Wait until all that a broker has stored is with another one that is no leaf.
 
     Whether it was asked; one that lets nobody in is not waited for. Raises `RefusedError` where no other one comes so far
     in time.
