@@ -281,7 +281,7 @@ class BusReader(Protocol):
         ...
 
     async def run(self) -> None:
-        """Attach, and attach again, until cancelled."""
+        """Attach, and attach again, until cancelled. Raises `FailedError` where this process cannot go on, and is to end."""
         ...
 
     @property

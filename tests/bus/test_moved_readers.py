@@ -45,6 +45,14 @@ async def say(r: TestRealm, broker: Broker, topic: str) -> Cursor:
     return said.cursor
 
 
+async def say_apart(r: TestRealm, alone: Broker, here: Broker, *, after_ms: int = 500) -> Cursor:
+    """Of two that are cut off from each other, have something said at one alone, later at the other; where that stands."""
+    await until(lambda: linked(alone) == linked(here) == 0)
+    await say(r, alone, "user/alone")
+    await passed(here, after_ms)
+    return await say(r, here, "user/here")
+
+
 async def given(r: TestRealm, broker: Broker, since: Cursor) -> int:
     """How often who goes on at a broker is given what that one has had alone."""
     reader = await r.client("operator/c", brokers=at(broker))
@@ -75,10 +83,7 @@ async def test_it_comes_to_who_was_away_until_all_was_with_both_and_that_broker_
     b1, b2 = await mesh(r, "b1", "b2")
     await until(lambda: b2._holders.lags._all)
     async with cut(r, b2, [b1]):
-        await until(lambda: linked(b1) == linked(b2) == 0)
-        await say(r, b2, "user/alone")
-        await passed(b1, 500)
-        last = await say(r, b1, "user/here")
+        last = await say_apart(r, b2, b1)
         b2 = await r.restarted(b2, others=b2._config.brokers)
         await passed(b1, 500)
     await until(lambda: held(b1) == held(b2))
@@ -91,10 +96,7 @@ async def test_it_comes_to_who_was_away_since_then_though_that_broker_began_anew
     b1, b2 = await mesh(r, "b1", "b2")
     await until(lambda: b2._holders.lags._all)
     async with cut(r, b2, [b1]):
-        await until(lambda: linked(b1) == linked(b2) == 0)
-        await say(r, b2, "user/alone")
-        await passed(b1, 500)
-        last = await say(r, b1, "user/here")
+        last = await say_apart(r, b2, b1)
     await until(lambda: held(b1) == held(b2))
     await until(lambda: b2._holders.lags._gaps[b1._identity.key.public])
     await passed(b1, 500)
@@ -172,10 +174,7 @@ async def test_it_comes_to_who_was_away_until_its_broker_had_another_store(r: Te
     b1, b2 = await mesh(r, "b1", "b2")
     await until(lambda: b2._holders.lags._all and b2._others.readings.whose(b1._store.identity))
     async with cut(r, b2, [b1]):
-        await until(lambda: linked(b1) == linked(b2) == 0)
-        await say(r, b2, "user/alone")
-        await passed(b1, 500)
-        last = await say(r, b1, "user/here")
+        last = await say_apart(r, b2, b1)
         b1._store.leave_identity()  # as after a power cut
         b1 = await r.restarted(b1, others=b1._config.brokers)
     assert b1._store.identity != last.store
@@ -235,10 +234,7 @@ async def test_it_comes_to_who_was_away_meanwhile_though_the_other_one_was_begun
     facts = await announced(r, b1, b2)
     await read_each_other(b1, b2)
     async with cut(r, b2, [b1]):
-        await until(lambda: linked(b1) == linked(b2) == 0)
-        await say(r, b1, "user/alone")
-        await passed(b1, 1000)
-        last = await say(r, b2, "user/here")
+        last = await say_apart(r, b1, b2, after_ms=1000)
         await remove(facts, b2)
         await r.stop(b2)
         b1 = await r.restarted(b1, others=b1._config.brokers)

@@ -8,8 +8,7 @@ import os
 
 import pytest
 
-from dsmt.bus.nats import bus as nats_bus
-from dsmt.bus.nats import connecting, measuring, offers, streams
+from dsmt.bus.nats import connecting, offers, streams
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.connecting import NatsRealm
 from dsmt.bus.nats.door import Verdict
@@ -23,6 +22,7 @@ from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
 from tests.bus.realm import Facts, Pen, TestClock, TestEntropy, reading
 from tests.bus.saying import numbers
+from tests.bus.servers_clock import ServersClock
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -308,22 +308,15 @@ def test_who_has_measured_realm_time_by_a_clock_that_is_put_back_is_believed_aga
     tmp_path, monkeypatch
 ) -> None:
     """Else it would be acknowledged, and believed by nobody, until the servers' clock is there again."""
-    real, ahead_ms = measuring.head, 60_000
-
-    async def head(link, stream):
-        at = await real(link, stream)
-        return at._replace(now_ms=at.now_ms + ahead_ms) if link._name == "operator/alice" else at
 
     async def within(e: NatsEngine) -> None:
-        nonlocal ahead_ms
-        monkeypatch.setattr(nats_bus, "MEASURE_S", 0.2)
-        monkeypatch.setattr(measuring, "head", head)
+        clock = ServersClock(monkeypatch, 60_000, "operator/alice")
         alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
         alice._said.signer.chain.incarnation -= 100_000  # it has been there for long
         async with reading(bob, "user/", start=Start.LIVE) as got:
             said = alice.emit(Draft("user/f", {"n": 1}, version=1))
             await said.acknowledged()
-            ahead_ms, before = 0, alice.attachment
+            clock.ahead_ms, before = 0, alice.attachment
             waiting = alice.emit(Draft("user/t", {"n": 2}))
             await until(lambda: alice.attachment > before or alice.now_ms() < bob.now_ms() + 10_000)
             await waiting.acknowledged()
@@ -336,16 +329,9 @@ def test_who_has_measured_realm_time_by_a_clock_that_is_put_back_is_believed_aga
 
 def test_a_fact_that_was_stored_as_the_clock_was_put_back_and_nobody_believes_is_said_again(tmp_path, monkeypatch) -> None:
     """Who was attached is told by such facts: a controller that was, was not alive to the others, for good."""
-    real, ahead_ms = measuring.head, 60_000
-
-    async def head(link, stream):
-        at = await real(link, stream)
-        return at._replace(now_ms=at.now_ms + ahead_ms) if link._name == "controller/c1" else at
 
     async def within(e: NatsEngine) -> None:
-        nonlocal ahead_ms
-        monkeypatch.setattr(nats_bus, "MEASURE_S", 0.5)
-        monkeypatch.setattr(measuring, "head", head)
+        clock = ServersClock(monkeypatch, 60_000, "controller/c1", measure_s=0.5)
         c1, bob = await e.bus("controller/c1"), await e.bus("operator/bob")
         c1._said.signer.chain.incarnation -= 100_000  # it has been there for long
         async with reading(bob, "controller/", start=Start.LIVE) as got:
@@ -353,7 +339,7 @@ def test_a_fact_that_was_stored_as_the_clock_was_put_back_and_nobody_believes_is
                 state = ControllerState(version="1", ruleset=1, pid=None, decisions=decisions)
                 await c1.publish(Draft("controller/c1/state", to_data(state)))
             await got.until(lambda g: len(g.notices) == 2)
-            ahead_ms = 0
+            clock.ahead_ms = 0
             await got.until(lambda g: g.arrived)
             assert [one["decisions"] for one in got.of("controller/c1/state")] == [2]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from nats.errors import StaleConnectionError
 
-from dsmt.bus.nats import bus as nats_bus
-from dsmt.bus.nats import measuring, room
+from dsmt.bus.nats import room
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.questions import NatsQuestions
@@ -25,6 +24,7 @@ from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Reading, reading
+from tests.bus.servers_clock import ServersClock
 from tests.bus.test_nats_door import Kept, kept, on_nats
 from tests.waiting import timed, until
 
@@ -284,21 +284,14 @@ async def test_a_gate_that_begins_anew_goes_on_with_who_is_there_and_finds_who_h
 
 def test_who_is_attached_is_said_anew_when_the_servers_clock_was_put_ahead(tmp_path: Path, monkeypatch) -> None:
     """What was said of them before lives for a day: when more than that is skipped, nobody would be there for half a day."""
-    real, behind_ms = measuring.head, 60_000
-
-    async def head(link, stream):
-        at = await real(link, stream)
-        return at._replace(now_ms=at.now_ms - behind_ms)
 
     async def within() -> None:
-        nonlocal behind_ms
-        monkeypatch.setattr(nats_bus, "MEASURE_S", 0.2)
-        monkeypatch.setattr(measuring, "head", head)
+        clock = ServersClock(monkeypatch, -60_000)
         async with kept(tmp_path) as k:
             bob, node = [await k.bus(k.identities[name]) for name in ("operator/bob", "node/n1")]
             async with reading(bob, "broker/s0/session/") as got:
                 await got.until(lambda g: states(g, node.source) == ["open"])
-                behind_ms = 0
+                clock.ahead_ms = 0
                 await got.until(lambda g: states(g, node.source) == ["open", "open"])
                 first, again = (one.signed.event for one in got.arrived if one.signed.event.topic.endswith(node.source))
                 assert again.time_ms - first.time_ms > 50_000

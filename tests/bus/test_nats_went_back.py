@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dsmt.bus.nats import bus as nats_bus
-from dsmt.bus.nats import guard, measuring, opener
+from dsmt.bus.nats import guard, opener
 from dsmt.bus.nats.streams import Stored
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError
@@ -20,6 +19,7 @@ from tests.bus.contract.engines import NatsEngine
 from tests.bus.idle import run_alone
 from tests.bus.on_nats import on_nats
 from tests.bus.realm import reading
+from tests.bus.servers_clock import ServersClock
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_800_000_000_000
@@ -29,19 +29,12 @@ NOW_MS = 1_800_000_000_000
 @pytest.mark.xdist_group("nats")
 def test_who_was_begun_while_the_clock_was_ahead_fails_and_the_next_one_is_believed(tmp_path, monkeypatch) -> None:
     """Until that time came nobody believed it, nor who was begun in its place, and all was said to be well."""
-    real, ahead_ms = measuring.head, HOUR_MS
-
-    async def head(link, stream):
-        at = await real(link, stream)
-        return at._replace(now_ms=at.now_ms + ahead_ms) if link._name == "operator/alice" else at
 
     async def within(e: NatsEngine) -> None:
-        nonlocal ahead_ms
-        monkeypatch.setattr(nats_bus, "MEASURE_S", 0.2)
-        monkeypatch.setattr(measuring, "head", head)
+        clock = ServersClock(monkeypatch, HOUR_MS, "operator/alice")
         before, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
         await before.publish(Draft("user/t", {"n": 1}))
-        ahead_ms = 0
+        clock.ahead_ms = 0
         with pytest.raises(FailedError, match="realm time went back to before this process was begun"):
             await asyncio.wait_for(e._made.tasks.pop(before), 20)
         monkeypatch.setattr(opener, "BOUND_MS", 2 * HOUR_MS)  # as what was stored while the clock was ahead
