@@ -17,6 +17,8 @@ Rule 6: each `ASK_S` one of them is asked for the last moments of its history, a
     what it must have (`withheld`).
 Rule 7: before all else it takes what stands of the words on brokers. What it reads then begins with the words of before, by
     which all others may have other keys, and it may be none itself.
+Rule 8: of a leaf it takes then how those stand that are attached there: what the leaf has comes over a thin uplink, and
+    would say first that who has come back since is gone (E5).
 """
 
 from __future__ import annotations
@@ -219,6 +221,8 @@ class Copying:
             chosen = self._is_wanted(other) and not (self.leaf and self._upstream is None)
             if chosen and not goes_on:
                 self._go_on(other)
+                if other.address.leaf:
+                    await hear(bus, self._take, f"{bus.broker}/session/")  # rule 8
                 goes_on = True
             if not chosen or (other.since is None and not self._may_begin(other)):  # rules 3, 5
                 await asyncio.sleep(_LOOK_S)
