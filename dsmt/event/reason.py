@@ -86,6 +86,11 @@ REASONS: Final[Mapping[str, Template]] = {
         "bring <node> back, or dsmt node remove <node> --forget",
         "you",
     ),
+    "wait.spec": Template(
+        "<rev> is not to be had: its broker does not have it, or the key with which it was applied was revoked",
+        "dsmt history <service>, then dsmt apply FILE",
+        "you",
+    ),
     "wait.brake": Template(
         "replacing is on hold: <k> of <n> nodes went silent at once",
         "dsmt nodes, then dsmt brake release",

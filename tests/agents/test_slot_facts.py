@@ -259,6 +259,26 @@ async def test_the_spec_that_the_slot_names_is_awaited_and_no_other_is_taken() -
     agent.kill()
 
 
+@in_virtual_time
+async def test_of_a_spec_that_is_not_to_be_had_that_is_told_until_it_is_here() -> None:
+    site = Site(Realm())
+    spec = site.spec()
+    site.realm.log.remove(spec)
+    site.spec(WEB, version=2)
+    site.realm.up.clear()
+    site.assign(spec)
+    agent = site.start()
+    await asyncio.sleep(60)
+    assert [one for one in site.statuses() if one["reason"]] == [], "no broker has answered"
+    site.realm.up.set()
+    await site.realm.until(lambda: any(one["reason"] for one in site.statuses()))
+    assert (site.states()[-1], site.statuses()[-1]["reason"]["code"]) == ("requested", "wait.spec")
+    site.realm.log.append(spec)
+    await site.until("running")
+    assert site.statuses()[-1]["reason"] is None
+    agent.kill()
+
+
 @pytest.mark.parametrize("topic", ["service/web/barrier/b/released", "service/other/spec"])
 @in_virtual_time
 async def test_what_the_slot_names_and_is_no_spec_of_its_service_is_no_program(topic: str) -> None:

@@ -15,7 +15,7 @@ WHO_ACTS = {
     "place.empty_set": "you", "place.unenforceable": "you",
     "wait.after": "dsmt", "wait.barrier": "dsmt", "wait.fence": "dsmt", "wait.pinned": "you", "wait.node": "you",
     "wait.word": "dsmt", "wait.copy": "dsmt", "wait.no_majority": "you",
-    "wait.brake": "you",
+    "wait.spec": "you", "wait.brake": "you",
     "hold.operator": "you", "hold.local": "you", "hold.veto": "you", "hold.rollout": "you",
     "node.lost": "dsmt", "node.drained": "dsmt", "node.reclaimed": "dsmt", "node.rebooted": "dsmt",
     "node.stale": "world", "node.clock": "you", "node.files": "you",

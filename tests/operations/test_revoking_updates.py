@@ -30,10 +30,9 @@ async def other_commands(seat: Seat, bob: BusClient) -> BusClient:
 def test_who_ends_a_key_in_the_middle_of_an_update_is_told_what_would_wait_for_its_revision(tmp_path: Path, by: str) -> None:
     async def test(seat: Seat) -> None:
         bob, controller = await seat.made.client("operator/bob"), await seat.made.client("controller/c1")
-        eve = await other_commands(seat, bob)
+        eve, alice = await other_commands(seat, bob), await seat.connection("operator/alice")
 
         async def warned(*drop: str) -> list[str]:
-            alice = await seat.connection("operator/alice")
             return await revoking.updating(alice, await revoking.claim(alice, "operator/eve"), drop=drop)
 
         async def stands():

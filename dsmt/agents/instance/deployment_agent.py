@@ -299,8 +299,8 @@ class DeploymentAgent:
             case Do.START if plan is not None:
                 await self._steps.launch(plan)
             case Do.AWAIT_SPEC:
-                good = self._memory.record.good  # also of a container before this one: the first word says it already
-                self._reporter.tell(State.REQUESTED, generation=self._facts.generation, pid=None, good=good)
+                facts, good = self._facts, self._memory.record.good  # also of a container before: the first word says it
+                self._reporter.tell(State.REQUESTED, why=facts.unfound, generation=facts.generation, pid=None, good=good)
                 await self._rest(at)
             case _:
                 await self._rest(at)

@@ -1,12 +1,14 @@
 """Facts: what a deployment agent has been told of its slot, kept in its directory as signed (A1, A8, A12, R5).
 
 Rule 1: what is greatest is obeyed, be there room on the disk for it or not; it is written as soon as there is.
+Rule 2: of a spec that a broker has answered `ANSWERS` times that it does not have it, or that nobody believes, that is said.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from dsmt.agents.instance.memory import Memory
@@ -23,11 +25,14 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Ended, Slot
+from dsmt.event.reason import Reason, reason
 from dsmt.event.records import from_data, readable
 from dsmt.spec.plain import from_plain
 
 FETCH_FIRST_S: Final = 0.5
 FETCH_CAP_S: Final = 30.0
+ANSWERS: Final = 4
+"""The last of them comes 3.5 s after the first."""
 
 
 class Facts:
@@ -54,6 +59,8 @@ class Facts:
         self._slot = None if self._signed is None else readable(Slot, self._signed.event.data)
         self._spec = kept(deps.files, SPEC, deps.bus)
         self._seen: SignedEvent | None = None
+        self._unfound: EventId | None = None
+        """The spec that was not to be had (rule 2)."""
         self._plan: RunPlan | None = None
         self._healths: dict[str, Health] = {}
         slot = config.slot
@@ -109,6 +116,13 @@ class Facts:
             return EventId.parse(self._slot.spec)
         except InputError:
             return None
+
+    @property
+    def unfound(self) -> Reason | None:
+        """Why what the slot names cannot begin: its spec is not to be had (rule 2)."""
+        if self._unfound is None or self._unfound != self.awaits:
+            return None
+        return reason("wait.spec", rev=f"r{self.revision}", service=self._config.slot.service)
 
     def owed(self) -> Owed:
         """What this node owes the slot now."""
@@ -179,15 +193,17 @@ class Facts:
 
     async def find_spec(self, wanted: EventId) -> None:
         """Ask for a spec by its id until it is here or not wanted any more."""
-        backoff = Backoff(FETCH_FIRST_S, FETCH_CAP_S)
+        backoff, answers = Backoff(FETCH_FIRST_S, FETCH_CAP_S), 0
         while self.awaits == wanted:
-            try:
-                for signed in await self._deps.bus.fetch([wanted]):
-                    if self.take_spec(signed):
-                        self._wake()
-                        return
-            except DsmtError:
-                pass  # no broker, or not there: ask again, or it arrives by itself
+            with suppress(DsmtError):  # no broker: ask again, or it arrives by itself
+                found = await self._deps.bus.fetch([wanted])
+                if any(map(self.take_spec, found)):
+                    self._wake()
+                    return
+                answers += 1
+            if answers == ANSWERS:
+                self._unfound = wanted
+                self._wake()
             await asyncio.sleep(backoff.failed())
 
     def _has_spec(self) -> bool:
