@@ -116,12 +116,12 @@ def test_a_command_has_the_time_to_leave_each_that_takes_a_connection_and_does_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = ZmqNetwork()
-    monkeypatch.setattr(SystemEntropy, "uniform", lambda _self, low, _high: low)  # the first that is left is tried next
 
     async def main(hang: list[str]) -> str:
         async with asyncio.timeout(60), realm(network, tmp_path) as made:
             await made.broker("b1")
             last = made.brokers[0]
+            monkeypatch.setattr(SystemEntropy, "uniform", lambda _self, low, _high: low)  # the first that is left is next
             brokers = (
                 *((address, SecretKey(bytes([number]) * 32).public) for number, address in enumerate(hang)),
                 (last.address, last.public),
