@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -49,6 +50,53 @@ async def within(kind: str, part: Part) -> None:
                 await end_all(task)
     finally:
         assert not part.runs, "what it uses is closed now"
+
+
+class Failing:
+    """A bus that cannot go on, some turns after it was begun."""
+
+    async def run(self) -> None:
+        await asyncio.sleep(0.01)
+        raise TransportError("link.begun_ahead", "time went back")
+
+
+async def on_failing(wait: Callable[[], Awaitable[object]]) -> None:
+    bus: Any = Failing()
+    async with running(bus):
+        await wait()
+
+
+def test_a_command_ends_with_the_error_of_its_bus_that_cannot_go_on() -> None:
+    async def forever() -> None:
+        async with asyncio.timeout(60):
+            await asyncio.Event().wait()
+
+    async def play() -> None:
+        with pytest.raises(TransportError, match="time went back"):
+            await on_failing(forever)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0, "who goes on is not cancelled"
+
+    asyncio.run(play())
+
+
+def test_who_is_cancelled_as_its_bus_fails_is_cancelled() -> None:
+    async def play() -> None:
+        waiting = asyncio.Event()
+
+        async def cut_off() -> None:
+            waiting.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                outer.cancel()
+
+        outer = asyncio.create_task(on_failing(cut_off))
+        await asyncio.wait({outer})
+        assert outer.cancelled()
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("kind", ["one of several", "a bus", "a program", "a task"])

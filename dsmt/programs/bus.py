@@ -76,11 +76,24 @@ def the_bus(
 
 @asynccontextmanager
 async def running(bus: BusReader) -> AsyncIterator[None]:
-    """Keep a bus attached for the length of a block."""
-    task = asyncio.create_task(bus.run())
+    """Keep a bus attached for the length of a block. Raises the error of a bus that cannot go on: the block ends then."""
+    task, block = asyncio.create_task(bus.run()), asyncio.current_task()
+    failed: list[BaseException] = []
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if block is not None and not task.cancelled() and (error := task.exception()) is not None:
+            failed.append(error)
+            block.cancel()
+
+    task.add_done_callback(ended)
     try:
         yield
+    except asyncio.CancelledError:
+        if block is None or not failed or block.uncancel():
+            raise
+        raise failed[0] from None
     finally:
+        task.remove_done_callback(ended)
         await end_all(task)
 
 
