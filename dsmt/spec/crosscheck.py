@@ -18,6 +18,7 @@ from dsmt.spec.completing import DIGEST, GRACE_SHARE_OF_TERM
 from dsmt.spec.health import KINDS, ROLES, has_port
 from dsmt.spec.keys import JOB_KEYS
 from dsmt.spec.mistakes import Mistake, nearest
+from dsmt.spec.placeholders import SIMPLE
 from dsmt.spec.quantities import format_duration, format_percent, format_size
 from dsmt.spec.reading import Path, Reader
 from dsmt.spec.templates import check_templates
@@ -77,18 +78,33 @@ def looks_secret(name: str) -> bool:
 def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
     """Yield what is allowed but probably not meant."""
     for name, component in service["components"].items():
-        for variable, value in component["env"].items():
-            if isinstance(value, str) and value and looks_secret(variable):
-                node = reader.mark(("components", name, "env", variable))
-                message, hint = f"env.{variable} looks like a secret", "use {file: PATH}, which is read on the node"
-                yield Mistake(reader.file, node.line, node.column, message, hint)
-        for index, artifact in enumerate(component["artifacts"]):
-            if artifact["unpack"] == "auto" and _WHOLE_ZIP.search(artifact["url"] or ""):
-                node = reader.mark(("components", name, "artifact", str(index), "url"))
-                message = f"`{artifact['url'].rpartition('/')[2][:60]}` is a zip, and is unpacked like one"
-                yield Mistake(
-                    reader.file, node.line, node.column, message, "`unpack: no` keeps it whole; `zip` says it is meant"
-                )
+        case = Case(reader, service, name, component)
+        for path, message, hint in (*_open_secrets(case), *_whole_zips(case), *_unfilled(case)):
+            node = reader.mark(case.path(*path))
+            yield Mistake(reader.file, node.line, node.column, message, hint)
+
+
+def _open_secrets(case: Case) -> Iterator[Wrong]:
+    for variable, value in case.component["env"].items():
+        if isinstance(value, str) and value and looks_secret(variable):
+            yield ("env", variable), f"env.{variable} looks like a secret", "use {file: PATH}, which is read on the node"
+
+
+def _whole_zips(case: Case) -> Iterator[Wrong]:
+    for index, artifact in enumerate(case.component["artifacts"]):
+        if artifact["unpack"] == "auto" and _WHOLE_ZIP.search(artifact["url"] or ""):
+            message = f"`{artifact['url'].rpartition('/')[2][:60]}` is a zip, and is unpacked like one"
+            yield ("artifact", str(index), "url"), message, "`unpack: no` keeps it whole; `zip` says it is meant"
+
+
+def _unfilled(case: Case) -> Iterator[Wrong]:
+    names = sorted(SIMPLE | {f"port.{port['name']}" for port in case.component["ports"]})
+    for index, file in enumerate(case.component["files"]):
+        here = ("files", str(index))
+        found = [one for one in names if f"{{{one}}}" in (file["content"] or "")]
+        if found and not case.said(*here, "template"):
+            hint = "`template: true` fills it in, and `{{` is a brace then; `template: false` says that it is meant"
+            yield (*here, "content"), f"`{{{found[0]}}}` stays as it is in `{file['to']}`", hint
 
 
 def _program(case: Case) -> Iterator[Wrong]:

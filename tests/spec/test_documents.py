@@ -65,6 +65,22 @@ def test_warnings_come_by_their_line_beside_the_services():
 
 
 @pytest.mark.parametrize(
+    ("file", "warned"),
+    [
+        ("{to: a.conf, content: 'listen {address}:{port.http};'}", "`{address}` stays as it is in `a.conf`"),
+        ("{to: a.conf, content: '{port.http}'}", "`{port.http}` stays as it is in `a.conf`"),
+        ("{to: a.conf, content: '{port.http}', template: false}", None),
+        ("{to: a.conf, content: '{port.http}', template: true}", None),
+        ("{to: a.conf, content: 'server { {port.other} {x} address }'}", None),
+        ("{to: a.conf, from: '{address}'}", None),
+    ],
+)  # fmt: skip
+def test_who_writes_a_placeholder_into_a_file_that_is_no_template_is_warned(file, warned):
+    text = "service: web\ncomponents:\n  app:\n    run: x\n    ports: {http: auto}\n    files:\n    - " + file
+    assert [(one.line, one.message) for one in read(text, file="f").warnings] == ([] if warned is None else [(7, warned)])
+
+
+@pytest.mark.parametrize(
     ("artifact", "warned"),
     [
         ("d/app-1.0-py3-none-any.whl", "`app-1.0-py3-none-any.whl` is a zip, and is unpacked like one"),
