@@ -32,7 +32,7 @@ from dsmt.operations.write.tokens import Created, Listed
 @click.option(
     "--name", default="*", metavar="PATTERN", help="Which names the machine may take, such as web-*; by default any."
 )
-@click.option("--ttl", default="1h", metavar="DUR", help="How long the token is valid; 1h by default.")
+@click.option("--ttl", default="1h", metavar="DUR", help="How long the token is valid, from 1m to 30d; 1h by default.")
 @click.option("--broker", default=None, metavar="BROKER", help="The broker that the machine uses: the leaf of its site.")
 @label_option
 @reason_option
