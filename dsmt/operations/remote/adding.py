@@ -137,8 +137,9 @@ class Adding:
             check_found(address, self._connection.realm.name, found)
             if serves and (known is None or "broker" not in known[1].roles):
                 _check_served(address, what, found)
-            node: str = found["nodes"][0] if found["nodes"] else self._name or _name_of(address, found["hostname"])
-            if not found["nodes"]:
+            is_new = not found["nodes"]
+            node: str = self._name or _name_of(address, found["hostname"]) if is_new else found["nodes"][0]
+            if is_new:
                 await _check_free(self._connection, self._roles, address, node)
             await keep_place(self._home, node, msgspec.structs.replace(place, roles=()))
             if not found["installed"]:
@@ -146,20 +147,13 @@ class Adding:
                 await host.bring(list(wheels.files), below="wheels")
                 await host.do("install", told)
             await self._keep(host.platform, wheels, what)
-            out, key = await _out(self._connection, node) if found["nodes"] else (None, None)
-            if out in COPIED and key is not None:
-                await self._end_key(node, key)
-            if not found["nodes"] or out is not None:
-                await self._join(address, host, {**told, "ends": out == "revoked"}, node)
-            again = bool(found["nodes"])
-            if again:
-                ends_s = (await host.do("settle", told))["ends_s"]
-                has_ended = ends_s is not None and ends_s * 1000 < self._connection.bus.now_ms()
-                if out is None and has_ended:  # the realm knows a later one
-                    await self._join(address, host, {**told, "ends": False}, node)
+            if is_new:
+                await self._join(address, host, told, node)
+            else:
+                await self._let_in(address, host, told, node)
             given = await self._roles.give(host, told, node, place)
             self._tell(address.typed, f"starts {node}")
-            kept = (await host.do("start", {**told, "again": again, "certified": given.certified}))["kept"]
+            kept = (await host.do("start", {**told, "again": not is_new, "certified": given.certified}))["kept"]
         sight = await _alive(self._connection, node, place.roles)
         return HostOutcome(
             host=address.typed,
@@ -167,7 +161,7 @@ class Adding:
             broker=given.broker,
             controller="controller" in place.roles,
             kept=kept,
-            already=bool(found["nodes"]),
+            already=not is_new,
             brought=not found["installed"],
             beside=_on_machine_of(sight, node),
         )
@@ -202,15 +196,29 @@ class Adding:
         claim = msgspec.structs.replace(await revoking.claim(self._connection, key), name=f"node/{node}")
         await revoke(self._connection, root, claim, reason="two processes had it")
 
-    async def _join(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], node: str) -> None:
-        """Have the host join as this node, with a token of its own."""
+    async def _let_in(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], node: str) -> None:
+        """Have the realm let in again a node that is there: it joins anew where what it has lets it in no more."""
+        out, key = await _out(self._connection, node)
+        if out in COPIED and key is not None:
+            await self._end_key(node, key)
+        if out is not None:
+            await self._join(address, host, told, node, ends=out == "revoked")
+        ends_s = (await host.do("settle", told))["ends_s"]
+        has_ended = ends_s is not None and ends_s * 1000 < self._connection.bus.now_ms()
+        if out is None and has_ended:  # the realm knows a later one
+            await self._join(address, host, told, node)
+
+    async def _join(
+        self, address: HostAddress, host: ReachedHost, told: dict[str, Any], node: str, *, ends: bool = False
+    ) -> None:
+        """Have the host join as this node, with a token of its own; with `ends` by another key than it has."""
         self._tell(address.typed, f"joins as {node}")
         why = f"node add {address}"
         token = await tokens.create(
             self._connection, self._operator, name=node, ttl_s=TOKEN_S, broker=self._broker, reason=why
         )
         try:
-            await host.do("join", {**told, "name": node}, given=f"{token.line}\n")
+            await host.do("join", {**told, "name": node, "ends": ends}, given=f"{token.line}\n")
         except BaseException:  # an interrupt, too: nobody else is to join with it; one that was used stays as it is
             with suppress(DsmtError, TimeoutError):
                 async with asyncio.timeout(CLOSING_S):
