@@ -4,7 +4,7 @@ Rule 1: a revocation ends a key here, at once and for good; everybody is told it
     who attaches hears of all before anything else (J3), as it reads them: however many there are. Another broker is sent
     away when it has stored the revocation, or `MOST_MS` later: so it knows that it is one no more, and whoever is attached
     to it hears of it.
-Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
+Rule 2: who is judged dead and speaks all the same is asked to attach anew, and who has outlived a copy (`judged`, F4, A11).
     Who reads under a broker's name attaches anew when that is given to another key, or to its own (R8).
 Rule 3: who is attached with a certificate that ends is sent away then, by realm time: what it says is believed no more,
     and it must not count as alive (J3).
@@ -21,7 +21,7 @@ from dsmt.bus.broker.fan_out import MESSAGE_BYTES, FanOut
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.rules.judged import judged, must_attach_anew
+from dsmt.bus.rules.judged import judged, must_attach_anew, outlived
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.event.phrases import another_certificate
@@ -137,7 +137,12 @@ class Dismissal:
         self._send(session, f.Revocations(), tuple(row.raw for row in rows))
 
     def judge(self, rows: Sequence[Row]) -> None:
-        """Obey the verdicts among rows that are stored now (rule 2)."""
+        """Obey the verdicts, and the words of other brokers on sessions, among rows that are stored now (rule 2)."""
+        for source, attachment in outlived(rows, self._sessions.by_name):
+            session = self._sessions.by_name[source]
+            if session.attachment < attachment and not session.is_broker:
+                said = f"another process was attached as {source}, later than this one, and has ended"
+                self._refuse(session, RefusedError("bus.outlived", said, next="attach anew"))
         for node, verdict in judged(rows):
             said = f"{node} was judged dead by this attachment"
             error = RefusedError("bus.judged", said, next="attach anew: who lives is alive again by a greater attachment")

@@ -26,7 +26,7 @@ OFFENCES: Final = frozenset({"bus.frame", "bus.order", "quota"})
 OFFENDED_S: Final = (0.02, 1.0)
 """How long who was refused for one of these has to read why, and how long its key is not admitted then (rule D2)."""
 
-OWN_FAULTS: Final = frozenset({"store.full", "broker.left", "broker.expired"})
+OWN_FAULTS: Final = frozenset({"store.full", "broker.left", "broker.expired", "bus.outlived"})
 """For which somebody is sent away who has done nothing: that its connection ends then is no evidence of a death (F2)."""
 
 KEY_BYTES: Final = 32

@@ -265,6 +265,8 @@ class BusClient:
             raise TransportError("link.filling", f"{welcome.broker} lacks what others have", next="another one is tried")
         if welcome.incarnation != self._publisher.signer.incarnation:
             self._publisher.begin(welcome.incarnation)
+            if self.attachment:
+                self._subscriptions.tell(NAMESAKE)  # else it has said nothing yet
         self.attachment = welcome.attachment
         sign_attachment(link, self._identity, welcome)
         self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store

@@ -20,7 +20,7 @@ from dsmt.trust.certificate import Certificate
 from dsmt.trust.revocations import revoked_by
 from dsmt.trust.store import TrustStore
 
-NAMESAKE: Final = Notice("dsmt.notice.namesake", "another key that had this name has ended: what it said may count as newer")
+NAMESAKE: Final = Notice("dsmt.notice.namesake", "another one had this name, and has ended: what it said may count as newer")
 
 KEY_HAS_ENDED: Final = Notice(KEY_ENDED, "a key has ended: what it said, and nobody says again, is void")
 

@@ -1,4 +1,4 @@
-"""Judged: which sessions must attach anew, because a verdict stands on the attachment that they have (rule F4).
+"""Judged: which sessions must attach anew, because a verdict, or the end of another one, stands on their attachment (F4).
 
 Rule 1: a verdict is undone by a greater attachment and by nothing else. A node that was only stopped speaks again under the
     attachment that was judged: it would stay dead for ever while everybody hears it.
@@ -6,13 +6,17 @@ Rule 2: so the broker ends each session that a verdict of death judged, when it 
     state: who lives attaches anew, gets a greater number, and is alive; who does not has lost nothing.
 Rule 3: it gets a number above the one that was judged, also where the verdict named one that is yet to come.
 Rule 4: `left` is an operator's will: it ends no session, for a new attachment would undo it.
+Rule 5: so must who is here while a greater attachment of its name elsewhere is open no more: that was a copy of it, and its
+    end would count for good (A11).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 
 from dsmt.errors import UnusableEventError
+from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
@@ -34,6 +38,20 @@ def judged(rows: Iterable[Row]) -> list[tuple[str, NodeVerdict]]:
             continue  # of another version: nobody can obey it
         if record.state == "dead":
             found.append((node, record))
+    return found
+
+
+def outlived(rows: Iterable[Row], here: Container[str]) -> list[tuple[str, int]]:
+    """The attachments of sources that are `here` which other brokers say are open no more, among stored rows."""
+    found = []
+    for row in rows:
+        broker, _, source = row.topic.partition("/session/")
+        if source not in here or not broker.startswith("broker/") or not row.brought:
+            continue
+        with suppress(UnusableEventError):  # of another version
+            record = from_data(Session, row.read().event.data)
+            if record.state != "open":
+                found.append((source, record.attachment))
     return found
 
 
