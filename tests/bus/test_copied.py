@@ -149,3 +149,16 @@ def test_who_keeps_a_copy_and_is_live_is_found_among_those_who_do_and_not_among_
     assert router.copying() == [one]
     router.set_live(second, live=True)
     assert router.copying() == [two, one]
+
+
+def test_who_stores_nothing_more_for_long_stands_still_until_it_does() -> None:
+    b2, b3 = session("broker/b2"), session("broker/b3")
+    at = Linked(b2, b3)
+    at.copied.tick(0.0)
+    for second in range(1, 12):
+        at.copied.stored(b2, second)
+        at.copied.tick(float(second))
+    assert [at.copied.stands_still(one, 11.0) for one in (b2, b3, at.source)] == [False, True, False]
+    at.copied.stored(b3, 1)
+    at.copied.tick(11.1)
+    assert not at.copied.stands_still(b3, 11.1)

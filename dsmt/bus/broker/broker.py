@@ -268,6 +268,8 @@ class Broker:
 
     def _heard(self, session: Session) -> None:
         now = self._clock.boottime()
+        if self._copied.stands_still(session, now):
+            return
         if session.is_told and self._session_words.heard(session, now, self.now_ms()):
             self._commit()
             try:

@@ -8,6 +8,8 @@ Rule 4: what was brought here by a broker that others read themselves is not sen
     they were sent says nothing of it: who says it again here is told that this one has `stored` it.
 Rule 5: one that is a broker no more (R8) acknowledges what another one holds, and nothing else: nobody reads it on, and the
     source of the rest says it again elsewhere. It waits as long for one that begins to read it anew: such a one may hold it.
+Rule 6: who has stored nothing more for `STILL_S`, though this one says something each second, is not heard: its disk is
+    full, and what it has said of others, as that it is linked to one that has died since, is from before (F1).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dsmt.bus.broker.session import Session
 from dsmt.bus.wire.frames import Acked
 
 SAFE_S: Final = 1.0
+STILL_S: Final = 10.0
 
 
 class _Waiting(NamedTuple):
@@ -49,6 +52,8 @@ class Copied:
         self._waiting: deque[_Waiting] = deque()
         self._missed = 0
         """The last row for which was waited in vain."""
+        self._since: dict[Session, tuple[int, float]] = {}
+        """By broker: up to where it has stored, and since when that is all."""
 
     def acknowledge(self, session: Session, frame: Acked, now: float, *, counts: bool) -> None:
         """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
@@ -68,12 +73,18 @@ class Copied:
         self._held()
 
     def tick(self, now: float) -> None:
-        """Acknowledge what waits for nobody any more, or has waited long enough."""
+        """Acknowledge what waits for nobody any more, or has waited long enough; see who goes on."""
+        known = ((one, self._since.get(one, (one.stored, now))) for one in self._copying())
+        self._since = {one: was if was[0] == one.stored else (one.stored, now) for one, was in known}
         self._held()
         if self._waiting and now >= self._waiting[0].until:
             self._missed = max(self._missed, self._waiting[0].frame.row)
         while self._waiting and (now >= self._waiting[0].until if self._left() else not self._hopes()):
             self._release(self._waiting.popleft())
+
+    def stands_still(self, broker: Session, now: float) -> bool:
+        """Whether a broker is not heard, for it stores nothing (rule 6)."""
+        return broker in self._since and now - self._since[broker][1] > STILL_S
 
     def _held(self) -> None:
         """Acknowledge what another broker holds; what one says that does not count keeps nobody from waiting for another."""

@@ -1,0 +1,36 @@
+"""A broker whose disk is full cannot take back what it has said: nobody waits for its word on one that has died (F1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dsmt.bus.broker import copied
+from tests.bus.meshes import linked, mesh
+from tests.bus.realm import TestRealm, scenario
+from tests.bus.spoiled import Full
+from tests.bus.test_brokers_of_one_name import session
+from tests.waiting import until
+
+
+def test_one_that_stores_nothing_is_not_heard_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went on to say that it was linked to a broker that had died, at which a dead node counted as alive for good."""
+    monkeypatch.setattr(copied, "STILL_S", 3.0)
+
+    @scenario
+    async def played(r: TestRealm) -> None:
+        b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+        await until(lambda: linked(b1) == linked(b2) == linked(b3) == 2)
+        store, lost = b2._store, b1._session_words._known.lost
+        await until(lambda: session(b1, "broker/b2", "broker/b3"))
+        store.append = Full()  # type: ignore[method-assign]
+        await r.stop(b3)
+        await until(lambda: {"b2", "b3"} <= lost("b1").keys())
+        said = session(b1, "broker/b2", "broker/b3")
+        assert said is not None
+        assert said.state == "open", "it could not say otherwise"
+        del store.append
+        await until(lambda: lost("b1").keys() == {"b3"})
+
+    played("memory", tmp_path)
