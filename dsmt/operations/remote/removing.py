@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from dsmt.errors import InputError, NotFoundError, TransportError
+from dsmt.errors import InputError, NotFoundError, TimedOutError, TransportError
 from dsmt.event.phrases import some
 from dsmt.operations.connection import Connection
 from dsmt.operations.local.home import notes
@@ -102,14 +102,21 @@ class _Removal(NamedTuple):
             notes.drop(self.home.issuers, self.node)
 
     async def forget_ended(self) -> Controlled:
-        """Forget the node, which was ended, once nobody hears it."""
-        await until(
-            self.connection.bus,
-            lambda sight: not self._is_heard(sight) or None,
-            limit_s=ALIVE_S,
-            unmet=f"{self.node} is still heard",
-            look="dsmt nodes",
-        )
+        """Forget the node, which was ended, once nobody hears it.
+
+        Raises `TimedOutError` where somebody is heard for long: that is another machine.
+        """
+        try:
+            await until(
+                self.connection.bus,
+                lambda sight: not self._is_heard(sight) or None,
+                limit_s=ALIVE_S,
+                unmet=f"{self.node} is still heard",
+                look="dsmt nodes",
+            )
+        except TimedOutError as error:
+            other = f"if another machine has its name: dsmt cert revoke node/{self.node}, of that one's key, then this again"
+            raise TimedOutError(error.code, error.message, next=f"{error.next}; {other}") from error
         return await self.forget(sure=True)
 
     def _is_heard(self, sight: Sight) -> bool:

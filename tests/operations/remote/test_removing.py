@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import InputError
+from dsmt.errors import InputError, TimedOutError
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.rows.holding import Left
 from dsmt.operations.remote import adding, removing
@@ -102,3 +102,16 @@ def test_what_is_missing_of_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked["far"](sight("one", told=False)) == "missing: node"
     assert asked["unmet"] == "not all of one is alive"
     assert asked["seen"](sight("b1", "one"))
+
+
+def test_who_waits_in_vain_for_the_end_of_a_node_is_told_that_another_machine_may_have_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def until(*_: Any, unmet: str, **__: Any) -> None:
+        raise TimedOutError("wait.timeout", unmet, next="dsmt nodes shows how far it is")
+
+    monkeypatch.setattr(removing, "until", until)
+    removal = removing._Removal(CONNECTION, Home(tmp_path), "one", "", silent)
+    with pytest.raises(TimedOutError, match="one is still heard") as told:
+        asyncio.run(removal.forget_ended())
+    assert "if another machine has its name: dsmt cert revoke node/one" in told.value.next
