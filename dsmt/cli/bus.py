@@ -9,7 +9,7 @@ import click
 from dsmt.cli.command import Engine, command
 from dsmt.cli.context import CliContext
 from dsmt.cli.printing import document
-from dsmt.errors import InputError
+from dsmt.errors import InputError, TransportError
 from dsmt.event.phrases import counted
 from dsmt.operations.local.home.home import ENGINES, Home
 from dsmt.operations.local.moving import migrating, moving
@@ -91,7 +91,11 @@ async def _abort(ctx: CliContext, home: Home) -> None:
     started = await migrating.abort(home, waits=ctx.tell_waits)
     if started is not None:
         await moving.attached(home, started, {})
-    await moving.stays(home, engine)
+    try:
+        await moving.stays(home, engine)
+    except TransportError as error:
+        said = f"what was copied is removed, and the realm stays, but members elsewhere were not told so: {error.message}"
+        raise TransportError(error.code, said, next=error.next) from error
     ctx.done = True
     if ctx.json:
         document({"engine": "nats" if engine == "dsmt" else "dsmt", "started": started is not None})
