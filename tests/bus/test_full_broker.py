@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.bus.broker import copied
+from dsmt.event.kinds.broker import SILENT_S
 from tests.bus.meshes import linked, mesh
 from tests.bus.realm import TestRealm, scenario
 from tests.bus.spoiled import Full
@@ -32,5 +33,23 @@ def test_one_that_stores_nothing_is_not_heard_until_it_does(tmp_path: Path, monk
         assert said.state == "open", "it could not say otherwise"
         del store.append
         await until(lambda: lost("b1").keys() == {"b3"})
+
+    played("memory", tmp_path)
+
+
+def test_one_that_stores_for_long_what_comes_slowly_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a thin link: it has everything that it was given so far, and says so."""
+    monkeypatch.setattr(copied, "STILL_S", 1.0)
+
+    @scenario
+    async def played(r: TestRealm) -> None:
+        b1, b2 = await mesh(r, "b1", "b2")
+        await until(lambda: linked(b1) == linked(b2) == 1 and b2.whole)
+        b1._copied.stored = lambda *_: None  # type: ignore[method-assign]
+        (reader,) = b1._others.attached.copies
+        since = b1._clock.boottime()
+        await until(lambda: b1._clock.boottime() > since + 1.0 + 2 * SILENT_S)
+        assert b1._copied.stands_still(reader, b1._clock.boottime())
+        assert "b2" not in b1._session_words._known.lost("b1")
 
     played("memory", tmp_path)

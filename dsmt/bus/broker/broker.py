@@ -268,7 +268,7 @@ class Broker:
 
     def _heard(self, session: Session) -> None:
         now = self._clock.boottime()
-        if self._copied.stands_still(session, now):
+        if self._copied.stands_still(session, now) and self._others.readings.lacks(session.name):
             return
         if session.is_told and self._session_words.heard(session, now, self.now_ms()):
             self._commit()

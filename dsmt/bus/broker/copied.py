@@ -8,8 +8,9 @@ Rule 4: what was brought here by a broker that others read themselves is not sen
     they were sent says nothing of it: who says it again here is told that this one has `stored` it.
 Rule 5: one that is a broker no more (R8) acknowledges what another one holds, and nothing else: nobody reads it on, and the
     source of the rest says it again elsewhere. It waits as long for one that begins to read it anew: such a one may hold it.
-Rule 6: who has stored nothing more for `STILL_S`, though this one says something each second, is not heard: its disk is
-    full, and what it has said of others, as that it is linked to one that has died since, is from before (F1).
+Rule 6: who has stored nothing more for `STILL_S`, though this one says something each second, and says that it has not
+    everything, is not heard: its disk is full, and what it has said of others, as that it is linked to one that has died
+    since, is from before (F1). Over a thin link much may come for as long; who waits for that has all that it had.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Copied:
             self._release(self._waiting.popleft())
 
     def stands_still(self, broker: Session, now: float) -> bool:
-        """Whether a broker is not heard, for it stores nothing (rule 6)."""
+        """Whether a broker stores nothing (rule 6)."""
         return broker in self._since and now - self._since[broker][1] > STILL_S
 
     def _held(self) -> None:

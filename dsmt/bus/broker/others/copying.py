@@ -316,7 +316,7 @@ class Copying:
         self._trimmed.reached(other.address.public, "on", mark.cursor.row)
         deliveries.stored(mark.cursor.row)
         other.caught_up = other.caught_up or isinstance(mark, Complete)
-        other.complete = other.complete or isinstance(mark, Complete)
+        other.complete, other.whole = other.complete or isinstance(mark, Complete), mark.whole
         if other.complete and mark.whole:
             self._whole()
         if self._clock.boottime() >= other.kept_at + KEEP_S:

@@ -52,6 +52,8 @@ class Other:
     """The ids of the stores that it had while it was read."""
     complete: bool = False
     """Since this broker's start everything was read that it had then."""
+    whole: bool = True
+    """Whether it says, where it was read last, that it has everything (A4)."""
     early: bool = False
     """What it has is ahead of realm time here by more than one try, and waits (`copying`, rule 4)."""
     moved_at: float = 0.0

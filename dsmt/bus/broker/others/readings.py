@@ -89,6 +89,10 @@ class Readings:
         other = self.others.get(public)
         return other is not None and other.complete and not other.is_stalled(self._clock.boottime())
 
+    def lacks(self, broker: str) -> bool:
+        """Whether one says that it has not everything."""
+        return any(one.name == broker and not one.whole for one in self.others.values())
+
     def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
         """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
         mesh = [one for one in self.others.values() if not one.address.leaf and (one.name or attached(one.address.public))]
