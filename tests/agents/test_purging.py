@@ -193,6 +193,25 @@ async def test_what_waits_for_data_that_cannot_be_deleted_says_so_until_it_begin
 
 
 @in_virtual_time
+async def test_what_waits_for_data_says_since_when_it_does_and_not_anew_at_each_try() -> None:
+    at = await stuck()
+    spec = at.site.spec(epoch=2)
+    since_ms: list[int] = []
+    for version in (1, 3):
+        at.site.assign(spec, version=version, epoch=2)
+        await at.realm.until(lambda: at.states("container")[-1] == "failed", AGAIN_S / 2)
+        said, first = len(at.states("container")), at.told("container")[-1]
+        await at.realm.until(lambda first=first: at.told("container")[-1]["next_try_ms"] > first["next_try_ms"])
+        assert at.states("container")[said:] == ["failed"]
+        assert at.told("container")[-1]["since_ms"] == first["since_ms"]
+        since_ms.append(first["since_ms"])
+        at.site.assign(spec, version=version + 1, epoch=2, desired="gone")
+        await at.realm.until(lambda: at.states("container")[-1] == "gone", AGAIN_S / 2)
+    assert since_ms[0] < since_ms[1], "what was to be gone meanwhile waits since it is to run again"
+    at.end()
+
+
+@in_virtual_time
 async def test_a_word_that_a_full_disk_does_not_take_is_obeyed_when_there_is_room_and_nothing_begins_before() -> None:
     at, full, write = Managed(), [True], MemoryFiles.write
 

@@ -86,6 +86,20 @@ async def test_a_new_name_is_refused_where_the_ancestor_has_as_many_facts_as_it_
     await r.raw(node.name, identity=node)
 
 
+@scenario
+async def test_who_is_refused_for_want_of_room_has_not_attached_and_pays_nothing(r: TestRealm):
+    """Else those that found no room would keep out the next ones of their node when there is some."""
+    broker = await r.broker()
+    broker._admission.comings = Rates(0.001, 1.0)
+    node, names = r.identity("node/n1"), [f"agent/n1/web/app/{i}" for i in range(3)]
+    live, broker._store.live = broker._store.live, lambda _payer=None: (100_000, 0)
+    for name in names[:2]:
+        with pytest.raises(RefusedError, match="as many as its certificate allows"):
+            await r.raw(name, identity=r.identity(name, parent=node))
+    broker._store.live = live
+    await r.raw(names[2], identity=r.identity(names[2], parent=node))
+
+
 def comings(times: list[float]) -> int:
     """How many of those who come at these times are refused."""
     rates, refused = Rates(ATTACH_RATE, ATTACH_BURST), 0

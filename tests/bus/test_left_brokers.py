@@ -286,6 +286,15 @@ async def test_of_brokers_that_are_all_full_each_is_read_until_one_has_room(r: T
 
 
 @scenario
+async def test_a_leaf_whose_disk_is_full_sends_nobody_away(r: TestRealm) -> None:
+    """Who is at a site is attached to its leaf, and to no other one while that lives (rule E5)."""
+    others = (await r.broker())._others
+    for leaf in (False, True):
+        others._room.elsewhere, others.copying.leaf = True, leaf
+        assert (others.refusal is None) == leaf
+
+
+@scenario
 async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_configured_with(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
     await announced(r, b1, b2)
@@ -304,19 +313,21 @@ async def test_who_was_away_while_the_others_moved_finds_them_where_it_is_config
 
 
 @pytest.mark.parametrize(
-    ("linked", "noted", "ended", "obeyed_at"),
+    ("linked", "noted", "ended", "before", "obeyed_at"),
     [
-        (True, True, False, 5.0 + TOGETHER_S),
-        (False, True, False, 5.0),
-        (True, True, True, 5.0),
-        (True, False, True, 5.0),
-        (True, False, False, math.inf),
+        (True, True, False, math.inf, 5.0 + TOGETHER_S),
+        (True, True, False, 5.25, 5.25),
+        (False, True, False, math.inf, 5.0),
+        (True, True, True, math.inf, 5.0),
+        (True, False, True, math.inf, 5.0),
+        (True, False, False, math.inf, math.inf),
     ],
-    ids=["it is read", "it is not", "a key has ended, too", "a key has ended", "nothing new"],
+    ids=["it is read", "one waits", "it is not", "a key has ended, too", "a key has ended", "nothing new"],
 )
 def test_the_words_by_which_one_that_is_read_is_no_broker_any_more_are_obeyed_a_little_later(
-    linked: bool, noted: bool, ended: bool, obeyed_at: float
+    linked: bool, noted: bool, ended: bool, before: float, obeyed_at: float
 ) -> None:
+    """Those that come one after the other put nothing off."""
     found: list[float] = []
     recalled: list[bool] = []
     stands: list[bool] = []
@@ -326,7 +337,7 @@ def test_the_words_by_which_one_that_is_read_is_no_broker_any_more_are_obeyed_a_
         _words=SimpleNamespace(recall=lambda: recalled.append(True), note=lambda _: noted),
         _removes_linked=lambda: linked,
         _clock=SimpleNamespace(boottime=lambda: 5.0),
-        _obeys_at=math.inf,
+        _obeys_at=before,
         _obey=lambda: found.append(5.0),
     )
     Others.stored(own, [cast("Row", SimpleNamespace(brought="broker/b2"))], ended=ended)

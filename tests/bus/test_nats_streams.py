@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from dsmt.bus.nats import past, streams
+from dsmt.bus.nats.headers import STATUS
+from dsmt.bus.nats.link import ApiError
 from dsmt.bus.nats.past import NatsPast, PastPage
+from dsmt.bus.nats.streams import NO_MESSAGE
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError
 
@@ -65,3 +68,40 @@ def test_a_row_that_does_not_come_is_named_and_waited_for_no_longer(monkeypatch:
     with pytest.raises(TransportError, match="row 3 of stream H") as caught:
         asyncio.run(play())
     assert caught.value.code == "nats.behind"
+
+
+@pytest.mark.parametrize("wrong", [None, "the stream has no leader"])
+def test_of_more_subjects_than_a_server_gives_at_once_the_last_of_each_is_asked_for(wrong: str | None) -> None:
+    """A server says 413 where more than a thousand have something."""
+    held = [(1, "a.x"), (2, "b.y"), (3, "a.z"), (4, "a.x"), (5, "c.x"), (6, "b.y"), (7, "a.x")]
+    deaf: list[str] = []
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    async def listen() -> tuple[str, None]:
+        return "inbox", None
+
+    async def next_of(_: object) -> Any:
+        return SimpleNamespace(headers={STATUS: "413"}, data=b"")
+
+    async def api(_: str, asked: dict[str, Any]) -> dict[str, Any]:
+        if wrong is not None:
+            raise ApiError(10008, wrong)
+        pattern = asked["next_by_subj"].removesuffix(">")
+        for row, subject in held:
+            if row >= asked["seq"] and subject.startswith(pattern):
+                return {"message": {"subject": subject, "seq": row, "time": "2026-01-01T00:00:00Z"}}
+        raise ApiError(NO_MESSAGE, "no message found")
+
+    async def ended(inbox: str) -> None:
+        deaf.append(inbox)
+
+    link: Any = SimpleNamespace(listen=listen, question=lambda *_: b"", send=nothing, next_of=next_of, api=api, deaf=ended)
+    asked = streams.last_of_each(link, "H", ["a.>", "b.>"])
+    if wrong is None:
+        assert [(one.sequence, one.subject) for one in asyncio.run(asked)] == [(7, "a.x"), (3, "a.z"), (6, "b.y")]
+    else:
+        with pytest.raises(TransportError, match=wrong):
+            asyncio.run(asked)
+    assert deaf == ["inbox"]
