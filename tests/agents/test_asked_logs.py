@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from dsmt.agents.instance import log_answers
 from dsmt.agents.instance.log_answers import FOLLOW_S, _batches
 from dsmt.agents.instance.output import LONG_BYTES, Output
 from dsmt.agents.instance.present import Present
@@ -232,6 +233,26 @@ def test_where_a_run_begins_in_a_new_file_what_stood_in_the_one_before_is_no_pla
     assert output.place("stdout", since_ms=2_000) == 0
     assert output.place("stdout", since_ms=3_500) == 70
     assert memory.record.writes == Written(revision=1, places={"stdout": (1, 0, None), "stderr": (0, 0, None)})
+
+
+@pytest.mark.parametrize(("since_ms", "place"), [(500, 300), (1_500, 300), (9_000, 400), (11_500, 900)])
+def test_of_what_is_shown_since_a_time_nothing_is_of_the_run_before_nor_of_a_time_in_which_nothing_was_written(
+    since_ms: int, place: int
+) -> None:
+    ends = {"stdout": 100}
+    logs: Any = SimpleNamespace(end=lambda log: ends.get(log, 0))
+    record = InstanceRecord(boot="b1", writes=Written(revision=2, places={"stdout": (0, 300, None)}))
+    memory: Any = SimpleNamespace(record=record)
+    output = Output(logs, memory, Present())
+    for now_ms, end in ((1_000, 100), (2_000, 400), (3_000, 400), (10_000, 400), (11_000, 900)):
+        ends["stdout"] = end
+        output.mark(now_ms)
+    assert output.place("stdout", since_ms=since_ms) == place
+
+
+@pytest.mark.parametrize(("wanted", "lines"), [(0, []), (1, ["c"]), (3, ["a", "b", "c"]), (-1, ["a", "b", "c"])])
+def test_an_answer_has_as_many_of_the_last_lines_as_are_asked_for_also_none(wanted: int, lines: list[str]) -> None:
+    assert log_answers._last("a\nb\nc\n", {"lines": wanted}) == lines
 
 
 def test_what_is_written_to_a_file_that_was_begun_anew_counts_from_its_beginning() -> None:

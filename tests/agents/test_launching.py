@@ -110,6 +110,14 @@ def test_two_ports_of_an_instance_are_never_the_same() -> None:
     assert chosen["http"] != chosen["admin"]
 
 
+@pytest.mark.parametrize(("before", "kept"), [(19999, False), (20000, True), (29999, True), (30000, False)])
+def test_a_port_that_is_beyond_those_that_are_chosen_now_is_not_kept(before: int, kept: bool) -> None:
+    made = plan("    run: serve\n    ports: {http: auto}\n")
+    chosen = choose_ports(made, CONFIG, {"http": before}, Taken(), occupied=False)["http"]
+    assert (chosen == before) == kept
+    assert 20000 <= chosen < 30000
+
+
 def test_every_port_taken_is_told_not_waited_for() -> None:
     made = plan("    run: serve\n    ports: {http: auto}\n")
     with pytest.raises(FailedError, match="every port"):

@@ -24,12 +24,13 @@ from tests.loops import in_virtual_time
 from tests.operations.scripted import ScriptedBus, Step, came, complete
 
 
-def placed(node: str, version: int = 1) -> Realm:
-    """A realm in which web/app/0 is on a node."""
+def placed(node: str, version: int = 1, instances: int = 1) -> Realm:
+    """A realm in which web/app/0 is on a node, and so are others."""
     realm = Realm("n1", "n2")
-    spec = realm.apply(web(1))
+    spec = realm.apply(web(instances))
     slot = Slot(node=node, spec=str(spec.id), revision=1, desired="running")
-    realm.say("controller/c1", "service/web/slot/app/0", slot, version=version)
+    for index in range(instances):
+        realm.say("controller/c1", f"service/web/slot/app/{index}", slot, version=version)
     return realm
 
 
@@ -219,6 +220,15 @@ def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch
     assert found[0] == LogNotice("web/app/0", "the agent of web/app/0 on n1 does not answer; trying again")
     assert isinstance(found[1], Line)
     assert len(answers.bus.emitted) >= 2
+
+
+@in_virtual_time
+async def test_who_does_not_answer_is_told_in_time_however_long_another_one_is_followed() -> None:
+    began, bus = asyncio.get_running_loop().time(), ScriptedBus(view(placed("n1", instances=2)), now_ms=START_MS)
+    reader = asking_logs._Reader(cast("Bus", bus), Target.parse("web"), LogQuery(5, follow=True))
+    await reader.begin()
+    reader._asked[key(1)].until += asking_logs.FOLLOW_S  # it has answered
+    assert reader.due() == began + asking_logs.ANSWER_S
 
 
 def test_each_time_that_an_agent_falls_silent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,10 @@ def test_the_end_of_who_is_watched_is_told_until_the_watch_ends_and_who_has_ende
         assert selector.select(0) == []
         assert watches.begin(who, told.append) is None
         assert not selector.get_map()
+        other = os.open("/dev/null", os.O_RDONLY)  # it has the number of the watch that has ended
+        assert other == watch
+        watches.close()
+        os.close(other)  # it is open still
 
 
 def test_all_watches_are_closed_in_a_child_that_inherits_them() -> None:
