@@ -239,7 +239,8 @@ async def _certified(connection: Connection, token: Token, key: Key, name: str |
                     await end_all(asking)
     except TimeoutError as error:
         said = f"no issuer of realm {connection.realm.name} has answered within {ANSWER_S:.0f} s"
-        advice = "dsmt controllers, where the realm was made: one must be alive; dsmt up there gives them an issuer's key"
+        advice = "dsmt status, where the realm was made: a controller must be alive, its issuer's certificate not ended"
+        advice += "; dsmt up there gives it an issuer's key"
         raise TransportError("token.unanswered", said, next=advice) from error
     raise TransportError("bus.ended", "the connection ended before an issuer had answered", next="try again")
 
