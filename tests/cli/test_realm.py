@@ -101,6 +101,7 @@ def test_tail_speaks_cloudevents(operator: Operator) -> None:
     }
     assert operator.run("tail", "bad topic", "--no-follow").returncode == 2
     assert operator.run("tail", "web", "--no-follow").returncode == 2
+    assert operator.lines("tail", "--no-follow", "-n", "0") == []
     assert len(operator.lines("tail", "--no-follow", "-n", "3")) == 3
     assert len(operator.ok("tail", "--no-follow", "-n", "3").splitlines()) == 3
     quiet = {event["topic"].rsplit("/", 1)[1] for event in operator.lines("tail", "--no-follow", "--since", "1h")}
