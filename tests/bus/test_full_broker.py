@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from dsmt.bus.broker import copied
 from dsmt.event.kinds.broker import SILENT_S
+from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import linked, mesh
 from tests.bus.realm import TestRealm, scenario
 from tests.bus.spoiled import Full
@@ -51,5 +53,25 @@ def test_one_that_stores_for_long_what_comes_slowly_is_heard(tmp_path: Path, mon
         await until(lambda: b1._clock.boottime() > since + 1.0 + 2 * SILENT_S)
         assert b1._copied.stands_still(reader, b1._clock.boottime())
         assert "b2" not in b1._session_words._known.lost("b1")
+
+    played("memory", tmp_path)
+
+
+def test_one_whose_certificate_has_ended_goes_on_to_hear_those_that_store_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It let in everybody again, who then saw what was there before."""
+    monkeypatch.setattr(copied, "STILL_S", 2.0)
+
+    @scenario
+    async def played(r: TestRealm) -> None:
+        _, b2 = await mesh(r, "b1", "b2", certified_s={"b2": int(time.time()) - YEAR_S + 3})
+
+        def still_s() -> float:
+            return max((b2._clock.boottime() - since for _, since in b2._copied._since.values()), default=0.0)
+
+        await until(lambda: still_s() > 7.0)
+        assert b2._session_words.presence.are_open("broker") == ["broker/b1"]
+        assert b2._others.refusal is not None
 
     played("memory", tmp_path)
