@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.bus.broker import copied
+from dsmt.bus.broker.others import isolation
 from dsmt.event.kinds.broker import SILENT_S
 from dsmt.trust.identity import YEAR_S
 from tests.bus.meshes import linked, mesh
@@ -35,6 +36,28 @@ def test_one_that_stores_nothing_is_not_heard_until_it_does(tmp_path: Path, monk
         assert said.state == "open", "it could not say otherwise"
         del store.append
         await until(lambda: lost("b1").keys() == {"b3"})
+
+    played("memory", tmp_path)
+
+
+def test_who_has_no_other_one_beside_it_but_one_that_stores_nothing_is_not_isolated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All who are attached there would look for a place at the full one, be sent away, and come back, each half minute."""
+    monkeypatch.setattr(copied, "STILL_S", 1.0)
+    monkeypatch.setattr(isolation, "ISOLATED_S", 1.0)
+
+    @scenario
+    async def played(r: TestRealm) -> None:
+        b1, b2 = await mesh(r, "b1", "b2")
+        await until(lambda: linked(b1) == linked(b2) == 1 and b2.whole)
+        b2._store.append = Full()  # type: ignore[method-assign]
+        await until(lambda: "b2" in b1._session_words._known.lost("b1"))
+        since = b1._clock.boottime()
+        await until(lambda: b1._clock.boottime() > since + 5.0)
+        assert not b1._others.isolated
+        await r.stop(b2)
+        await until(lambda: b1._others.isolated)
 
     played("memory", tmp_path)
 

@@ -108,23 +108,33 @@ def test_a_broker_is_isolated_when_it_was_linked_with_none_for_a_while_and_that_
 
 
 @pytest.mark.parametrize(
-    ("reads", "by", "state", "refused", "meshed"),
+    ("reads", "by", "state", "refused", "lacks", "meshed"),
     [
-        (True, True, "open", False, True),
-        (True, False, "open", False, False),
-        (False, True, "open", False, False),
-        (True, True, "silent", False, False),
-        (True, True, "open", True, False),
+        (True, True, "open", False, False, True),
+        (True, False, "open", False, False, False),
+        (False, True, "open", False, False, False),
+        (True, True, "silent", False, False, False),
+        (True, True, "open", True, False, False),
+        (True, True, "silent", False, True, True),
+        (True, True, "silent", True, True, False),
     ],
-    ids=["both", "is read by none", "reads none", "its reader is silent", "its reader is sent away"],
+    ids=[
+        "both",
+        "is read by none",
+        "reads none",
+        "its reader is silent",
+        "its reader is sent away",
+        "full",
+        "full and sent away",
+    ],
 )
 def test_a_broker_is_linked_with_others_where_it_reads_one_and_is_read_by_one(
-    reads: bool, by: bool, state: str, refused: bool, meshed: bool
+    *, reads: bool, by: bool, state: str, refused: bool, lacks: bool, meshed: bool
 ) -> None:
     other = BrokerAddress("", bytes(32))
     session = SimpleNamespace(name="broker/b2", certificate=SimpleNamespace(public=other.public), refused=refused)
     presence = SimpleNamespace(record_of=lambda _: SimpleNamespace(state=state))
-    readings = SimpleNamespace(known=[other], linked={other.public} if reads else set())
+    readings = SimpleNamespace(known=[other], linked={other.public} if reads else set(), lacks=lambda _: lacks)
     parts: Any = (
         None,
         SimpleNamespace(sessions=SimpleNamespace(presence=presence)),

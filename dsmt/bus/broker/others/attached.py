@@ -38,12 +38,17 @@ class AttachedBrokers:
         return bool(self._holders.readings.readers) or any(map(self._is_here, self.copies))
 
     def is_meshed(self, *, leaf: bool) -> bool:
-        """Whether another one is read, and one reads this one; so is a `leaf`, or who is the only broker that is none."""
+        """Whether another one is read, and one reads this one; so is a `leaf`, or who is the only broker that is none.
+
+        So is who is linked to one that stores nothing (`copied`, rule 6): with that nobody fares better.
+        """
         readings = self._holders.readings
         mesh = {one.public for one in readings.known if not one.leaf}
         if leaf or not mesh:
             return True
-        by = {one.certificate.public for one in self._fan_out.copying if one.certificate is not None and self._is_here(one)}
+        there = (one for one in self._fan_out.copying if not one.refused)
+        reads = (one for one in there if self._is_here(one) or readings.lacks(one.name))
+        by = {one.certificate.public for one in reads if one.certificate is not None}
         return bool(mesh & by) and bool(mesh & readings.linked)
 
     def is_attached(self, public: bytes) -> bool:
