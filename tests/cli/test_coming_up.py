@@ -186,24 +186,34 @@ def test_of_a_controller_that_does_not_run_up_tells_its_last_words(home: Home, m
 
 
 def test_up_waits_for_nobody_whose_certificate_has_ended_and_says_what_brings_it_back(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It waited for a node as long as for any other, and told of a controller that one that hangs is ended."""
+    """It waited for a node as long as for any other, and told of a controller that one that hangs is ended.
+
+    Of an issuer beside a controller that is well it told nothing.
+    """
+    issuer_file = tmp_path / "controllers" / "c1" / "issuer"
+    issuer_file.parent.mkdir(parents=True)
+    issuer_file.touch()
 
     def read(path: Path) -> Any:
         kind, name = path.parts[-3], path.parts[-2]
+        if path == issuer_file:
+            return SimpleNamespace(certificate=SimpleNamespace(not_after=1_000, subject="issuer/c1"))
         ends = 1_000 if name in (NODES[3], "hangs") else NOW_MS
         own = SimpleNamespace(key_id=bytes(32), not_after=ends, subject=f"{kind.removesuffix('s')}/{name}")
         return SimpleNamespace(certificate=own)
 
     monkeypatch.setattr(coming_up, "read_identity", read)
     monkeypatch.setattr(letting_in, "read_identity", read)
-    monkeypatch.setattr(home, "part", lambda kind, name: Path("/") / kind / name)
+    monkeypatch.setattr(home, "part", lambda kind, name: tmp_path / kind / name)
     started, out = StartedRealm("r", (), ("c1", "hangs"), NODES[:4], made=False), dict[str, str]()
-    node, controller = run(coming_up.attached(home, started, limit_s=30.0, out=out))
+    node, controller, issuer = run(coming_up.attached(home, started, limit_s=30.0, out=out))
     ended = "ended at 1970-01-01T00:16:40.000Z: it is let in no more. Next: dsmt cert rotate"
     assert node.startswith(f"the certificate of node/{NODES[3]} {ended} node/{NODES[3]}; on a host: dsmt node add")
     assert controller.startswith(f"the certificate of controller/hangs {ended} controller/hangs; on an added host")
+    ended = "ended at 1970-01-01T00:16:40.000Z: it lets no machine join, and renews none. Next: dsmt cert rotate"
+    assert issuer.startswith(f"the certificate of issuer/c1 {ended} issuer/c1; on an added host")
     assert out == {NODES[3]: node}
 
 

@@ -80,26 +80,33 @@ def test_each_that_is_not_alive_is_asked_and_no_other(asked: list[BrokerAddress]
     assert sorted(one.address for one in asked) == [FULL.address, GONE.address, CUT_OFF.address]
 
 
-def test_a_nats_server_is_not_asked(asked: list[BrokerAddress]) -> None:
-    realm = SimpleNamespace(nats=object(), addresses=(GONE,))
-    assert faults(realm, broker(GONE.address, alive=False)) == [None]
-    assert asked == []
+def test_a_nats_server_whose_gate_says_nothing_is_asked_whether_it_is_there(asked: list[BrokerAddress]) -> None:
+    """`status` had sent to `dsmt brokers`, which said of one on another machine that it is not alive, and no more."""
+    realm = SimpleNamespace(nats=object(), addresses=(GONE, CUT_OFF, WELL))
+    found = [broker(GONE.address, alive=False), broker(CUT_OFF.address, alive=False), broker(WELL.address, alive=True)]
+    silent = "its server lets in who comes, and its gate says nothing: broker.log beside it says why"
+    assert faults(realm, *found) == ["no broker answers at 10.0.0.2:1", silent, None]
+    assert asked == [GONE, CUT_OFF]
 
 
 def test_of_a_nats_server_of_this_home_whose_gate_says_nothing_its_disk_and_its_log_tell(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    asked: list[BrokerAddress], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     realm, directory = SimpleNamespace(nats=object(), addresses=(GONE,)), tmp_path / "brokers" / "b2"
     directory.mkdir(parents=True)
     gone = broker(GONE.address, alive=False, name="b2")
-    assert faults(realm, gone, home=tmp_path) == [None]
+    assert faults(realm, gone, home=tmp_path) == [
+        f"no broker answers at 10.0.0.2:1; what it said last is in {directory / 'broker.log'}"
+    ]
+    assert asked.pop() == GONE
     (directory / "nats_server.log").write_text("[FTL] no JetStream")
     log = f"its server does not run; what it said last is in {directory / 'nats_server.log'}: [FTL] no JetStream"
     assert faults(realm, gone, home=tmp_path) == [log]
     monkeypatch.setattr(asking, "is_full", lambda _: True)
     full = f"its server cannot begin, for the disk of {directory} is full: free space there"
-    assert faults(realm, gone, broker(GONE.address, alive=True, name="b2"), home=tmp_path) == [full, None]
+    assert faults(realm, gone, broker(WELL.address, alive=True, name="b3"), home=tmp_path) == [full, None]
     assert faults(realm, replace(gone, fault="its gate says it"), home=tmp_path) == ["its gate says it"]
+    assert asked == []
 
 
 def test_of_one_of_this_home_that_nobody_reaches_its_disk_is_looked_at(

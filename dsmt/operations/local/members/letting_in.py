@@ -24,9 +24,10 @@ from dsmt.operations.connection import reading
 from dsmt.operations.local.home.home import Home
 from dsmt.ports.realm import ENDED
 from dsmt.programs.bus import kept_brokers, learnt_brokers
-from dsmt.programs.configuration import IDENTITY, RealmConfig, read_identity
+from dsmt.programs.configuration import IDENTITY, ISSUER, RealmConfig, read_identity
 from dsmt.programs.node_process import bus_of_manager, bus_of_monitor
 from dsmt.system.files import DiskFiles
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
 
 
@@ -107,9 +108,22 @@ def by_time(home: Home, kind: str, name: str, now_ms: int) -> str:
     certificate = read_identity(home.part(kind, name) / IDENTITY).certificate
     if certificate.not_after * 1000 >= now_ms:
         return ""
-    who, since = certificate.subject, rfc3339(certificate.not_after * 1000)
-    again = mend(home, name) if home.is_joined and kind == "nodes" else another_certificate(who)
-    return f"the certificate of {who} ended at {since}: it is let in no more. Next: {again}"
+    again = mend(home, name) if home.is_joined and kind == "nodes" else another_certificate(certificate.subject)
+    return f"{_over(certificate)}: it is let in no more. Next: {again}"
+
+
+def of_issuer(home: Home, controller: str, now_ms: int) -> str:
+    """The same of the issuer beside a controller of this home."""
+    kept = home.part("controllers", controller) / ISSUER
+    certificate = read_identity(kept).certificate if kept.exists() else None
+    if certificate is None or certificate.not_after * 1000 >= now_ms:
+        return ""
+    again = another_certificate(certificate.subject)
+    return f"{_over(certificate)}: it lets no machine join, and renews none. Next: {again}"
+
+
+def _over(certificate: Certificate) -> str:
+    return f"the certificate of {certificate.subject} ended at {rfc3339(certificate.not_after * 1000)}"
 
 
 def mend(home: Home, node: str) -> str:

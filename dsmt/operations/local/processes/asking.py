@@ -26,15 +26,12 @@ PATIENCE_S = 1.5
 async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
     """The same brokers, those that are not alive with what is wrong with them; all of these are asked at once.
 
-    One whose key this home does not know cannot be asked. Gates of NATS servers say it themselves, where their servers
-    begin. Of one of this home that nobody reaches its disk tells: it may be started again and again, with no room even for
-    its log.
+    One whose key this home does not know cannot be asked. Of a NATS server what its gate says counts more, and of one of
+    this home that nobody reaches its disk tells: it may be started again and again, with no room even for its log.
     """
-    if realm.nats is not None:
-        return [one if one.alive or one.fault else replace(one, fault=_begins_not(_kept(home, one))) for one in found]
     known = {one.address: one for one in realm.addresses}
     silent = [one for one in found if not one.alive and one.address in known]
-    faults = await asyncio.gather(*(_fault(operator, realm, known[one.address], _kept(home, one)) for one in silent))
+    faults = await asyncio.gather(*(_fault(operator, realm, known[one.address], one, _kept(home, one)) for one in silent))
     said = dict(zip((one.address for one in silent), faults, strict=True))
     return [replace(one, fault=said.get(one.address, one.fault)) for one in found]
 
@@ -55,10 +52,14 @@ def _kept(home: Home, one: Broker) -> Path | None:
     return directory if directory is not None and directory.is_dir() else None
 
 
-async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, directory: Path | None) -> str:
+async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, told: Broker, directory: Path | None) -> str:
     """What keeps an operator who may say something from being let in: a full store lets in who only reads (D6)."""
+    if realm.nats is not None and (wrong := told.fault or _begins_not(directory)):
+        return wrong
     try:
         async with connect(operator, realm, brokers=[broker], patience_s=PATIENCE_S):
+            if realm.nats is not None:
+                return "its server lets in who comes, and its gate says nothing: broker.log beside it says why"
             return "it answers here, and its own word does not come to the broker that was asked for this"
     except RefusedError as error:
         return f"{error.message}: {error.next}"

@@ -13,7 +13,7 @@ from dsmt.operations.connection import Reading, connect, reading
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.steadiness import ended
 from dsmt.operations.local.members.brokers import made_ms, meshed, note_announced
-from dsmt.operations.local.members.letting_in import by_broker, by_fact, by_time, learnt, members
+from dsmt.operations.local.members.letting_in import by_broker, by_fact, by_time, learnt, members, of_issuer
 from dsmt.operations.local.up.machine import StartedRealm
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK, ended_brokers, in_use
@@ -79,23 +79,26 @@ async def attached(
     """Wait until all nodes are attached and alive, as long as within the limit one more of them is, and then controllers.
 
     Which nodes are let in no more, in words, which are `out` by their names, too: nobody waits for these, nor for those
-    that are `out` before, nor for controllers whose certificate has ended. And which controllers are not alive after a
-    while; they are started, and one that hangs is ended (C15).
+    that are `out` before, nor for controllers whose certificate has ended. And which issuers' have, and which controllers
+    are not alive after a while; they are started, and one that hangs is ended (C15).
     Raises `TimedOutError`, and `FailedError` where a key of brokers has ended.
     """
     out = {} if out is None else out
-    before, late, over = dict(out), list[str](), dict[str, str]()
+    before, late, over, idle = dict(out), list[str](), dict[str, str](), list[str]()
     nodes = [node for node in started.nodes if node not in out]
     keys = {node: read_identity(home.part("nodes", node) / IDENTITY).certificate.key_id.hex() for node in nodes}
     async with _reading(home, nodes, out, limit_s) as connection:
         if connection is not None:
             await _all_come(connection, home, keys, out, limit_s=limit_s, tell=tell)
-            over = _over(home, "controllers", started.controllers, connection.bus.now_ms())
+            now_ms = connection.bus.now_ms()
+            over = _over(home, "controllers", started.controllers, now_ms)
+            idle = [words for one in started.controllers if (words := of_issuer(home, one, now_ms))]
             late = await _not_alive(connection.bus, [one for one in started.controllers if one not in over])
     hangs = f"one that hangs is ended after {round(SILENT_S + AGAIN_S)} s, and started again"
     said = {one: found for one in late if (found := ended(home.part("controllers", one), ("controller",)))}
     heard = [words for node, words in out.items() if node not in before]
-    return [*heard, *over.values(), *(f"controller {one} is not alive yet; {_last(said.get(one)) or hangs}" for one in late)]
+    hang = (f"controller {one} is not alive yet; {_last(said.get(one)) or hangs}" for one in late)
+    return [*heard, *over.values(), *idle, *hang]
 
 
 async def _all_come(
