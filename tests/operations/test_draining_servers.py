@@ -19,18 +19,19 @@ NO_ROOM = RefusedError("nats.size", "its disk is full", next="make room")
 
 
 def drained(home: Home, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> int:
-    """Copy the rest where each try but the last ends with one of `errors`; how often it was tried."""
-    left, tried = [*errors], list[int]()
+    """Copy the rest where each try but the last ends with one of `errors`, and the keeper; how often it was tried."""
+    left, tried, keepers = [*errors], list[int](), list[int]()
 
     async def drain(*_: object) -> None:
+        assert len(keepers) == len(tried) + 1, "it waited for servers that nobody starts any more"
         tried.append(1)
         if left:
             raise left.pop(0)
 
-    async def nothing(*_: object) -> None:
-        pass
+    async def start_keeper(_: Home) -> None:
+        keepers.append(1)
 
-    monkeypatch.setattr(migrating, "start_keeper", nothing)
+    monkeypatch.setattr(migrating, "start_keeper", start_keeper)
     way: Any = SimpleNamespace(fence=lambda _: None, drain=lambda: drain)
     asyncio.run(asyncio.wait_for(migrating._drain(home, way, lambda _: None), 60))
     return len(tried)
@@ -49,5 +50,6 @@ def test_what_servers_refuse_is_told_at_once(tmp_path: Path, monkeypatch: pytest
 
 def test_who_waits_for_servers_without_leaders_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrating, "SERVERS_S", -1.0)
-    with pytest.raises(TransportError, match="no leader yet"):
+    with pytest.raises(TransportError, match="what is left was not copied: no leader yet") as told:
         drained(Home(tmp_path), monkeypatch, NO_LEADER)
+    assert told.value.next == "dsmt bus migrate --cut goes on; dsmt bus migrate --abort goes back"

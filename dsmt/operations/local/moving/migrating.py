@@ -51,6 +51,7 @@ SERVERS_S: Final = 60.0
 NO_STREAM: Final = "nats.stream"
 ENDED: Final = ("migrate.none", "the move was ended meanwhile")
 BEGIN_AGAIN: Final = "dsmt bus migrate --help says how to begin it again"
+CUT_AGAIN: Final = "dsmt bus migrate --cut goes on; dsmt bus migrate --abort goes back"
 LOOK_S: Final = 0.1
 
 
@@ -275,14 +276,16 @@ async def cut(home: Home, *, tell: Tell, waits: Tell = silent, members: Mapping[
 async def _drain(home: Home, way: Way, tell: Tell) -> None:
     """Copy the rest, which is all that there will ever be."""
     way.fence(home)
-    await start_keeper(home)
     drain, deadline = way.drain(), time.monotonic() + SERVERS_S
     while True:
+        await start_keeper(home)  # who would start it anew has ended
         try:
             await drain(home.migration, home.root / "brokers", lambda rows: tell(f"{rows} rows are left to copy"))
         except (TransportError, RefusedError) as error:
-            if time.monotonic() > deadline or (isinstance(error, RefusedError) and error.code != NO_STREAM):
+            if isinstance(error, RefusedError) and error.code != NO_STREAM:
                 raise
+            if time.monotonic() > deadline:
+                raise TransportError(error.code, f"what is left was not copied: {error.message}", next=CUT_AGAIN) from error
             await asyncio.sleep(LOOK_S)
         else:
             return
