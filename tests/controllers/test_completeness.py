@@ -125,6 +125,10 @@ def test_every_controller_has_one_rank_for_a_subject() -> None:
     assert sorted(rank("service/web", name, names) for name in names) == [0, 1, 2]
     first = {subject: min(names, key=lambda n: rank(subject, n, names)) for subject in (f"service/s{i}" for i in range(30))}
     assert set(first.values()) == set(names)
+    each = {
+        subject: "".join(sorted("12345", key=lambda n: rank(subject, n, "12345"))) for subject in ("service/web", "node/n1")
+    }
+    assert each == {"service/web": "42315", "node/n1": "21435"}, "controllers of another version rank them alike"
 
 
 def test_a_controller_counts_itself_in_whether_it_was_heard_or_not() -> None:

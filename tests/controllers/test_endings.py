@@ -209,7 +209,7 @@ def test_a_removed_service_ends_in_one_tombstone_when_nothing_is_left() -> None:
     assert realm.step() == []
     assert realm.decide().wake_ms == realm.now_ms + 5_000
     (intent,) = realm.after(5).step()
-    assert intent.topic == "tombstone/service/web"
+    assert (intent.topic, intent.subject) == ("tombstone/service/web", "web")
     assert realm.view.winner("service/web/spec") is None
     assert realm.view.slot(key(0)).fact is None
     assert realm.after(100).step() == []
@@ -268,6 +268,15 @@ def test_a_removed_service_is_not_buried_while_what_is_said_of_a_slot_cannot_be_
     realm.say("controller/c9", "service/web/slot/app/0", Slot(node="n1", spec="s", revision=1, desired="gone"))
     assert realm.after(10).step() == [], "its node has not answered to that"
     assert [intent.topic for intent in realm.after(50).step()] == ["tombstone/service/web"]
+
+
+def test_a_slot_of_which_nothing_can_be_read_keeps_no_other_one_from_its_end() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.say("controller/c9", "service/web/slot/app/0", {"node": 7})
+    realm.apply(web(2), removed=True)
+    assert [(intent.subject, intent.record.desired) for intent in realm.step()] == [("web/app/1", "gone")]
 
 
 def test_a_service_applied_again_after_its_removal_begins_anew() -> None:

@@ -204,6 +204,7 @@ def test_what_waits_for_its_home_says_why_that_takes_nothing(mode: str) -> None:
     realm.settle(seconds=5)
     why = realm.slot(0).reason
     assert (why.code, why.message) == ("wait.pinned", f"its data is on {node}, which does not take it: {node} is {mode}")
+    assert f"dsmt move {key(0)} " in why.next
 
 
 def test_a_slot_that_is_wanted_again_begins_on_no_other_machine_of_the_name_of_its_home() -> None:

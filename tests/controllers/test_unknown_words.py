@@ -11,6 +11,7 @@ from dsmt.controllers.pending import waits_for
 from dsmt.controllers.rollout import Governing
 from dsmt.controllers.unknown_words import UNKNOWN_MS
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.kinds.slot import Hold
 from dsmt.event.status import Layer, State
@@ -139,7 +140,8 @@ def test_a_word_that_never_comes_is_not_waited_for_for_ever() -> None:
     assert first.wake_ms <= realm.now_ms + UNKNOWN_MS
     told = waits_for(Governing(Fleet(other.view, other.now_ms, other.broker)), key())
     assert told is not None
-    assert told.code == "wait.word"
+    assert (told.code, f"{key()}" in told.message) == ("wait.word", True)
+    assert told.message.endswith(f"before it comes, or {rfc3339(first.wake_ms)}")
     other.after(UNKNOWN_MS / 1000)
     assert {one.record.revision for one in other.decide().intents} == {1}
 
