@@ -89,7 +89,7 @@ class _Action:
         beside = works_beside(self._fleet, self._entry, slot.node)
         if beside is None or slot.desired != "running":
             return slot
-        why = slot.reason or reason("wait.copy", node=beside, target=self._key)
+        why = slot.reason or reason("wait.copy", node=beside)
         return msgspec.structs.replace(slot, desired="stopped", reason=why)
 
     def _slot(

@@ -30,7 +30,7 @@ def waits_for(governing: Governing, key: SlotKey) -> Reason | None:
         return None
     if slot.record is None or slot.record.desired == "gone":
         ends = None if slot.record is None or ends_until(known, key) is None else slot.record.node
-        return _waits_for_return(fleet, key, known.component, slot) if ends is None else _copy(ends, key)
+        return _waits_for_return(fleet, key, known.component, slot) if ends is None else _copy(ends)
     unknown = waits_for_word(fleet, slot, known.spec, known.chooser)
     if unknown is not None:
         return reason("wait.word", target=key, until=rfc3339(min(unknown.wakes)))
@@ -78,15 +78,15 @@ def _waits_to_go(governing: Governing, key: SlotKey, slot: SlotEntry, known: Rol
     fleet, node = governing.fleet, None if slot.record is None else slot.record.node
     if node is None:
         place = known.chooser.choose(key)
-        return known.chooser.reason(key) if place is None else _copy_beside(fleet, key, slot, known, place)
+        return known.chooser.reason(key) if place is None else _copy_beside(fleet, slot, known, place)
     if not fleet.is_lost(node):
         drained = fleet.drain_of(node) is not None
         leaves = drained or slot.move_asked is not None or known.chooser.misfit_to_stay(node) is not None
-        return _copy_beside(fleet, key, slot, known, node) or _stops_first(key, slot, node) if leaves else None
+        return _copy_beside(fleet, slot, known, node) or _stops_first(slot, node) if leaves else None
     if replaced(governing, key) is None:
         return None
     waits = waits_for_brake(governing, brake(fleet), key, node) or waits_for_place(governing, key, node)
-    return waits or _copy_beside(fleet, key, slot, known, node, known.chooser.choose(key, (node,)))
+    return waits or _copy_beside(fleet, slot, known, node, known.chooser.choose(key, (node,)))
 
 
 def _waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry) -> Reason | None:
@@ -97,21 +97,21 @@ def _waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot
     return reason("wait.pinned", node="an unknown node", is_now=f"has until {rfc3339(until)} to come back", target=key)
 
 
-def _stops_first(key: SlotKey, slot: SlotEntry, node: str) -> Reason | None:
+def _stops_first(slot: SlotEntry, node: str) -> Reason | None:
     """That its node has not said yet that it has stopped it, to go elsewhere."""
     fact = slot.fact
     waits = fact is not None and fact.record.desired == "stopped" and not fact.record.held and may_work(slot, fact)
-    return _copy(node, key) if waits else None
+    return _copy(node) if waits else None
 
 
-def _copy_beside(fleet: Fleet, key: SlotKey, slot: SlotEntry, known: Rollout, *these: str | None) -> Reason | None:
+def _copy_beside(fleet: Fleet, slot: SlotEntry, known: Rollout, *these: str | None) -> Reason | None:
     """That a slot waits for a copy on another node than these, if it may not run beside that."""
     beside = works_beside(fleet, slot, *these) if known.rolls_in_place_only(slot) else None
-    return None if beside is None else _copy(beside, key)
+    return None if beside is None else _copy(beside)
 
 
-def _copy(node: str, key: SlotKey) -> Reason:
-    return reason("wait.copy", node=node, target=key)
+def _copy(node: str) -> Reason:
+    return reason("wait.copy", node=node)
 
 
 def _keeps(key: SlotKey, known: Rollout) -> Reason | None:

@@ -76,6 +76,7 @@ def test_a_copy_on_a_third_node_is_waited_for_where_two_may_not_run(component: s
     third = other_than(node, "n1", "n2")
     realm.status(key(), third, State.RUNNING, layer=Layer.CONTAINER, generation=1)
     realm.status(key(), third, State.RUNNING, generation=1)
+    assert why(realm) is None, "it is where it is to be"
     realm.control_node(node, "draining")
     told = why(realm)
     assert (None if told is None else (told.code, told.message.partition(" ")[0])) == (
@@ -109,9 +110,11 @@ def test_what_a_dead_node_ran_waits_for_a_place_elsewhere_and_for_nothing_where_
 
 
 def test_what_waits_for_the_brake_says_so_of_the_dead_node_alone_that_ran_it() -> None:
-    realm = running(6, *(f"n{n}" for n in range(6)))
-    nodes = [realm.slot(index).node for index in range(6)]
+    realm = running(7, *(f"n{n}" for n in range(7)))
+    nodes = [realm.slot(index).node for index in range(7)]
     dead(realm, *nodes[:4], road="silent")
+    dead(realm, nodes[4])
+    realm.hold(key(1))
     held = brake(Fleet(realm.view, realm.now_ms, realm.broker))
     assert held.on
     told = waits_for_brake(governing(realm), held, key(0), nodes[0])
@@ -119,6 +122,8 @@ def test_what_waits_for_the_brake_says_so_of_the_dead_node_alone_that_ran_it() -
     assert told.message.startswith(f"{nodes[0]} is dead; ")
     assert why(realm) == told
     assert waits_for_brake(governing(realm), held, key(0), nodes[1]) is None, "that ran another one"
+    assert waits_for_brake(governing(realm), held, key(1), nodes[1]) is None, "an operator holds it"
+    assert waits_for_brake(governing(realm), held, key(4), nodes[4]) is None, "its connections were closed"
     assert waits_for_brake(governing(realm), held, key(5), nodes[5]) is None, "that lives"
     assert why(realm, 5) is None
     off = brake(Fleet(running(1, "n1").view, realm.now_ms, realm.broker))
@@ -145,6 +150,7 @@ def test_data_whose_node_is_away_is_waited_for_and_the_screens_say_where_it_is()
     assert told is not None
     assert (told.code, node in told.message, f"{key()}" in told.next) == ("wait.pinned", True, True)
     assert why(realm) == told
-    realm.apply(web(1, component="data: true"), removed=True)
+    realm.apply(web(0, component="data: true"))
     realm.settle(seconds=1)
-    assert waits_for_home(governing(realm), key()) is None, "it is to be gone"
+    assert (realm.slot().desired, realm.slot().home.node) == ("gone", node)
+    assert waits_for_home(governing(realm), key()) is None

@@ -326,8 +326,8 @@ def test_data_of_which_no_fact_is_known_is_placed_nowhere_while_its_node_may_yet
     assert realm.settle() == []
     why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key(1))
     assert why is not None
-    assert why.code == "wait.pinned"
-    assert "to come back" in why.message
+    assert (why.code, f"dsmt move {key(1)} " in why.next) == ("wait.pinned", True)
+    assert why.message.startswith("its data is on an unknown node, which has until 2")
     realm.apply(web(2, component=DATA + "env: {A: b}"))
     for _ in range(20):
         realm.step()
