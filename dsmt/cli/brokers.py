@@ -65,7 +65,7 @@ def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason:
 def added(broker: str, address: str, *, runs: bool) -> str:
     """What is said of a broker that was added."""
     if runs:
-        said = f"broker {broker} listens at {address}; all attached clients know it"
+        said = f"broker {broker} runs on this machine, and listens at {address}; all attached clients know it"
         return f"{said}\nnext: dsmt brokers shows when it has everything that the others have"
     return (
         f"broker {broker} will listen at {address}; it does not run yet, because this home is down\nnext: dsmt up --detach"
