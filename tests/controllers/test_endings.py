@@ -25,6 +25,7 @@ def test_what_runs_with_no_slot_fact_and_no_spec_is_told_to_be_gone() -> None:
     assert (intent.next_version, intent.record.desired) == (8, "gone")
     assert intent.to == ("node/n1", "node/n3")
     assert len(intent.cause) == 2
+    assert intent.because == "n1 reports that it runs web/app/0 with no slot fact, and no spec wants it"
     assert realm.step() == []
 
 
@@ -209,7 +210,8 @@ def test_a_removed_service_ends_in_one_tombstone_when_nothing_is_left() -> None:
     assert realm.step() == []
     assert realm.decide().wake_ms == realm.now_ms + 5_000
     (intent,) = realm.after(5).step()
-    assert (intent.topic, intent.subject) == ("tombstone/service/web", "web")
+    assert (intent.topic, intent.subject, intent.next_version) == ("tombstone/service/web", "web", 1)
+    assert intent.because.startswith("web was removed by ")
     assert realm.view.winner("service/web/spec") is None
     assert realm.view.slot(key(0)).fact is None
     assert realm.after(100).step() == []
@@ -286,6 +288,10 @@ def test_a_service_applied_again_after_its_removal_begins_anew() -> None:
     realm.settle(seconds=1)
     assert realm.slot(0).desired == "running"
     assert realm.slot(0).revision == 1
+    realm.after(1).apply(web(1), removed=True)
+    realm.settle()
+    (intent,) = realm.after(60).step()
+    assert (intent.topic, intent.next_version) == ("tombstone/service/web", 2)
 
 
 @pytest.mark.parametrize("layer", [Layer.APPLICATION, Layer.CONTAINER])
