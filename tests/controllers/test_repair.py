@@ -180,11 +180,16 @@ def test_the_time_that_is_waited_after_a_death_is_no_time_that_it_has_run() -> N
     assert realm.decide().wake_ms == moved_at_ms + 256_000
 
 
-def test_a_node_that_left_is_left_at_once() -> None:
-    realm = running(1)
+def test_a_node_that_left_is_left_at_once_whatever_is_waited_for_where_one_is_dead() -> None:
+    realm = running(7, *(f"n{i}" for i in range(7)), component="lost_after: 20s")
     node = realm.slot(0).node
+    for other in [one for one in sorted(realm.view.nodes) if one != node][:4]:
+        realm.close(other, how="timeout")
+        realm.verdict(other, road="silent")
+    assert realm.decide().brake.on
     realm.verdict(node, road="operator", state="left")
-    realm.step()
+    (intent,) = realm.step()
+    assert intent.because.endswith(f": {node} has left")
     assert realm.slot(0).node != node
     assert realm.slot(0).moves == 1
 
