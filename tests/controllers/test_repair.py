@@ -25,8 +25,9 @@ def test_an_instance_of_a_dead_node_runs_on_another_one() -> None:
     assert realm.slot(0).moved_at_ms == realm.now_ms
     assert realm.slot(0).reason.code == "node.lost"
     assert realm.slot(0).previous is None
-    assert intent.cause[0] == realm.view.nodes[node].verdict.id
-    assert node in intent.because
+    verdict = realm.view.nodes[node].verdict
+    assert intent.cause[0] == verdict.id
+    assert intent.because == f"web/app/0 moves from {node} to {realm.slot(0).node}: {node} is dead: {verdict.record.message}"
 
 
 def test_the_fact_is_addressed_to_the_new_node_the_old_one_and_all_that_have_anything_left() -> None:
