@@ -73,8 +73,8 @@ class ContainerKeeper:
         self._config = config
         self._deps = deps
         self._files = deps.files.below(slot.directory, made=False)  # there may be no room for it
-        self._container_status = StatusPublisher(deps.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
-        self._agent_status = StatusPublisher(deps.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
+        self._container_status = StatusPublisher(deps.bus, slot, config, Layer.CONTAINER, self._about)
+        self._agent_status = StatusPublisher(deps.bus, slot, config, Layer.AGENT, self._about)
         self._supervision = Supervision(AGENT_POLICY)
         self._telling = Telling(config.node, greatest, self._files, deps.bus)
         self._process: Process | None = None
@@ -110,6 +110,10 @@ class ContainerKeeper:
                 return record.generation
         return 0
 
+    def _about(self) -> dict[str, Any]:
+        """What each status tells."""
+        return {"generation": self.generation, "orphan": self._orphan}
+
     # -- what it is told
 
     def take(self, signed: SignedEvent) -> bool:
@@ -132,8 +136,8 @@ class ContainerKeeper:
         self._telling.soon()
         self._orphan = False
         if self._agent_status.monitor.status is not None:
-            self._container_status.note(generation=self.generation, orphan=False)
-            self._agent_status.note(generation=self.generation, orphan=False)
+            self._container_status.note(**self._about())
+            self._agent_status.note(**self._about())
 
     def _read(self) -> None:
         signed = self.acts_on
@@ -167,7 +171,7 @@ class ContainerKeeper:
         """Make the container if it is not there, and keep its agent alive until it is gone."""
         with contextlib.suppress(FailedError):
             if own(self._files, c.CONFIG) is not None:
-                self._container_status.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
+                self._container_status.resume(State.INSTALLED)
         while not self._closing:
             try:
                 if self._tidy():
@@ -180,7 +184,7 @@ class ContainerKeeper:
     async def _follow(self, ended: Exit, lived: float) -> None:
         """Say how an agent has ended, and wait as long as the next one is to wait."""
         if self._closing:
-            self._agent_status.tell(State.STOPPED, generation=self.generation, pid=None)
+            self._agent_status.tell(State.STOPPED, pid=None)
         elif self._outcome() == "":
             if lived >= HEALTHY_S:
                 self._supervision.healthy(self._deps.clock.boottime() - lived)
@@ -210,19 +214,19 @@ class ContainerKeeper:
     def _create(self) -> None:
         """Make the container. Raises `FailedError` (`fetch.no_space`)."""
         cause = () if self.signed is None else (self.signed.id,)
-        about: dict[str, Any] = {"generation": self.generation, "revision": 0 if self._fact is None else self._fact.revision}
-        self._container_status.tell(State.SELECTED, cause=cause, **about)
-        self._container_status.tell(State.INSTALLING, cause=cause, **about)
+        about: dict[str, Any] = {"cause": cause, "revision": 0 if self._fact is None else self._fact.revision}
+        self._container_status.tell(State.SELECTED, **about)
+        self._container_status.tell(State.INSTALLING, **about)
         self._files = self._deps.files.below(self.slot.directory)
         if self.signed is not None:
             keep(self._files, c.SLOT, self.signed, self._deps.bus)
         self._files.write(c.CONFIG, c.dump_config(self._config.for_agent(self.slot)))
-        self._container_status.tell(State.INSTALLED, cause=cause, **about)
+        self._container_status.tell(State.INSTALLED, **about)
 
     def _recreate(self) -> None:
         """A new container in the place of the old one: escalation asked for it."""
         cause = () if self._agent_status.last is None else (self._agent_status.last,)
-        self._container_status.tell(State.SELECTED, cause=cause, generation=self.generation)
+        self._container_status.tell(State.SELECTED, cause=cause)
         record, stays = load_record(own(self._files, c.RECORD)), {*c.KEPT_BY_RECREATION, c.OUTCOME}
         if record is not None:  # first: who dies on the way is followed by one that counts on
             self._files.write(c.RECORD, dump_record(carried(record)))
@@ -232,7 +236,7 @@ class ContainerKeeper:
                 with contextlib.suppress(FailedError):  # the next installation meets it, and says so
                     self._files.remove(name)
         self._files.remove(c.OUTCOME)
-        self._container_status.tell(State.INSTALLED, cause=cause, generation=self.generation)
+        self._container_status.tell(State.INSTALLED, cause=cause)
 
     def _remove(self) -> None:
         """The agent has left: the container goes, and then it is said. `{data}` is elsewhere, and stays."""
@@ -248,17 +252,15 @@ class ContainerKeeper:
         """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
         began, found = self._deps.clock.boottime(), self._find()
         if found is not None and not self._is_current():  # its successor takes over (rule 3)
-            self._agent_status.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
+            self._agent_status.resume(State.RUNNING, said=False, pid=found.identity.pid)
             await end_excused(found, self._files)
             found = None
         if found is None:
             await self._tell_unseen()
             found = await self._start()
-            self._agent_status.tell(
-                State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan, next_try_ms=None
-            )
+            self._agent_status.tell(State.RUNNING, pid=found.identity.pid, next_try_ms=None)
         else:
-            self._agent_status.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
+            self._agent_status.resume(State.RUNNING, pid=found.identity.pid)
         self._supervision.started()
         self._process, self._hung, self._begun = found, False, True
         self._telling.begin(found)
@@ -281,14 +283,14 @@ class ContainerKeeper:
         told = self._record()
         if told is None or self._agent_status.monitor.status is not None:
             return
-        self._agent_status.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
+        self._agent_status.resume(State.RUNNING, said=False, pid=told.pid)
         if told.boot != self._deps.boot:
             ended, why = UNSEEN, reason("node.rebooted", node=self._config.node, time=f"boot {self._deps.boot[:8]}")
         else:
             ended = await self._deps.ended(told)
             why = self._why_ended(ended, 0.0, watched=False)
         last = endings.last_exit(ended, 0.0, why, self._deps.bus.now_ms())
-        self._agent_status.tell(State.FAILED, why=why, generation=self.generation, pid=None, last_exit=last)
+        self._agent_status.tell(State.FAILED, why=why, pid=None, last_exit=last)
 
     def _record(self) -> ProcessIdentity | None:
         """Which process the last agent was."""
@@ -305,7 +307,7 @@ class ContainerKeeper:
     async def _start(self) -> Process:
         """Start an agent. Raises `FailedError` when it cannot be."""
         cause = () if self.signed is None or self._agent_status.last is not None else (self.signed.id,)
-        self._agent_status.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
+        self._agent_status.tell(State.INITIATED, cause=cause, pid=None)
         self._prepare()
         backoff = Backoff(*SPAWNER_AGAIN_S)
         while True:
@@ -328,15 +330,14 @@ class ContainerKeeper:
         told = c.dump_config(self._config.for_agent(self.slot))
         if own(self._files, c.CONFIG) != told:
             self._files.write(c.CONFIG, told)
-        deps = self._deps
         kept_identity = own(self._files, c.IDENTITY)
         raw = delegated(
             kept_identity,
             self.slot.agent(self._config.node),
-            deps.identity,
-            now_s=deps.bus.now_ms() // 1000,
-            make_key=deps.make_key,
-            entropy=deps.entropy,
+            self._deps.identity,
+            now_s=self._deps.bus.now_ms() // 1000,
+            make_key=self._deps.make_key,
+            entropy=self._deps.entropy,
         )
         if raw != kept_identity:
             self._files.write(c.IDENTITY, raw)
@@ -348,7 +349,7 @@ class ContainerKeeper:
         delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
         voice = self._agent_status if self._container_status.monitor.state is State.INSTALLED else self._container_status
         cause, now_ms = () if voice.last is None else (voice.last,), self._deps.bus.now_ms()
-        about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None, "generation": self.generation}
+        about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None}
         last = None if ended is None else endings.last_exit(ended, lived_s, why, now_ms)
         voice.tell(State.FAILED, why=why, cause=cause, last_exit=last, **about)
         await asyncio.sleep(delay)
@@ -368,10 +369,9 @@ class ContainerKeeper:
             self._process.signal(signal.SIGKILL)
 
     def _why_ended(self, ended: Exit, lived_s: float, *, watched: bool = True) -> Reason:
+        about: dict[str, Any] = {"target": str(self.slot), "node": self._config.node}
         if self._hung and (ended.signal == signal.SIGKILL or not ended.seen):  # another spawner's child
-            hung_for = endings.words(HUNG_AFTER_MS / 1000)
-            return reason("run.watchdog", time=hung_for, target=str(self.slot), node=self._config.node)
-        about = {"target": str(self.slot), "node": self._config.node}
+            return reason("run.watchdog", time=endings.words(HUNG_AFTER_MS / 1000), **about)
         return why_ended(ended, lived_s, self._files, watched=watched, **about)
 
     # -- the end of the node
@@ -381,7 +381,7 @@ class ContainerKeeper:
         self._closing = True
         if self._process is None:
             return False
-        self._agent_status.tell(State.TERMINATED, generation=self.generation)
+        self._agent_status.tell(State.TERMINATED)
         self._process.signal(signal.SIGTERM)
         return True
 

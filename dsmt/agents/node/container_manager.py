@@ -232,7 +232,7 @@ class ContainerManager:
     def _say_gone(self, slot: SlotKey, cause: EventId) -> None:
         known = self._known.get(slot)
         held = None if known is None else known.held
-        voice = StatusPublisher(self._deps.bus, slot, self._config.node, Layer.CONTAINER, self._config.heartbeat_s)
+        voice = StatusPublisher(self._deps.bus, slot, self._config, Layer.CONTAINER)
         self._unmade.over(slot)
         voice.resume(State.DESELECTED, said=False)
         generation = 0 if held is None else held.event.version or 0

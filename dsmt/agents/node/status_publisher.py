@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from dsmt.agents.rules.container import NodeConfig
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
@@ -15,14 +17,17 @@ from dsmt.ports.bus import Bus, Draft, Emission
 
 
 class StatusPublisher:
-    """Says one layer's statuses of one slot."""
+    """Says one layer's statuses of one slot; each state is told with what is so `about` it then."""
 
-    def __init__(self, bus: Bus, slot: SlotKey, node: str, layer: Layer, emit_rate_s: float) -> None:
-        self.monitor = InstallMonitor(layer, node=node, emit_rate_s=emit_rate_s)
+    def __init__(
+        self, bus: Bus, slot: SlotKey, config: NodeConfig, layer: Layer, about: Callable[[], dict[str, Any]] = dict
+    ) -> None:
+        self.monitor = InstallMonitor(layer, node=config.node, emit_rate_s=config.heartbeat_s)
         self.last: Emission | None = None
         self._bus = bus
         self._slot = slot
-        self._topic = slot.status_topic(node, layer)
+        self._about = about
+        self._topic = slot.status_topic(config.node, layer)
         if not bus.attachment:  # afterwards there is nothing to put right
             bus.on_time_known.append(self.monitor.put_right)
 
@@ -30,7 +35,7 @@ class StatusPublisher:
         self, state: State, *, why: Reason | None = None, cause: tuple[EventId | Emission, ...] = (), **about: Any
     ) -> None:
         """Pass to a state, saying each on the way."""
-        self._say(self.monitor.pass_to(state, self._bus.now_ms(), reason=why, **about), cause)
+        self._say(self.monitor.pass_to(state, self._bus.now_ms(), reason=why, **{**self._about(), **about}), cause)
 
     def note(self, **about: Any) -> None:
         """Say something new about the present state."""
@@ -38,7 +43,7 @@ class StatusPublisher:
 
     def resume(self, state: State, *, said: bool = True, **about: Any) -> None:
         """Go on from what an earlier manager had said, and say it again unless `said` is False."""
-        self.monitor.resume(state, self._bus.now_ms(), **about)
+        self.monitor.resume(state, self._bus.now_ms(), **{**self._about(), **about})
         if said:
             self.again()
 

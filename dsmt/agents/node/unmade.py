@@ -23,7 +23,7 @@ class Unmade:
     def tell(self, slot: SlotKey, fact: SignedEvent, error: FailedError) -> None:
         """Say what keeps the container of a slot from being made, whose fact has it here."""
         bus, node, known = self._deps.bus, self._config.node, self._voices.get(slot)
-        voice = known or StatusPublisher(bus, slot, node, Layer.CONTAINER, self._config.heartbeat_s)
+        voice = known or StatusPublisher(bus, slot, self._config, Layer.CONTAINER)
         self._voices[slot] = voice
         why = endings.of_error(error, "the container manager", target=str(slot), node=node)
         next_ms = bus.now_ms() + int(AGAIN_S * 1000)
