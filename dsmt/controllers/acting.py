@@ -25,7 +25,7 @@ from dsmt.controllers.plan import NO_PLACE, NOTHING, Outcome, ProposedAction
 from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.rollout import held_because
 from dsmt.controllers.wants import target_of
-from dsmt.event.kinds.slot import Good, Home, Previous, Slot
+from dsmt.event.kinds.slot import DataHome, Good, Previous, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.view import SlotEntry
@@ -128,7 +128,7 @@ class _Action:
         ends = {"ended": carried(self._fleet, entry, slot), "good_ended": good_ended(entry, slot)}
         return msgspec.structs.replace(slot, **ends, tried=context.tried_in(entry, slot))
 
-    def _move_number(self, node: str | None, home: Home | None) -> int:
+    def _move_number(self, node: str | None, home: DataHome | None) -> int:
         """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
         entry = self._entry
         before, asked = entry.record, entry.move_asked

@@ -17,7 +17,7 @@ import msgspec
 
 from dsmt.controllers.left_data import data_left
 from dsmt.controllers.readiness import Component
-from dsmt.event.kinds.slot import Good, Home, Slot
+from dsmt.event.kinds.slot import DataHome, Good, Slot
 from dsmt.view import SlotEntry, SlotKey
 
 
@@ -30,17 +30,17 @@ class KnownGood(Component):
         """Whether a slot stays where its data is (rule 2)."""
         return self.component.on_partition == "pinned" or self.may_go_back_to_data(slot)
 
-    def home_of(self, key: SlotKey) -> Home | None:
+    def home_of(self, key: SlotKey) -> DataHome | None:
         """Where the data is that a slot stays with; None for one that may be anywhere, or was nowhere yet."""
         return self.data_of(key) if self.stays(self.slot(key)) else None
 
-    def data_of(self, key: SlotKey) -> Home | None:
+    def data_of(self, key: SlotKey) -> DataHome | None:
         """Where the data of a slot is, whether it stays there or not. A fact that ends an orphan (revision 0) names none."""
         fact = self.slot(key).fact
         return fact.record.home if fact is not None and fact.record.revision else self._left.get((key.component, key.index))
 
     @cached_property
-    def _left(self) -> dict[tuple[str, int], Home]:
+    def _left(self) -> dict[tuple[str, int], DataHome]:
         return data_left(self.fleet, self.entry.name)
 
     def may_go_back_to_data(self, slot: SlotEntry) -> bool:

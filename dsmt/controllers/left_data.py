@@ -10,7 +10,7 @@ from typing import Final
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.realm import LeftData, Tombstone
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.records import from_data
 from dsmt.view import Fleet
 
@@ -18,7 +18,7 @@ DATA_MOST: Final = 250
 """So many homes fit into one event, whatever their names are."""
 
 
-def data_left(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
+def data_left(fleet: Fleet, service: str) -> dict[tuple[str, int], DataHome]:
     """By component and index, where the data of a service is that was removed (rule 1)."""
     buried = fleet.view.winner(f"tombstone/service/{service}")
     if buried is None:
@@ -29,7 +29,7 @@ def data_left(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
     return {}
 
 
-def data_of(fleet: Fleet, service: str) -> dict[tuple[str, int], Home]:
+def data_of(fleet: Fleet, service: str) -> dict[tuple[str, int], DataHome]:
     """By component and index, where the data of a service is: by the facts of its slots, else by the tombstone before."""
     entry = fleet.view.services.get(service)
     facts = [] if entry is None else [(place, slot.fact) for place, slot in entry.slots.items() if slot.fact is not None]

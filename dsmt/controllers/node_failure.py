@@ -22,13 +22,13 @@ from typing import Final, Literal
 from dsmt.controllers.evidence import Closes, probes
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.trust.proven import Verify
 from dsmt.view import Fleet, Held
 from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import REATTACH_GRACE_MS, RETURN_MS, judged
-from dsmt.view.sessions import Word, is_closed, is_open
+from dsmt.view.sessions import AttachmentState, is_closed, is_open
 
 CLOSED_MS: Final = 300
 MAX_EVIDENCE: Final = 16
@@ -52,7 +52,7 @@ def verdicts(fleet: Fleet, *, may_accuse: bool, check: Verify) -> tuple[list[Int
     return [one for one in said if isinstance(one, Intent)], min((at for at in said if isinstance(at, int)), default=None)
 
 
-def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]]) -> Intent | int:
+def _closed(fleet: Fleet, node: str, words: Sequence[AttachmentState[Held[SessionFact]]]) -> Intent | int:
     first, last = words[0], max(word.since_ms for word in words)
     due = last + CLOSED_MS
     if fleet.now_ms < due:
@@ -61,7 +61,9 @@ def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]]) -> In
     return _verdict(fleet, node, road="closed", since_ms=last, evidence=[word.held.id for word in words], message=message)
 
 
-def _silent(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]], check: Verify) -> Intent | int | None:
+def _silent(
+    fleet: Fleet, node: str, words: Sequence[AttachmentState[Held[SessionFact]]], check: Verify
+) -> Intent | int | None:
     heard = max(word.since_ms for word in words)
     grace = [word.since_ms + REATTACH_GRACE_MS for word in words if word.state == "unknown" or is_closed(words)]
     due = max([heard + fleet.dead_after_ms, *grace])

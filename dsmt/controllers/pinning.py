@@ -15,14 +15,14 @@ Rule 5: one of which no fact is known, of a service that is older than what the 
 
 from __future__ import annotations
 
-from dsmt.event.kinds.slot import Home, Slot
+from dsmt.event.kinds.slot import DataHome, Slot
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.liveness import RETURN_MS
 
 
-def is_there(fleet: Fleet, home: Home) -> bool:
+def is_there(fleet: Fleet, home: DataHome) -> bool:
     """Whether the machine of a home's name is the one that has the data, as far as is known."""
     return fleet.is_machine(home.node, home.key)
 
@@ -32,11 +32,11 @@ def is_replaced(fleet: Fleet, told: Slot) -> bool:
     return told.home is not None and told.home.node == told.node and not is_there(fleet, told.home)
 
 
-def settled(fleet: Fleet, before: Home | None, node: str | None, *, moves: bool) -> Home | None:
+def settled(fleet: Fleet, before: DataHome | None, node: str | None, *, moves: bool) -> DataHome | None:
     """The home that the next fact of a pinned slot names; `moves` leaves the one `before` behind."""
     if node is None or (before is not None and before.node == node and not moves):
         return before
-    return Home(node=node, key=fleet.key_of(node))
+    return DataHome(node=node, key=fleet.key_of(node))
 
 
 def lets_go(slot: SlotEntry) -> bool:
@@ -44,7 +44,7 @@ def lets_go(slot: SlotEntry) -> bool:
     return slot.move_asked is not None and slot.control is not None and slot.control.record.accept_data_loss
 
 
-def is_bound(fleet: Fleet, component: ComponentSpec, home: Home | None, slot: SlotEntry) -> bool:
+def is_bound(fleet: Fleet, component: ComponentSpec, home: DataHome | None, slot: SlotEntry) -> bool:
     """Whether no operator's move is done of a slot: its data would be left behind, or it is one of each node (rule 4)."""
     if home is not None and not lets_go(slot):
         return True
@@ -70,7 +70,7 @@ def _is_older(service: ServiceEntry, than_ms: int) -> bool:
     return any(fact is not None and fact.time_ms < than_ms for fact in facts)
 
 
-def away(fleet: Fleet, key: SlotKey, home: Home, component: ComponentSpec) -> Reason | None:
+def away(fleet: Fleet, key: SlotKey, home: DataHome, component: ComponentSpec) -> Reason | None:
     """Why a pinned slot cannot run at its home: the machine that has the data is not there; None when it is."""
     state = fleet.state(home.node)
     if not is_there(fleet, home):

@@ -38,7 +38,7 @@ from dsmt.controllers.replacing import due_ms, next_move_ms, parked_move_ms
 from dsmt.controllers.rollout import held_because, who_applied
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
-from dsmt.event.kinds.slot import Home, Slot, SlotControl
+from dsmt.event.kinds.slot import DataHome, Slot, SlotControl
 from dsmt.event.phrases import quoted, whose
 from dsmt.event.reason import Reason, happened, reason
 from dsmt.view import Held, SlotEntry, SlotKey
@@ -304,7 +304,7 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
     return ProposedAction(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
 
 
-def _adopts(context: ComponentContext, home: Home | None, node: str) -> bool:
+def _adopts(context: ComponentContext, home: DataHome | None, node: str) -> bool:
     """Whether a node may have what it runs with no fact: data unless it is known elsewhere; all else as if it came there."""
     if context.component.on_partition == "pinned":
         return context.fleet.state(node) == "alive" and (home is None or home.node == node)

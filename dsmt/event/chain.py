@@ -56,7 +56,7 @@ class SourceChain:
         self._heads[event.topic] = ChainLink(event.chain.number, leaf)
 
 
-class Verdict(StrEnum):
+class ChainPosition(StrEnum):
     """What an event is to a reader's chain."""
 
     NEXT = "next"
@@ -110,29 +110,29 @@ class _Chain:
         self.missing.remove(oldest)
         return (oldest.low, oldest.high) if oldest.owed else None
 
-    def verdict(self, gap: _Range) -> Verdict:
+    def position(self, gap: _Range) -> ChainPosition:
         """What of a range that has come is."""
         if gap.owed:
-            return Verdict.LATE
-        return Verdict.FOUND if gap.low >= self.first else Verdict.EARLIER
+            return ChainPosition.LATE
+        return ChainPosition.FOUND if gap.low >= self.first else ChainPosition.EARLIER
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What `ChainReader.judge` says: the verdict, and the range that is given up for it (rule 3).
+    """What `ChainReader.judge` says: the position, and the range that is given up for it (rule 3).
 
     `missing` (GAP) is the range that is missing, and `after` the sequence of the event before it. `forgotten` is the chain
     that is followed no more (rule 5), and what was still missing of it.
     """
 
-    verdict: Verdict
+    position: ChainPosition
     missing: tuple[int, int] | None = None
     after: int = 0
     lost: tuple[int, int] | None = None
     forgotten: tuple[Line, tuple[tuple[int, int], ...]] | None = None
 
 
-_BASELINE, _NEXT = Judged(Verdict.BASELINE), Judged(Verdict.NEXT)
-_DUPLICATE, _EQUIVOCATION = Judged(Verdict.DUPLICATE), Judged(Verdict.EQUIVOCATION)
+_BASELINE, _NEXT = Judged(ChainPosition.BASELINE), Judged(ChainPosition.NEXT)
+_DUPLICATE, _EQUIVOCATION = Judged(ChainPosition.DUPLICATE), Judged(ChainPosition.EQUIVOCATION)
 
 
 class ChainReader:
@@ -150,7 +150,7 @@ class ChainReader:
         if chain is None:
             before = [_Range(1, number - 1, NO_LEAF, previous, owed=False)] if number > 1 else []
             self._chains[line] = _Chain(number, signed.leaf, event.sequence, before, number)
-            return Judged(Verdict.BASELINE, forgotten=self._forget()) if len(self._chains) > self._most else _BASELINE
+            return Judged(ChainPosition.BASELINE, forgotten=self._forget()) if len(self._chains) > self._most else _BASELINE
         self._chains.move_to_end(line)
         if number <= chain.number:
             return self._behind(chain, signed)
@@ -196,7 +196,7 @@ class ChainReader:
         link = signed.event.chain
         gap = _Range(chain.number + 1, link.number - 1, chain.leaf, link.previous)
         chain.missing.append(gap)
-        return Judged(Verdict.GAP, (gap.low, gap.high), chain.sequence, chain.give_up_oldest())
+        return Judged(ChainPosition.GAP, (gap.low, gap.high), chain.sequence, chain.give_up_oldest())
 
     @staticmethod
     def _behind(chain: _Chain, signed: SignedEvent) -> Judged:
@@ -209,7 +209,7 @@ class ChainReader:
                     return _EQUIVOCATION
                 below, above = replace(gap, high=number - 1, after=previous), replace(gap, low=number + 1, before=leaf)
                 chain.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]
-                return Judged(chain.verdict(gap), lost=chain.give_up_oldest())
+                return Judged(chain.position(gap), lost=chain.give_up_oldest())
         if number == chain.number and leaf != chain.leaf:
             return _EQUIVOCATION
         return _DUPLICATE

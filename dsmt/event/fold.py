@@ -18,7 +18,7 @@ from dsmt.event.envelope import Event, SignedEvent, thing_of
 from dsmt.event.order import is_over, newer
 
 
-class Change(NamedTuple):
+class WinnerChange(NamedTuple):
     """A topic whose winner is another now; None where there was, or is, none."""
 
     topic: str
@@ -59,7 +59,7 @@ class Fold:
         """Whether a tombstone that was taken hides a fact."""
         return event.epoch is not None and is_over(event, self.ended(thing_of(event.topic)))
 
-    def take(self, signed: SignedEvent) -> list[Change]:
+    def take(self, signed: SignedEvent) -> list[WinnerChange]:
         """Take in a fact; what changed by it, the topics that it hides first, in order of their names."""
         event = signed.event
         changes = self._end(event.ends, event.epoch or 0) if event.ends else []
@@ -71,15 +71,15 @@ class Fold:
             self._winners[event.topic] = signed
             if event.epoch is not None:
                 self._of.setdefault(thing_of(event.topic), set()).add(event.topic)
-            changes.append(Change(event.topic, before, signed))
+            changes.append(WinnerChange(event.topic, before, signed))
         return changes
 
-    def _end(self, thing: str, epoch: int) -> list[Change]:
+    def _end(self, thing: str, epoch: int) -> list[WinnerChange]:
         if epoch <= self.ended(thing):
             return []
         self._ended[thing] = epoch
         hidden = [topic for topic in sorted(self._of.get(thing, ())) if is_over(self._winners[topic].event, epoch)]
-        return [Change(topic, self.drop(topic), None) for topic in hidden]
+        return [WinnerChange(topic, self.drop(topic), None) for topic in hidden]
 
     def exhume(self, is_disowned: Callable[[SignedEvent], bool]) -> None:
         """Take back tombstones of keys that have ended (J3): what each hid is to be taken again, but for earlier epochs."""

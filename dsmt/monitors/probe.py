@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.addresses import host_port
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.node import NodeAttributes, Probe
 from dsmt.event.records import from_data, readable, to_data
 from dsmt.monitors.rules.silence import Silence, Target
@@ -114,7 +114,7 @@ class Prober:
             return
         with suppress(UnusableEventError):
             source = event.topic.split("/", 3)[3]
-            self._silence.session(source, from_data(Session, event.data), event.to, event.id)
+            self._silence.session(source, from_data(SessionFact, event.data), event.to, event.id)
 
     def _turn(self, group: asyncio.TaskGroup) -> None:
         """Begin and end probing as the targets of now ask for."""

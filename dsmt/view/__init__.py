@@ -2,7 +2,7 @@
 
 from dsmt.event.slots import SlotKey
 from dsmt.view.dirty import Dirty
-from dsmt.view.entries import NO_SLOT, Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.entries import NO_SLOT, InstanceEntry, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from dsmt.view.liveness import Fleet, Liveness
 from dsmt.view.view import PATTERNS, View, patterns_of
@@ -13,7 +13,7 @@ __all__ = [
     "Dirty",
     "Fleet",
     "Held",
-    "Instance",
+    "InstanceEntry",
     "Liveness",
     "NodeEntry",
     "ServiceEntry",

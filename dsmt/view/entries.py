@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.instance import Endpoint, Health, HeldHere, Status
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.service import SpecFact
@@ -24,7 +24,7 @@ from dsmt.view.sessions import Attachments
 
 
 @dataclass(slots=True)
-class Instance:
+class InstanceEntry:
     """One slot on one node: the word of each layer, and what its agent says of its health and where it is reached."""
 
     container: Held[Status] | None = None
@@ -80,7 +80,7 @@ class SlotEntry:
 
     fact: Held[Slot] | None = None
     control: Held[SlotControl] | None = None
-    instances: dict[str, Instance] = field(default_factory=dict)
+    instances: dict[str, InstanceEntry] = field(default_factory=dict)
     quarantined: bool = False
     """Its slot fact cannot be read: nobody may act as if there was none."""
 
@@ -100,7 +100,7 @@ class SlotEntry:
         return None if self.fact is None else self.fact.record.wanted_on
 
     @property
-    def instance(self) -> Instance | None:
+    def instance(self) -> InstanceEntry | None:
         """Its instance on the node that its fact names."""
         return None if self.fact is None else self.instances.get(self.fact.record.node or "")
 
@@ -319,7 +319,7 @@ class NodeEntry:
     verdict: Held[NodeVerdict] | None = None
     probes: dict[str, Held[Probe]] = field(default_factory=dict)
     """By observer."""
-    sources: dict[str, Attachments[Held[Session]]] = field(default_factory=dict)
+    sources: dict[str, Attachments[Held[SessionFact]]] = field(default_factory=dict)
     """Its manager (`node/<node>`), monitor and agents."""
 
     @property

@@ -12,7 +12,7 @@ from dsmt.ports.bus import Arrived, Bookmark, Complete, Delivery, Reattached
 from dsmt.view import View
 
 
-class Step(Enum):
+class DeliveryEffect(Enum):
     """What a delivery was to a view."""
 
     NOTHING = auto()
@@ -39,24 +39,24 @@ class ViewFollower:
         self.store, self.row = "", 0
         """Where it is."""
 
-    def take(self, delivery: Delivery) -> Step:
+    def take(self, delivery: Delivery) -> DeliveryEffect:
         """Take in one delivery."""
         match delivery:
             case Arrived(signed):
-                return Step.FOLDED if self.view.apply(signed) else Step.NOTHING
+                return DeliveryEffect.FOLDED if self.view.apply(signed) else DeliveryEffect.NOTHING
             case Complete(cursor, whole) | Bookmark(cursor, whole):
                 if cursor.store == self.store and cursor.row < self.row:
                     self.begin()
-                    return Step.BEHIND
+                    return DeliveryEffect.BEHIND
                 self.store, self.row, self.as_of_ms = cursor.store, cursor.row, cursor.time_ms
                 self.complete, self.whole = True, whole
-                return Step.REACHED
+                return DeliveryEffect.REACHED
             case Reattached(store=store) if store != self.store:
                 self.store = store
                 self.begin()
-                return Step.ANEW
+                return DeliveryEffect.ANEW
             case _:
-                return Step.NOTHING
+                return DeliveryEffect.NOTHING
 
     def begin(self) -> None:
         """Begin with nothing: the subscription is to be begun anew."""

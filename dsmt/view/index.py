@@ -14,7 +14,7 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict
 from dsmt.event.kinds.realm import BrakeWord
@@ -26,9 +26,9 @@ from dsmt.spec.governing import governing
 from dsmt.spec.plain import from_plain
 from dsmt.view.allocation import NOTHING, AllocationLedger, Need, need_of
 from dsmt.view.dirty import Dirty
-from dsmt.view.entries import NO_SLOT, Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.entries import NO_SLOT, InstanceEntry, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
-from dsmt.view.sessions import Sessions
+from dsmt.view.sessions import SourceSessions
 
 Put = Callable[[list[str], "Held[Any] | None", Dirty], None]
 
@@ -39,7 +39,7 @@ class Index:
     def __init__(self) -> None:
         self.services: dict[str, ServiceEntry] = {}
         self.nodes: dict[str, NodeEntry] = {}
-        self.sessions: Sessions[Held[Session]] = Sessions()
+        self.sessions: SourceSessions[Held[SessionFact]] = SourceSessions()
         self.allocations = AllocationLedger()
         self.nodesets: dict[str, nodeset.Expression] = {}
         self.node_words: dict[str, int] = {}
@@ -343,7 +343,7 @@ class Index:
 
     def _instance(self, levels: list[str], word: str, held: Held[Any] | None) -> None:
         entry, node = self._entry(levels), levels[5]
-        instance = entry.instances.setdefault(node, Instance())
+        instance = entry.instances.setdefault(node, InstanceEntry())
         setattr(instance, word, held)
         if instance.empty:
             del entry.instances[node]

@@ -17,12 +17,12 @@ from functools import cached_property
 from math import inf, log10
 from typing import Final, Literal
 
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.slots import SlotKey, index_of
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held
-from dsmt.view.sessions import Word, word
+from dsmt.view.sessions import AttachmentState, word
 from dsmt.view.view import View
 
 Liveness = Literal["alive", "suspect", "dead", "left"]
@@ -126,7 +126,7 @@ class Fleet:
             return "alive"
         return "alive" if any(map(self.in_grace, self.words(entry.name))) else "suspect"
 
-    def word_of(self, source: str) -> Word[Held[Session]] | None:
+    def word_of(self, source: str) -> AttachmentState[Held[SessionFact]] | None:
         """What counts of a source's session (F1); None where nothing is known of it."""
         attachments = self.view.sessions.of.get(source)
         return None if attachments is None else word(attachments, self.lost_brokers)
@@ -155,7 +155,7 @@ class Fleet:
         ahead = [int(at) + 1 for at in found if self.now_ms <= at < inf]
         return (min(ahead),) if ahead else ()
 
-    def words(self, node: str) -> list[Word[Held[Session]]]:
+    def words(self, node: str) -> list[AttachmentState[Held[SessionFact]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""
         entry = self.view.nodes.get(node)
         if entry is None:
@@ -200,7 +200,7 @@ class Fleet:
         heard = [one.since_ms for one in self.words(agent.split("/")[1]) if one.state == "open"]
         return bool(heard) and self.now_ms >= max(said.since_ms, min(heard)) + for_ms
 
-    def in_grace(self, word: Word[Held[Session]]) -> bool:
+    def in_grace(self, word: AttachmentState[Held[SessionFact]]) -> bool:
         """Whether a source whose broker was lost may still attach elsewhere (F1)."""
         return word.state == "unknown" and self.now_ms < word.since_ms + REATTACH_GRACE_MS
 

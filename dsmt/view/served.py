@@ -19,17 +19,17 @@ from dsmt.view.held import Held
 from dsmt.view.liveness import Fleet
 
 
-class Served(NamedTuple):
+class ServedEndpoint(NamedTuple):
     """A node, and where an instance on it is reached."""
 
     node: str
     endpoint: Endpoint
 
 
-def served(fleet: Fleet, slot: SlotEntry) -> Served | None:
+def served(fleet: Fleet, slot: SlotEntry) -> ServedEndpoint | None:
     """Where a slot's instance is reached now; None when it is not."""
     found = [
-        Served(node, instance.endpoint.record)
+        ServedEndpoint(node, instance.endpoint.record)
         for node, instance in sorted(slot.instances.items())
         if instance.endpoint is not None and instance.endpoint.record.ready and _counts(fleet, node, instance.endpoint)
     ]
@@ -41,6 +41,6 @@ def _counts(fleet: Fleet, node: str, said: Held[Endpoint]) -> bool:
     return not fleet.is_lost(node) and not fleet.is_unheard(said.signed.event.source)
 
 
-def _is_given(slot: SlotEntry, one: Served) -> bool:
+def _is_given(slot: SlotEntry, one: ServedEndpoint) -> bool:
     fact = slot.fact
     return fact is None or (one.node in fact.record.nodes and one.endpoint.generation <= fact.version)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 
 State = Literal["open", "silent", "closed", "unknown"]
 
@@ -26,19 +26,19 @@ TWICE_MS: Final = 20_000
 _BROKER: Final = "broker/"
 
 
-class Said(Protocol):
+class KeptSession(Protocol):
     """A broker's word as its reader keeps it: with the whole event, or with less."""
 
     @property
-    def record(self) -> Session:
+    def record(self) -> SessionFact:
         """What it says."""
         ...
 
 
-Kept = TypeVar("Kept", bound=Said)
+Kept = TypeVar("Kept", bound=KeptSession)
 
 
-class Word(NamedTuple, Generic[Kept]):
+class AttachmentState(NamedTuple, Generic[Kept]):
     """What counts of a source's newest attachment: its state, and since when (realm ms)."""
 
     state: State
@@ -83,12 +83,12 @@ class Attachments(Generic[Kept]):
         return 0 if self.newest is None else self.newest[1].record.attachment
 
 
-def _order(word: tuple[str, Said]) -> tuple[int, int, tuple[int, ...]]:
+def _order(word: tuple[str, KeptSession]) -> tuple[int, int, tuple[int, ...]]:
     broker, held = word
     return held.record.attachment, held.record.since_ms, tuple(-ord(c) for c in broker)
 
 
-class Sessions(Generic[Kept]):
+class SourceSessions(Generic[Kept]):
     """The words of all brokers on all sources."""
 
     def __init__(self) -> None:
@@ -198,21 +198,21 @@ class Sessions(Generic[Kept]):
         return max(linked, key=lambda by: (words[by].attachment, by), default="")
 
 
-def is_open(words: Sequence[Word[Kept]]) -> bool:
+def is_open(words: Sequence[AttachmentState[Kept]]) -> bool:
     """Whether one of a node's sources is open: then it lives."""
     return any(word.state == "open" for word in words)
 
 
-def is_closed(words: Sequence[Word[Kept]]) -> bool:
+def is_closed(words: Sequence[AttachmentState[Kept]]) -> bool:
     """Whether all of a node's sources closed themselves: the first way to be dead (F2). Any other way is the second."""
     return all(word.by_peer for word in words)
 
 
-def word(attachments: Attachments[Kept], lost: Mapping[str, int]) -> Word[Kept] | None:
+def word(attachments: Attachments[Kept], lost: Mapping[str, int]) -> AttachmentState[Kept] | None:
     """What counts of a source's newest attachment, given the brokers that are lost; None when there is no word."""
     if attachments.newest is None:
         return None
     broker, held = attachments.newest
     if broker in lost:
-        return Word("unknown", max(lost[broker], held.record.since_ms), broker, held)
-    return Word(held.record.state, held.record.since_ms, broker, held)
+        return AttachmentState("unknown", max(lost[broker], held.record.since_ms), broker, held)
+    return AttachmentState(held.record.state, held.record.since_ms, broker, held)

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Layer, Shown, State
-from dsmt.view.entries import Instance, SlotEntry
+from dsmt.view.entries import InstanceEntry, SlotEntry
 from dsmt.view.held import Held
 
 SILENT_RATES: Final = 3
@@ -58,7 +58,7 @@ FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 """What has failed, whatever comes of that (rule 4)."""
 
 
-class Seen(NamedTuple):
+class ShownState(NamedTuple):
     """The word, since when (realm ms, if it is known), and the status that decided it."""
 
     state: Shown
@@ -66,7 +66,7 @@ class Seen(NamedTuple):
     status: Held[Status] | None
 
 
-def decisive(instance: Instance | None, generation: int) -> Held[Status] | None:
+def decisive(instance: InstanceEntry | None, generation: int) -> Held[Status] | None:
     """The status that decides (rules 1 and 2), for a slot of that generation."""
     if instance is None:
         return None
@@ -88,7 +88,7 @@ def bars(status: Status) -> bool:
     return failed and status.reason is not None and not status.reason.code.startswith("run.")
 
 
-def unwatched(instance: Instance) -> Held[Status] | None:
+def unwatched(instance: InstanceEntry) -> Held[Status] | None:
     """The word that no agent can be begun, later than one of the application that had not ended (rule 5)."""
     agent, own = instance.agent, instance.application
     if agent is None or own is None or not bars(agent.record):
@@ -114,7 +114,7 @@ def shown(
     lost_since_ms: int | None = None,
     silent_since_ms: int | None = None,
     job: bool = False,
-) -> Seen:
+) -> ShownState:
     """The word for a slot's instance on a node.
 
     `lost_since_ms`: since when that node is dead. `silent_since_ms`: since when whoever speaks of it has been silent, if
@@ -128,14 +128,14 @@ def shown(
     if held is None or (wanted and _is_over(held.record, generation)):
         state = Shown.WAITING if fact is None or fact.record.desired != "gone" else Shown.GONE
         if state is Shown.WAITING and node is not None and lost_since_ms is not None:
-            return Seen(Shown.LOST, lost_since_ms, held)
-        return Seen(state, since, None)
+            return ShownState(Shown.LOST, lost_since_ms, held)
+        return ShownState(state, since, None)
     state = _word(held.record, job=job)
     if state not in ENDED:
         lost = lost_since_ms if lost_since_ms is not None else silent_since_ms
         if lost is not None:
-            return Seen(Shown.LOST, lost, held)
-    return Seen(state, held.record.since_ms, held)
+            return ShownState(Shown.LOST, lost, held)
+    return ShownState(state, held.record.since_ms, held)
 
 
 def _word(status: Status, *, job: bool) -> Shown:

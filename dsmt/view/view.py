@@ -18,7 +18,7 @@ from typing import Final
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
-from dsmt.event.fold import Change, Fold
+from dsmt.event.fold import Fold, WinnerChange
 from dsmt.event.records import from_data
 from dsmt.event.registry import TOPICS, as_pattern, row_of
 from dsmt.event.slots import SlotKey
@@ -78,7 +78,7 @@ class View(Index):
             self._changed(change)
         return bool(changes)
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: WinnerChange) -> None:
         topic, before, after = change
         if before is not None:
             self._sum = (self._sum - _part(topic, before)) % _MODULUS
@@ -121,7 +121,7 @@ class View(Index):
             if until is not None and until > now_ms:
                 self._schedule(topic, until)
             elif until is not None:
-                self._changed(Change(topic, self._fold.drop(topic), None))
+                self._changed(WinnerChange(topic, self._fold.drop(topic), None))
                 changed = True
         return changed
 

@@ -8,7 +8,7 @@ from typing import Any
 from dsmt.agents.node.hearing import HEAR_EACH_S, HUNG_AFTER_MS, LATE_S, Hearing
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
 from dsmt.event.hlc import hlc
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Arrived, Complete, Cursor, Notice
 
@@ -38,7 +38,7 @@ class Manager:
 
     def says(self, source: str, state: Any, *, broker: str = "broker/b1", node: str = "") -> None:
         self.rows += 1
-        record = Session(
+        record = SessionFact(
             attachment=1, state=state, how=None, since_ms=self.bus.now_ms(), incarnation=1, pid=None, version="", address=""
         )
         event = Event(

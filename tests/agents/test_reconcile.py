@@ -13,7 +13,7 @@ from dsmt.agents.rules.reconcile import (
     owed,
 )
 from dsmt.event.kinds.instance import Health
-from dsmt.event.kinds.slot import Home, Previous, Slot
+from dsmt.event.kinds.slot import DataHome, Previous, Slot
 
 
 def slot(node: str | None = "n1", desired: str = "running", previous: Previous | None = None) -> Slot:
@@ -79,6 +79,6 @@ def test_whether_a_manager_makes_a_container_follows_from_the_fact(fact: Slot | 
 
 
 def test_a_slot_that_is_pinned_to_another_machine_of_this_name_starts_nothing_here() -> None:
-    pinned = replace(slot(node="n1"), home=Home(node="n1", key="old"))
+    pinned = replace(slot(node="n1"), home=DataHome(node="n1", key="old"))
     assert is_to_be_made("n1", pinned, data_key="old")
     assert not is_to_be_made("n1", pinned, data_key="new")

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.rules.container import IDENTITY
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Arrived, Complete, Cursor, Draft
 from dsmt.ports.processes import UNSEEN, Exit
@@ -133,7 +133,7 @@ class Heard:
     def say(self, source: str, state: Any, *, how: Any = None) -> None:
         if state == "open":
             self.attachments[source] = self.attachments.get(source, 0) + 1
-        told = Session(
+        told = SessionFact(
             attachment=self.attachments[source],
             state=state,
             how=how,

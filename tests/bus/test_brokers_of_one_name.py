@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 from dsmt.bus.broker.broker import Broker
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh, words
@@ -47,10 +47,10 @@ async def meet(r: TestRealm, sides: Sides) -> None:
     await until(lambda: sides.lost._others.refusal is not None and linked(sides.b1) == linked(sides.b2) == 2, 40)
 
 
-def session(broker: Broker, by: str, source: str) -> Session | None:
+def session(broker: Broker, by: str, source: str) -> SessionFact | None:
     """What a broker holds as the last word of another one on a source."""
     row = broker._store.winner(f"{by}/session/{source}")
-    return None if row is None else from_data(Session, row.read().event.data)
+    return None if row is None else from_data(SessionFact, row.read().event.data)
 
 
 @scenario

@@ -11,7 +11,7 @@ from dsmt.bus.client.measuring import MEASURE_S
 from dsmt.bus.rules.early import Early
 from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start
@@ -106,7 +106,9 @@ async def test_what_a_broker_whose_clock_is_behind_refuses_comes_back_when_its_c
     await until(lambda: client.early_s == 0)
 
 
-OPEN = to_data(Session(attachment=1, state="open", how=None, since_ms=0, incarnation=1, pid=None, version="", address=""))
+OPEN = to_data(
+    SessionFact(attachment=1, state="open", how=None, since_ms=0, incarnation=1, pid=None, version="", address="")
+)
 
 
 def session_word(identity, ahead_s: float = 0.0):

@@ -25,7 +25,7 @@ from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.past import NatsPast, PastEvent, PastPage
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.errors import RefusedError
-from dsmt.event.kinds.broker import BrokerStats, Session
+from dsmt.event.kinds.broker import BrokerStats, SessionFact
 from dsmt.event.records import to_data
 from dsmt.logs import Logger
 from dsmt.operations.offline.proving import verify
@@ -124,7 +124,7 @@ async def told(e: NatsEngine, *names: str) -> None:
         gate = await e.bus(name)
         for one in (stats("former", 1, os.urandom(32)), stats("H", 10**6, b""), stats("H", 1, b"")):
             await gate.publish(msgspec.structs.replace(one, topic=f"{name}/stats"))
-        session = Session(
+        session = SessionFact(
             attachment=7, state="open", how=None, since_ms=1, incarnation=1, pid=None, version="test", address=""
         )
         await gate.publish(Draft(f"{name}/session/node/n1", to_data(session)))

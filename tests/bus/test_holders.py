@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.others.holders import LASTING_MS, Holders
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.event.records import to_data
 from dsmt.ports.realm import BrokerAddress
@@ -19,12 +19,12 @@ NOW_MS = 10 * LASTING_MS
 B2 = BrokerAddress("", KEYS["broker/b2"])
 
 
-def said(state: str = "open", since_ms: int = 0, *, attachment: int = 1, **about: Any) -> Session:
+def said(state: str = "open", since_ms: int = 0, *, attachment: int = 1, **about: Any) -> SessionFact:
     told: Any = {"state": state, "how": None, "pid": None, **about}
-    return Session(attachment=attachment, since_ms=since_ms, incarnation=1, version="", address="", **told)
+    return SessionFact(attachment=attachment, since_ms=since_ms, incarnation=1, version="", address="", **told)
 
 
-def holders(words: dict[tuple[str, str], Session], had: dict[str, int], *, leaf: str = "") -> Holders:
+def holders(words: dict[tuple[str, str], SessionFact], had: dict[str, int], *, leaf: str = "") -> Holders:
     """As b1 knows them: words by who says them and of whom, and the rows that each had: one more each ms of the first s."""
     topics = {f"broker/{by}/session/{of}": word for (by, of), word in words.items()}
 
@@ -64,7 +64,9 @@ def holders(words: dict[tuple[str, str], Session], had: dict[str, int], *, leaf:
         (None, 30),
     ],
 )
-def test_who_was_not_attached_here_had_what_those_had_that_it_had_read_long_enough(own: Session | None, row: int) -> None:
+def test_who_was_not_attached_here_had_what_those_had_that_it_had_read_long_enough(
+    own: SessionFact | None, row: int
+) -> None:
     words = {("b3", "broker/b2"): said(since_ms=NOW_MS - LASTING_MS), ("b4", "broker/b2"): said(since_ms=NOW_MS - 1)}
     if own is not None:
         words["b1", "broker/b2"] = own
@@ -88,7 +90,7 @@ def test_who_reads_another_no_more_had_not_what_that_had_unless_it_is_a_leaf_whi
         (said(), None),
     ],
 )
-def test_a_leaf_has_handed_on_by_another_what_it_had_until_it_left_that(word: Session, handed_ms: int | None) -> None:
+def test_a_leaf_has_handed_on_by_another_what_it_had_until_it_left_that(word: SessionFact, handed_ms: int | None) -> None:
     assert holders({("b3", "broker/b2"): word}, {}, leaf="broker/b2").handed_ms(B2) == handed_ms
 
 

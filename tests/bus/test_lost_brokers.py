@@ -14,7 +14,7 @@ from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.rules.source_marks import ASK_MS
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft, Level, Start
 from tests.bus.meshes import at, held, linked, mesh, move, words
@@ -81,10 +81,10 @@ async def test_a_broker_with_a_new_disk_is_filled_by_the_others(r: TestRealm) ->
     assert again._ingest._held("config/y").event.data == {"n": 1}
 
 
-def session(broker: Broker, source: str) -> Session | None:
+def session(broker: Broker, source: str) -> SessionFact | None:
     """What a broker holds as the last word of b3 on a source."""
     row = broker._store.winner(f"broker/b3/session/{source}")
-    return None if row is None else from_data(Session, row.read().event.data)
+    return None if row is None else from_data(SessionFact, row.read().event.data)
 
 
 @scenario
@@ -136,7 +136,7 @@ async def test_a_broker_that_ends_again_before_it_has_said_its_past_anew_says_it
 
     def said() -> Any:
         row = b1._store.winner("broker/b2/session/node/died")
-        return None if row is None else from_data(Session, row.read().event.data).state
+        return None if row is None else from_data(SessionFact, row.read().event.data).state
 
     await until(lambda: said() == "silent", 25)
 

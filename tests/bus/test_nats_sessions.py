@@ -19,7 +19,7 @@ from dsmt.bus.rules.session_words import SessionWords
 from dsmt.bus.wire.nkeys import public_of, user_nkey
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
@@ -100,7 +100,7 @@ def test_who_was_attached_before_the_gate_came_may_be_quiet_for_as_long_as_befor
     """It is asked as a delegate is: late."""
     gate = Gate()
     words = gate.sessions._words
-    known = Session(attachment=7, state="open", how=None, since_ms=1, incarnation=1, pid=1, version="", address="")
+    known = SessionFact(attachment=7, state="open", how=None, since_ms=1, incarnation=1, pid=1, version="", address="")
     for name in ("node/n1", "monitor/n1"):
         words.presence.restore(name, known, 0.0, NOW_MS)
     gate.open("node/n1", 1, 1.0, attaches=False)
@@ -357,7 +357,7 @@ def test_who_is_kept_out_by_a_gate_and_comes_again_is_said_again_before_its_fact
     bus: Any = SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: now)
     trust = TrustStore(Realm(name="test", roots=(bytes(32),)))
     presence = NatsPresence(bus, trust, bus, accounts=NatsAccounts(bus, trust, bus), ended=lambda _: None)
-    kept_out = Session(
+    kept_out = SessionFact(
         attachment=1, state="closed", how="local", since_ms=NOW_MS, incarnation=1, pid=None, version="", address="",
         kept_out=own.key_id.hex(), kept_out_issued=1000,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.ended_keys import NAMESAKE
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from tests.bus.meshes import at, mesh
 from tests.bus.realm import TestRealm, reading, scenario
 from tests.bus.test_brokers_of_one_name import session
@@ -32,7 +32,7 @@ async def test_who_is_attached_when_a_later_attachment_elsewhere_has_ended_attac
     assert (true.attached, true.attachment) == (True, before), "while both are there both stay"
     assert copied.attachment > before
 
-    def newest() -> Session:
+    def newest() -> SessionFact:
         said = [session(b1, f"broker/{name}", "node/n1") for name in ("b1", "b2")]
         return max((one for one in said if one is not None), key=lambda one: one.attachment)
 

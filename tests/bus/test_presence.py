@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dsmt.bus.rules import presence as module
 from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, Presence
-from dsmt.event.kinds.broker import SILENT_S, Session
+from dsmt.event.kinds.broker import SILENT_S, SessionFact
 from tests.bus.attached import attached
 
 TICK = 0.25
@@ -34,7 +34,7 @@ def test_what_is_said_of_a_session_is_who_attached_and_since_when_it_is_so():
     presence = Presence(0.0)
     said = opened(presence, 5.0, attachment=7, incarnation=3)
     assert said == presence.record_of("node/n1")
-    assert said == Session(
+    assert said == SessionFact(
         attachment=7, state="open", how=None, since_ms=5000, incarnation=3, pid=1, version="v", address="a"
     )
     ((_, silent),) = [told for now in (7.0, 8.5) for told in presence.tick(now, int(now * 1000), 7.0)]
@@ -105,7 +105,7 @@ def test_a_restored_session_has_time_to_come_back():
 @pytest.mark.parametrize("name", ["operator/a", "node/n1", "monitor/n1"])
 def test_what_was_so_before_the_broker_ended_is_so_but_that_a_closed_manager_is_silent_since_the_start(name, state):
     how = "peer" if state == "closed" else None
-    record = Session(attachment=7, state=state, how=how, since_ms=5, incarnation=3, pid=1, version="v", address="a")
+    record = SessionFact(attachment=7, state=state, how=how, since_ms=5, incarnation=3, pid=1, version="v", address="a")
     presence, now = Presence(2 * RENEW_AFTER), 2 * RENEW_AFTER
     said = presence.restore(name, record, now, 100_000)
     if name == "node/n1" and state == "closed":
@@ -276,7 +276,9 @@ def test_a_source_is_said_to_be_what_it_was_last_heard_to_be(script):
 
 
 def test_who_was_kept_out_before_the_broker_ended_is_so_until_its_key_is_revoked_and_nothing_of_it_is_said_then():
-    record = Session(attachment=7, state="closed", how="local", since_ms=5, incarnation=3, pid=1, version="v", address="a")
+    record = SessionFact(
+        attachment=7, state="closed", how="local", since_ms=5, incarnation=3, pid=1, version="v", address="a"
+    )
     kept_out = replace(record, kept_out="07aa", kept_out_issued=4, leaf=False, instead_of="broker/b2")
     presence = Presence(0.0)
     assert presence.restore("operator/a", kept_out, 0.0, 100_000) is None

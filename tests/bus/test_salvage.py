@@ -19,7 +19,7 @@ from dsmt.bus.store.sums import damaged
 from dsmt.errors import FailedError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.store import StoreFullError
 from dsmt.trust.revocations import topic_of
@@ -139,7 +139,7 @@ async def test_who_was_attached_when_a_store_was_damaged_is_silent_by_the_word_o
 
     def said() -> str:
         row = again._store.winner(topic)
-        return "" if row is None else from_data(Session, row.read().event.data).state
+        return "" if row is None else from_data(SessionFact, row.read().event.data).state
 
     assert said() == "open"
     (head,) = decode_part(again._reporter.signed_head).events

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dsmt.bus.rules.session_words import PASSED_TTL_MS, SessionWords
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import to_data
 from dsmt.view.liveness import REATTACH_GRACE_MS
 from tests.bus.attached import attached
@@ -25,7 +25,7 @@ class Broker:
     def __init__(self) -> None:
         self.now_ms = NOW_MS
         self.said: list[tuple[str, str, tuple[str, ...]]] = []
-        self.records: list[Session] = []
+        self.records: list[SessionFact] = []
         self.ttls: list[int | None] = []
         self.leaves: dict[str, bool] = {}
         self.words = SessionWords("broker/b1", self, self.now, lambda: self.leaves)
@@ -68,7 +68,7 @@ def one(source: str, attachment: int) -> Any:
 def row(broker: str, source: str, state: str, *, to: tuple[str, ...] = (), attachment: int = 1, **about: Any) -> Any:
     """A session fact, as another broker or an earlier life of this one has said it."""
     known = {"incarnation": 1, "pid": 1, "version": "", "address": "", "since_ms": NOW_MS, "how": None}
-    record = Session(**(known | {"state": state, "attachment": attachment} | about))  # type: ignore[arg-type]
+    record = SessionFact(**(known | {"state": state, "attachment": attachment} | about))  # type: ignore[arg-type]
     topic = f"broker/{broker}/session/{source}"
     event = signed(f"broker/{broker}", topic, to_data(record), time_ms=NOW_MS)
     return SimpleNamespace(topic=topic, to=to, brought=f"broker/{broker}", read=lambda: event)

@@ -12,7 +12,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import FIRST_EPOCH, NO_LEAF, ChainLink, EventId, SignedEvent
 from dsmt.event.hlc import milliseconds
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.row import DAY_MS
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.records import from_data, to_data
@@ -110,7 +110,7 @@ def test_a_draft_is_completed_as_its_topic_s_row_says(topic, data, about, expect
 def test_what_lives_for_a_while_by_its_row_does_so_unless_the_draft_says_for_how_long() -> None:
     made, topic = signer(), f"broker/b1/session/{ALICE}"
     data = to_data(
-        Session(attachment=1, state="open", how=None, since_ms=0, incarnation=1, pid=None, version="", address="")
+        SessionFact(attachment=1, state="open", how=None, since_ms=0, incarnation=1, pid=None, version="", address="")
     )
     assert made.pending(topic, data).ttl == DAY_MS
     assert made.pending(topic, data, ttl=1).ttl == 1

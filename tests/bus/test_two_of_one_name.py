@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dsmt.bus.rules.presence import EXCHANGE_WINDOW, EXCHANGES, FORGET_AFTER, RENEW_AFTER, Presence
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from tests.bus.attached import attached
 
 NAME = "node/n1"
@@ -108,11 +108,11 @@ def contest() -> Door:
     return door
 
 
-def kept_out(record: Session | None) -> str | None:
+def kept_out(record: SessionFact | None) -> str | None:
     return None if record is None else record.kept_out or None
 
 
-def newer(door: Door) -> Session:
+def newer(door: Door) -> SessionFact:
     """The true one attaches with a newer certificate."""
     own = door.incarnation + 1
     return door.presence.opened(attached(NAME, attachment=own, issued=2, key="cd", incarnation=own), door.now, 0)

@@ -11,7 +11,7 @@ from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Decided, Intent
 from dsmt.controllers.loop.agenda import Agenda
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.controller import ControllerState
 from dsmt.event.kinds.instance import Endpoint, Health, Status
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl, NodeVerdict, Probe
@@ -130,7 +130,7 @@ class Realm:
         at = broker or self.broker
         if attachment is not None:
             self._attachments[source] = attachment
-        record = Session(
+        record = SessionFact(
             attachment=self._attachments.setdefault(source, 1),
             state=state,  # type: ignore[arg-type]
             how=how,  # type: ignore[arg-type]

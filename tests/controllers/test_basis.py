@@ -7,7 +7,7 @@ import pytest
 from dsmt.controllers.pending import waits_for
 from dsmt.controllers.rollout import Governing
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.status import State
 from dsmt.view import Fleet, View
 
@@ -44,7 +44,7 @@ DATA = "data: true\n"
 def test_data_stays_with_what_is_gone_back_to(second: str, happens: str) -> None:
     realm, controller = refused(DATA, second)
     node = realm.slot().node or ""
-    assert realm.slot().home == Home(node=node, key=f"key of {node}")
+    assert realm.slot().home == DataHome(node=node, key=f"key of {node}")
     match happens:
         case "dies":
             realm.close(node)
@@ -57,7 +57,7 @@ def test_data_stays_with_what_is_gone_back_to(second: str, happens: str) -> None
             controller.watch(30)
             realm.control_node(node, "draining")
     controller.watch(60)
-    assert (realm.slot().node, realm.slot().home) == (node, Home(node=node, key=f"key of {node}"))
+    assert (realm.slot().node, realm.slot().home) == (node, DataHome(node=node, key=f"key of {node}"))
     if happens == "dies":
         why = waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), key())
         assert why is not None
@@ -224,7 +224,7 @@ def test_it_is_kept_through_revisions_that_only_scale_and_through_others_that_fa
     assert realm.slot().revision == 1
     realm.close(node)
     controller.watch(60)
-    assert (realm.slot().node, realm.slot().home) == (node, Home(node=node, key=f"key of {node}"))
+    assert (realm.slot().node, realm.slot().home) == (node, DataHome(node=node, key=f"key of {node}"))
 
 
 # --- all its slots follow ----------------------------------------------------------------------------------------

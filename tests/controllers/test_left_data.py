@@ -6,7 +6,7 @@ from dsmt.controllers.left_data import DATA_MOST
 from dsmt.controllers.pending import waits_for
 from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.realm import Tombstone
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
@@ -17,7 +17,7 @@ from .test_pinning import DATA, kept, other
 TOMBSTONE = "tombstone/service/web"
 
 
-def homes(realm: Realm) -> dict[tuple[str, int], Home | None]:
+def homes(realm: Realm) -> dict[tuple[str, int], DataHome | None]:
     return {place: slot.fact.record.home for place, slot in realm.view.services["web"].slots.items() if slot.fact}
 
 
@@ -56,7 +56,7 @@ def test_data_that_was_left_twice_is_where_it_was_left_last_and_what_was_not_wan
     realm.apply(web(2, component=DATA))
     realm.settle(seconds=5)
     assert homes(realm) == {
-        ("app", 0): Home(node=elsewhere, key=f"key of {elsewhere}"),
+        ("app", 0): DataHome(node=elsewhere, key=f"key of {elsewhere}"),
         ("app", 1): before["app", 1],
     }
 
@@ -184,4 +184,4 @@ def test_data_is_not_forgotten_while_the_service_keeps_none_for_a_life() -> None
     realm.apply(web(1, component=DATA))
     realm.settle(seconds=5)
     told = realm.slot(0)
-    assert (told.node, told.home) == (None, Home(node=node, key=f"key of {node}"))
+    assert (told.node, told.home) == (None, DataHome(node=node, key=f"key of {node}"))

@@ -6,7 +6,7 @@ from dsmt.controllers.pending import waits_for
 from dsmt.controllers.rollout import Governing
 from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Home, Slot
+from dsmt.event.kinds.slot import DataHome, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, SlotKey
 
@@ -31,7 +31,7 @@ def other(node: str) -> str:
 
 def test_a_slot_with_data_names_the_node_and_the_key_that_have_it() -> None:
     realm, node = kept()
-    assert realm.slot(0).home == Home(node=node, key=f"key of {node}")
+    assert realm.slot(0).home == DataHome(node=node, key=f"key of {node}")
 
 
 def test_what_waits_for_its_data_goes_on_as_soon_as_its_machine_is_there_again_by_its_key() -> None:
@@ -46,7 +46,7 @@ def test_what_waits_for_its_data_goes_on_as_soon_as_its_machine_is_there_again_b
     assert (realm.slot(0).node, realm.slot(0).reason.code) == (None, "wait.pinned")
     realm.attributes(node, key=f"key of {node}")
     controller.look()
-    assert (realm.slot(0).node, realm.slot(0).home) == (node, Home(node=node, key=f"key of {node}"))
+    assert (realm.slot(0).node, realm.slot(0).home) == (node, DataHome(node=node, key=f"key of {node}"))
 
 
 def test_what_has_no_data_has_no_home() -> None:
@@ -96,7 +96,7 @@ def test_another_machine_that_comes_up_under_the_name_of_the_home_is_not_home() 
     assert "another machine" in why.message
     realm.apply(web(1, component=DATA + "env: {A: b}"))
     realm.settle(seconds=5)
-    assert realm.slot(0).home == Home(node=node, key=f"key of {node}"), "its data is still where it was"
+    assert realm.slot(0).home == DataHome(node=node, key=f"key of {node}"), "its data is still where it was"
 
 
 def test_a_move_that_does_not_accept_the_loss_of_data_moves_nothing() -> None:
@@ -115,7 +115,7 @@ def test_an_operator_moves_data_by_accepting_its_loss_once() -> None:
     realm.obey()
     realm.settle(seconds=5)
     assert realm.nodes_of() == [other(node)]
-    assert realm.slot(0).home == Home(node=other(node), key=f"key of {other(node)}")
+    assert realm.slot(0).home == DataHome(node=other(node), key=f"key of {other(node)}")
     realm.close(other(node))
     realm.settle(seconds=5)
     assert realm.nodes_of() == [other(node)]
@@ -265,7 +265,7 @@ def test_one_of_each_node_begins_on_another_machine_of_its_name_only_by_an_opera
     assert realm.slot(slot.index).home.key == "key of n2"
     realm.control(slot, move="n2", accept_data_loss=True)
     realm.settle(obey=False)
-    assert realm.slot(slot.index).home == Home(node="n2", key="a new one")
+    assert realm.slot(slot.index).home == DataHome(node="n2", key="a new one")
     assert realm.slot(slot.index).move_number == 2
     assert waits_for(Governing(Fleet(realm.view, realm.now_ms, realm.broker)), slot) is None
 
@@ -312,7 +312,7 @@ def all_lost() -> Realm:
     """The disk of the broker and all controllers were lost: n1 and n2 have brought back what they act on, n3 is late."""
     realm = Realm()
     applied = realm.apply(web(2, component=DATA))
-    here = Slot(node="n1", spec=str(applied.id), revision=1, desired="running", home=Home(node="n1", key="key of n1"))
+    here = Slot(node="n1", spec=str(applied.id), revision=1, desired="running", home=DataHome(node="n1", key="key of n1"))
     realm.say("controller/c1", "service/web/slot/app/0", here)
     realm.after(60)
     for name in ("n1", "n2"):
@@ -352,7 +352,7 @@ def test_what_is_known_to_be_gone_waits_for_no_node_that_would_bring_it_back() -
 
 def test_data_whose_node_is_late_is_where_it_was() -> None:
     realm = all_lost()
-    here = Slot(node="n3", spec=realm.slot(0).spec, revision=1, desired="running", home=Home(node="n3", key="key of n3"))
+    here = Slot(node="n3", spec=realm.slot(0).spec, revision=1, desired="running", home=DataHome(node="n3", key="key of n3"))
     realm.say("controller/c1", "service/web/slot/app/1", here, time_ms=realm.now_ms - 80_000)
     realm.node("n3", key="key of n3")
     realm.settle(seconds=30)
@@ -389,7 +389,7 @@ def test_where_a_node_had_told_no_key_when_its_data_was_made_its_machine_is_take
     realm.apply(web(1, component=DATA))
     controller = Attentive(realm)
     controller.watch(5)
-    home = Home(node=realm.slot(0).node or "", key="")
+    home = DataHome(node=realm.slot(0).node or "", key="")
     assert realm.slot(0).home == home
     realm.apply(web(0, component=DATA))
     controller.watch(5)

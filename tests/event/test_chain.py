@@ -6,14 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsmt.event import chain
-from dsmt.event.chain import ChainReader, SourceChain, Verdict
+from dsmt.event.chain import ChainPosition, ChainReader, SourceChain
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.trust.keys import SecretKey
 
 KEY = SecretKey(bytes(32))
 TOPIC = "node/n1/heartbeat"
-DELIVERED = {Verdict.BASELINE, Verdict.NEXT, Verdict.GAP, Verdict.LATE, Verdict.EARLIER, Verdict.FOUND}
+DELIVERED = {
+    ChainPosition.BASELINE,
+    ChainPosition.NEXT,
+    ChainPosition.GAP,
+    ChainPosition.LATE,
+    ChainPosition.EARLIER,
+    ChainPosition.FOUND,
+}
 
 
 def line(incarnation=1):
@@ -69,9 +76,9 @@ def read_all(events, most=3):
     with patch.object(chain, "MAX_MISSING", most):
         for event in events:
             judged = reader.judge(event)
-            assert judged.verdict is not Verdict.EQUIVOCATION
-            assert (judged.missing is None) == (judged.verdict is not Verdict.GAP)
-            if judged.verdict in DELIVERED:
+            assert judged.position is not ChainPosition.EQUIVOCATION
+            assert (judged.missing is None) == (judged.position is not ChainPosition.GAP)
+            if judged.position in DELIVERED:
                 delivered.append(event.event.chain.number)
             if judged.lost:
                 lost += numbers([judged.lost])
@@ -120,9 +127,9 @@ def test_what_was_before_the_baseline_goes_last_when_there_are_too_many_holes():
     with patch.object(chain, "MAX_MISSING", 3):
         judged = [reader.judge(RUN[i]) for i in (9, 11, 13, 15)]
         assert [j.lost for j in judged] == [None, None, None, (11, 11)]
-        assert reader.judge(RUN[4]) == chain.Judged(Verdict.EARLIER, lost=(13, 13))
-        told = [reader.judge(RUN[i]).verdict for i in (10, 3, 4, 14)]
-    assert told == [Verdict.DUPLICATE, Verdict.EARLIER, Verdict.DUPLICATE, Verdict.LATE]
+        assert reader.judge(RUN[4]) == chain.Judged(ChainPosition.EARLIER, lost=(13, 13))
+        told = [reader.judge(RUN[i]).position for i in (10, 3, 4, 14)]
+    assert told == [ChainPosition.DUPLICATE, ChainPosition.EARLIER, ChainPosition.DUPLICATE, ChainPosition.LATE]
 
 
 def test_what_was_given_up_goes_first_when_there_are_too_many_holes():
@@ -133,8 +140,8 @@ def test_what_was_given_up_goes_first_when_there_are_too_many_holes():
         reader.forgive(line(), 14, 15)
         assert reader.judge(RUN[17]).lost is None
         assert reader.missing(line()) == [(13, 13), (17, 17)]
-        told = [reader.judge(RUN[i]).verdict for i in (14, 12, 4)]
-    assert told == [Verdict.DUPLICATE, Verdict.LATE, Verdict.EARLIER]
+        told = [reader.judge(RUN[i]).position for i in (14, 12, 4)]
+    assert told == [ChainPosition.DUPLICATE, ChainPosition.LATE, ChainPosition.EARLIER]
 
 
 def test_what_was_given_up_must_link_to_what_stands_around_it():
@@ -143,8 +150,14 @@ def test_what_was_given_up_must_link_to_what_stands_around_it():
         reader.judge(RUN[i])
     reader.forgive(line(), 2, 3)
     behind_another = another(RUN[1], previous=bytes(32))
-    told = [reader.judge(one).verdict for one in (behind_another, another(RUN[2]), RUN[2], another(RUN[1]), RUN[1])]
-    assert told == [Verdict.EQUIVOCATION, Verdict.EQUIVOCATION, Verdict.FOUND, Verdict.EQUIVOCATION, Verdict.FOUND]
+    told = [reader.judge(one).position for one in (behind_another, another(RUN[2]), RUN[2], another(RUN[1]), RUN[1])]
+    assert told == [
+        ChainPosition.EQUIVOCATION,
+        ChainPosition.EQUIVOCATION,
+        ChainPosition.FOUND,
+        ChainPosition.EQUIVOCATION,
+        ChainPosition.FOUND,
+    ]
 
 
 def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_late_is_none():
@@ -153,8 +166,8 @@ def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_l
     judged = [reader.judge(event) for event in odd]
     assert [j.lost for j in judged if j.lost] == [(2, 2), (4, 4)]
     assert len(reader.missing(line())) == chain.MAX_MISSING
-    told = [reader.judge(RUN[i]).verdict for i in (1, 3, 4, 5)]
-    assert told == [Verdict.DUPLICATE, Verdict.DUPLICATE, Verdict.DUPLICATE, Verdict.LATE]
+    told = [reader.judge(RUN[i]).position for i in (1, 3, 4, 5)]
+    assert told == [ChainPosition.DUPLICATE, ChainPosition.DUPLICATE, ChainPosition.DUPLICATE, ChainPosition.LATE]
 
 
 def test_every_second_of_a_long_gap_does_not_make_more_holes_than_are_remembered():
@@ -176,11 +189,11 @@ def test_what_is_forgiven_is_waited_for_no_more_and_the_rest_still_is(low, more,
     reader.forgive(line(), low, high)
     assert numbers(reader.missing(line())) == [n for n in before if not low <= n <= high]
     for number in before:
-        late = reader.judge(RUN[number - 1]).verdict
-        assert late is (Verdict.FOUND if low <= number <= high else Verdict.LATE)
-        assert reader.judge(RUN[number - 1]).verdict is Verdict.DUPLICATE
+        late = reader.judge(RUN[number - 1]).position
+        assert late is (ChainPosition.FOUND if low <= number <= high else ChainPosition.LATE)
+        assert reader.judge(RUN[number - 1]).position is ChainPosition.DUPLICATE
     assert reader.missing(line()) == []
-    assert reader.judge(RUN[max(came)]).verdict is Verdict.NEXT
+    assert reader.judge(RUN[max(came)]).position is ChainPosition.NEXT
 
 
 def another(event, word="forged", *, previous=None):
@@ -192,15 +205,15 @@ def another(event, word="forged", *, previous=None):
 
 def test_a_second_event_of_the_head_s_number_is_an_equivocation():
     reader = ChainReader()
-    verdicts = [reader.judge(event).verdict for event in (*RUN[:3], another(RUN[2]), RUN[2])]
-    assert verdicts[3:] == [Verdict.EQUIVOCATION, Verdict.DUPLICATE]
+    positions = [reader.judge(event).position for event in (*RUN[:3], another(RUN[2]), RUN[2])]
+    assert positions[3:] == [ChainPosition.EQUIVOCATION, ChainPosition.DUPLICATE]
 
 
 @given(st.integers(0, 8), st.integers(0, 11))
 def test_one_forged_event_in_the_place_of_another_is_found_when_the_next_one_comes(first, place):
     reader = ChainReader()
     events = [another(event) if i == place else event for i, event in enumerate(RUN[:12])]
-    found = [i for i, event in enumerate(events[first:], first) if reader.judge(event).verdict is Verdict.EQUIVOCATION]
+    found = [i for i, event in enumerate(events[first:], first) if reader.judge(event).position is ChainPosition.EQUIVOCATION]
     assert found == ([place + 1] if first <= place < 11 else [])
 
 
@@ -210,8 +223,8 @@ def test_a_forged_event_cannot_fill_a_gap_unseen(order, place):
     reader = ChainReader()
     reader.judge(RUN[0])
     reader.judge(RUN[9])
-    verdicts = [reader.judge(another(RUN[i]) if i == place else RUN[i]).verdict for i in order]
-    assert Verdict.EQUIVOCATION in verdicts
+    positions = [reader.judge(another(RUN[i]) if i == place else RUN[i]).position for i in order]
+    assert ChainPosition.EQUIVOCATION in positions
     assert reader.missing(line())
 
 
@@ -222,8 +235,8 @@ def test_what_fills_a_gap_must_link_to_what_stands_before_it():
     for word in ("A", "b", "c"):
         fork.say(word=word)
     reader = ChainReader()
-    told = [reader.judge(event).verdict for event in (source.sent[0], fork.sent[2], fork.sent[1])]
-    assert told == [Verdict.BASELINE, Verdict.GAP, Verdict.EQUIVOCATION]
+    told = [reader.judge(event).position for event in (source.sent[0], fork.sent[2], fork.sent[1])]
+    assert told == [ChainPosition.BASELINE, ChainPosition.GAP, ChainPosition.EQUIVOCATION]
     assert reader.missing(line()) == [(2, 2)]
 
 
@@ -234,22 +247,22 @@ def test_a_fork_is_followed_after_it_was_told_once():
     for word in ("a", "B", "c", "d", "e"):
         fork.say(word=word)
     reader = ChainReader()
-    told = [reader.judge(event).verdict for event in (*source.sent, *fork.sent[3:], source.sent[2])]
+    told = [reader.judge(event).position for event in (*source.sent, *fork.sent[3:], source.sent[2])]
     assert told == [
-        Verdict.BASELINE,
-        Verdict.NEXT,
-        Verdict.NEXT,
-        Verdict.EQUIVOCATION,
-        Verdict.NEXT,
-        Verdict.DUPLICATE,
+        ChainPosition.BASELINE,
+        ChainPosition.NEXT,
+        ChainPosition.NEXT,
+        ChainPosition.EQUIVOCATION,
+        ChainPosition.NEXT,
+        ChainPosition.DUPLICATE,
     ]
     assert reader.missing(line()) == []
 
 
 def test_chains_of_other_topics_and_sources_are_apart():
     reader, source = ChainReader(), Source()
-    told = [reader.judge(source.say(topic)).verdict for topic in ("a", "b", "a", "b")]
-    assert told == [Verdict.BASELINE, Verdict.BASELINE, Verdict.NEXT, Verdict.NEXT]
+    told = [reader.judge(source.say(topic)).position for topic in ("a", "b", "a", "b")]
+    assert told == [ChainPosition.BASELINE, ChainPosition.BASELINE, ChainPosition.NEXT, ChainPosition.NEXT]
 
 
 def test_the_pair_that_was_read_longest_ago_is_forgotten_and_begins_as_a_baseline():
@@ -257,9 +270,9 @@ def test_the_pair_that_was_read_longest_ago_is_forgotten_and_begins_as_a_baselin
     for topic in ("a", "b"):
         reader.judge(source.say(topic))
     reader.judge(source.say("a"))
-    assert reader.judge(source.say("c")).verdict is Verdict.BASELINE
-    assert reader.judge(source.say("a")).verdict is Verdict.NEXT
-    assert reader.judge(source.say("b")).verdict is Verdict.BASELINE
+    assert reader.judge(source.say("c")).position is ChainPosition.BASELINE
+    assert reader.judge(source.say("a")).position is ChainPosition.NEXT
+    assert reader.judge(source.say("b")).position is ChainPosition.BASELINE
 
 
 def test_what_is_forgiven_of_a_chain_that_is_forgotten_is_nothing():

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event, SignedEvent
-from dsmt.event.fold import Change, Fold
+from dsmt.event.fold import Fold, WinnerChange
 from dsmt.event.payload import payload
 
 THING = "service/web"
@@ -69,7 +69,7 @@ def test_the_winner_of_a_topic_is_given_and_a_change_names_the_one_before_it():
     first, second = said("service/web/spec"), said("service/web/spec", version=2)
     fold = folded([first])
     assert fold.get("service/web/spec") == first
-    assert fold.take(second) == [Change("service/web/spec", first, second)]
+    assert fold.take(second) == [WinnerChange("service/web/spec", first, second)]
     assert fold.take(first) == []
     assert (fold.get("service/web/spec"), len(fold)) == (second, 1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.event.envelope import NO_LEAF, ChainLink, Event
 from dsmt.event.hlc import hlc
-from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Session, TrimRecord, Withheld
+from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, SessionFact, TrimRecord, Withheld
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.instance import Command, Endpoint, Health, LogLines, Progress, Status, Step
 from dsmt.event.kinds.joining import JoinRefused, JoinRequest, RenewalRequest, Renewed, TokenFact
@@ -48,7 +48,7 @@ def status(state, layer=Layer.APPLICATION, **about):
 
 
 def session(state, how=None):
-    return Session(attachment=1, state=state, how=how, since_ms=1, incarnation=1, pid=None, version="1", address="a")
+    return SessionFact(attachment=1, state=state, how=how, since_ms=1, incarnation=1, pid=None, version="1", address="a")
 
 
 def slot(node="n1", desired="running", **about):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dsmt.bus.rules.observers import Observers
 from dsmt.errors import TransportError
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import to_data
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, differs
 from dsmt.monitors.probe import RATE, Prober, Responder
@@ -134,7 +134,7 @@ class World:
         return process
 
     def session(self, source: str, state: Any, attachment: int = 1) -> None:
-        told = Session(
+        told = SessionFact(
             attachment=attachment,
             state=state,
             how=None,
@@ -358,7 +358,7 @@ class Scripted:
 
 
 def test_who_attaches_anew_and_is_not_named_any_more_probes_no_more() -> None:
-    silent = Session(attachment=1, state="silent", how=None, since_ms=0, incarnation=1, pid=1, version="1", address="")
+    silent = SessionFact(attachment=1, state="silent", how=None, since_ms=0, incarnation=1, pid=1, version="1", address="")
     word = signed("broker/b1", "broker/b1/session/node/n2", silent, to=("monitor/n1",))
     other = signed("broker/b1", "broker/b1/session/node/n3", silent, to=("monitor/n4",))
     later = signed("broker/b1", "broker/b1/session/node/n2", silent, to=("monitor/n1",), sequence=2)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.monitors.rules.silence import Silence, Target
 from dsmt.view.liveness import OBSERVERS, REATTACH_GRACE_MS
 
@@ -13,8 +13,8 @@ ME = "monitor/n1"
 OTHERS = tuple(f"monitor/o{number}" for number in range(OBSERVERS))
 
 
-def session(state: Any, *, how: Any = None, since_ms: int = 0) -> Session:
-    return Session(attachment=1, state=state, how=how, since_ms=since_ms, incarnation=1, pid=1, version="1", address="")
+def session(state: Any, *, how: Any = None, since_ms: int = 0) -> SessionFact:
+    return SessionFact(attachment=1, state=state, how=how, since_ms=since_ms, incarnation=1, pid=1, version="1", address="")
 
 
 def cause(number: int) -> EventId:
@@ -48,7 +48,7 @@ def test_a_node_that_closed_its_sessions_itself_is_probed_only_after_the_grace()
 
 
 @pytest.mark.parametrize("ended", [session("silent"), session("closed", how="timeout"), session("closed", how="local")])
-def test_one_that_did_not_close_itself_is_probed_at_once(ended: Session) -> None:
+def test_one_that_did_not_close_itself_is_probed_at_once(ended: SessionFact) -> None:
     machine = Silence(ME)
     machine.session("node/n2", session("closed", how="peer", since_ms=500), (ME,), cause(2))
     machine.session("monitor/n2", ended, (ME,), cause(3))

@@ -13,7 +13,7 @@ from dsmt.controllers.left_data import data_left
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.event.kinds.realm import PURGES, LeftData, PurgeWord, Tombstone
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.records import from_data, to_data
 from dsmt.operations.read.realm.facts import stands
 from dsmt.operations.read.realm.sight import look
@@ -24,7 +24,7 @@ from tests.bus.idle import run_alone
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import spec, web
 
-LEFT = (LeftData(component="app", index=0, home=Home(node="n1", key="k")),)
+LEFT = (LeftData(component="app", index=0, home=DataHome(node="n1", key="k")),)
 
 
 def played(tmp_path: Path, scene: Callable[[BusClient], Awaitable[None]]) -> None:

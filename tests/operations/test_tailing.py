@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.instance import Command, Endpoint, LogLines
 from dsmt.event.records import to_data
 from dsmt.operations.read.realm import tailing
@@ -38,7 +38,9 @@ def topics(items: list[Item]) -> list[str]:
 
 
 def session(recording: Recording, source: str) -> SignedEvent:
-    said = Session(attachment=1, state="open", how=None, since_ms=START_MS, incarnation=1, pid=1, version="0.1", address="")
+    said = SessionFact(
+        attachment=1, state="open", how=None, since_ms=START_MS, incarnation=1, pid=1, version="0.1", address=""
+    )
     return recording.say("broker/b1", f"broker/b1/session/{source}", to_data(said))
 
 

@@ -32,7 +32,7 @@ from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.system.procfs import is_alive
 from dsmt.system.records import process_of
-from dsmt.view.entries import Instance
+from dsmt.view.entries import InstanceEntry
 
 PATIENCE_S = 90.0
 ENGINE = os.environ.get("DSMT_ENGINE")
@@ -96,7 +96,7 @@ class Fleet:
             record = SpecFact(spec=to_plain(spec), by="test", reason="test")
             await self.connection.bus.publish(Draft(topic, to_data(record), replaces=self.watch.view.winner(topic)))
 
-    def instances(self, service: str) -> dict[tuple[str, int, str], Instance]:
+    def instances(self, service: str) -> dict[tuple[str, int, str], InstanceEntry]:
         """The ready instances of a service, where their slots say, by (component, index, node)."""
         entry = self.watch.view.services.get(service)
         found = {}
@@ -111,9 +111,9 @@ class Fleet:
         return found
 
     async def ready(
-        self, service: str, count: int, *, but: Callable[[Instance], bool] | None = None
-    ) -> dict[tuple[str, int, str], Instance]:
-        def condition() -> dict[tuple[str, int, str], Instance] | None:
+        self, service: str, count: int, *, but: Callable[[InstanceEntry], bool] | None = None
+    ) -> dict[tuple[str, int, str], InstanceEntry]:
+        def condition() -> dict[tuple[str, int, str], InstanceEntry] | None:
             found = {k: i for k, i in self.instances(service).items() if but is None or not but(i)}
             return found if len(found) >= count else None
 

@@ -17,7 +17,7 @@ from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.fleet import Scale
-from dsmt.view.sessions import Sessions
+from dsmt.view.sessions import SourceSessions
 from tests.simulator.planting import caught
 
 SCALE = Scale(nodes=6, services=2, brokers=3)
@@ -60,7 +60,7 @@ def test_a_planted_defect_is_caught(
 
 
 def test_taking_a_broker_for_lost_to_which_another_one_is_linked_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sessions, "_is_linked", lambda *_: False)
+    monkeypatch.setattr(SourceSessions, "_is_linked", lambda *_: False)
     assert caught("line", (6,), "F1: all nodes live", scale=SCALE)
 
 
@@ -91,8 +91,8 @@ def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
 
 def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:
     """A leaf is lost for all whose own broker is not linked to it: nodes of the other side are not what they are (E5)."""
-    patch.setattr(Sessions, "_is_leaf", lambda *_: False)
-    patch.setattr(Sessions, "_is_linked", lambda *_: False)
+    patch.setattr(SourceSessions, "_is_leaf", lambda *_: False)
+    patch.setattr(SourceSessions, "_is_linked", lambda *_: False)
 
 
 def anybody_at_the_leaf(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from dsmt.event.kinds.slot import Good, Hold, Slot, SlotControl
 from dsmt.event.order import MAX_STEP
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
-from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.entries import InstanceEntry, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from tests.controllers.signing import START_MS, signed
 
@@ -25,7 +25,7 @@ def status(layer, state=State.RUNNING, generation=1, **about):
 
 def instance(**layers):
     """An instance with these layers; each its state, or its state and more."""
-    return Instance(**{layer: status(layer, *said) for layer, said in layers.items()})
+    return InstanceEntry(**{layer: status(layer, *said) for layer, said in layers.items()})
 
 
 def fact(version=1, *, node="n1", desired="running", **about):
@@ -52,12 +52,12 @@ def held(record):
 @pytest.mark.parametrize(
     ("one", "empty"),
     [
-        (Instance(), True),
+        (InstanceEntry(), True),
         (instance(container=(State.GONE,)), False),
         (instance(agent=(State.GONE,)), False),
         (instance(application=(State.GONE,)), False),
-        (Instance(health=held(HEALTH)), False),
-        (Instance(endpoint=held(ENDPOINT)), False),
+        (InstanceEntry(health=held(HEALTH)), False),
+        (InstanceEntry(endpoint=held(ENDPOINT)), False),
     ],
 )
 def test_an_instance_is_empty_when_nothing_at_all_is_known_of_it(one, empty):
@@ -82,7 +82,7 @@ def test_the_container_manager_s_word_decides_whether_anything_is_left_if_it_has
 
 
 def test_the_generation_of_an_instance_is_the_greatest_that_a_layer_reports():
-    assert Instance().generation == 0
+    assert InstanceEntry().generation == 0
     told = instance(container=(State.INSTALLED, 2), agent=(State.RUNNING, 5), application=(State.RUNNING, 3))
     assert told.generation == 5
     assert [one.record.generation for one in told.statuses] == [2, 5, 3], "from below"
@@ -90,11 +90,11 @@ def test_the_generation_of_an_instance_is_the_greatest_that_a_layer_reports():
 
 def test_an_orphan_is_told_by_a_status_that_says_so_while_anything_is_left():
     orphan = status("container", State.INSTALLED, orphan=True)
-    assert Instance().orphan is None
-    assert Instance(container=status("container")).orphan is None
-    assert Instance(container=orphan).orphan == orphan
-    assert Instance(container=status("container", State.GONE, orphan=True)).orphan is None
-    assert Instance(container=status("container"), agent=orphan).orphan == orphan
+    assert InstanceEntry().orphan is None
+    assert InstanceEntry(container=status("container")).orphan is None
+    assert InstanceEntry(container=orphan).orphan == orphan
+    assert InstanceEntry(container=status("container", State.GONE, orphan=True)).orphan is None
+    assert InstanceEntry(container=status("container"), agent=orphan).orphan == orphan
 
 
 # Slots ----------------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_an_orphan_is_told_by_a_status_that_says_so_while_anything_is_left():
         (SlotEntry(), True),
         (SlotEntry(fact=fact()), False),
         (SlotEntry(control=control()), False),
-        (SlotEntry(instances={"n1": Instance()}), False),
+        (SlotEntry(instances={"n1": InstanceEntry()}), False),
         (SlotEntry(quarantined=True), False),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dsmt.event.kinds.realm import NodesetFact, Tombstone
-from dsmt.event.kinds.slot import Good, Home, Slot
+from dsmt.event.kinds.slot import DataHome, Good, Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
 from dsmt.view import View
@@ -93,7 +93,7 @@ def of_services(realm: Realm, chance: Random) -> Acts:
         desired=chance.choice(("running", "running", "stopped", "gone")),
         refuses=chance.choice((None, Good(spec="" if spec is None else str(spec.id), revision=2))),
         reason=chance.choice((None, held)),
-        home=chance.choice((None, Home(node=node, key=""))),
+        home=chance.choice((None, DataHome(node=node, key=""))),
     )
     state, layer = chance.choice(list(State)), chance.choice(list(Layer))
     return [

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
 from dsmt.view.liveness import NAMED_MOST, judged
-from dsmt.view.sessions import Sessions, is_closed, is_open, word
+from dsmt.view.sessions import SourceSessions, is_closed, is_open, word
 from tests.controllers.build import Realm, key
 
 
@@ -26,7 +26,7 @@ class Told:
         leaf: Any = msgspec.UNSET,
         instead_of: str = "",
     ) -> None:
-        self.record = Session(
+        self.record = SessionFact(
             attachment=attachment,
             state=state,
             how=how,
@@ -56,7 +56,7 @@ NEWEST = [
 @pytest.mark.parametrize(("words", "newest"), NEWEST, ids=range(len(NEWEST)))
 def test_the_greatest_attachment_decides_then_the_later_word_then_the_lower_broker(words: dict, newest: str) -> None:
     for order in (list(words), list(reversed(words))):
-        sessions: Sessions[Told] = Sessions()
+        sessions: SourceSessions[Told] = SourceSessions()
         for broker in order:
             sessions.put(broker, "node/n1", words[broker])
         attachments = sessions.of["node/n1"]
@@ -66,7 +66,7 @@ def test_the_greatest_attachment_decides_then_the_later_word_then_the_lower_brok
 
 
 def test_a_word_in_the_place_of_a_lost_broker_counts_for_nobody_here_and_takes_the_place_of_its_brokers_own() -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     own, instead = Told(attachment=2), Told("silent", attachment=2, since_ms=9, instead_of="broker/b1")
     sessions.put("b1", "node/n1", own)
     sessions.put("b2", "node/n1", instead)
@@ -77,7 +77,7 @@ def test_a_word_in_the_place_of_a_lost_broker_counts_for_nobody_here_and_takes_t
 
 
 def test_a_word_that_is_taken_back_counts_no_more_and_with_the_last_one_the_source_is_unknown() -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     older, newer = Told(attachment=1), Told(attachment=2)
     sessions.put("b1", "node/n1", older)
     sessions.put("b2", "node/n1", newer)
@@ -107,7 +107,7 @@ LOST = [
 def test_a_broker_is_lost_by_the_word_of_the_one_that_is_asked_from_or_else_of_any_other(
     words: dict, attached: str, since: int | None
 ) -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     for broker, told in words.items():
         sessions.put(broker, "broker/b9", told)
     assert sessions.lost(attached) == ({} if since is None else {"b9": since})
@@ -138,14 +138,14 @@ def test_a_broker_is_lost_when_none_that_is_not_is_linked_to_it_either(linked: d
     words = [(by, whom, Told()) for by, all_ in linked.items() for whom in all_]
     words += [(by, whom, Told("silent", since_ms=since)) for by, all_ in ended.items() for whom, since in all_.items()]
     for order in (words, list(reversed(words))):
-        sessions: Sessions[Told] = Sessions()
+        sessions: SourceSessions[Told] = SourceSessions()
         for by, whom, told in order:
             sessions.put(by, f"broker/{whom}", told)
         assert sessions.lost("b1") == lost
 
 
 def test_who_is_known_no_more_does_not_speak_for_a_broker() -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     sessions.put("b1", "broker/b2", Told("silent", since_ms=7))
     sessions.put("gone", "broker/b2", Told())
     assert sessions.lost("b1") == {"b2": 7}
@@ -178,7 +178,7 @@ LEAVES = [
 def test_a_leaf_is_lost_when_nobody_that_is_not_is_linked_to_it_and_sees_what_its_upstream_sees(
     of_leaf: dict, of_b2: Told, by_leaf: dict, attached: str, seen: tuple[str, dict]
 ) -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     links = [*((by, "leaf", told) for by, told in of_leaf.items()), ("b2", "b1", Told()), ("b1", "b2", of_b2)]
     for by, whom, told in (*links, *(("leaf", whom, told) for whom, told in by_leaf.items())):
         sessions.put(by, f"broker/{whom}", told)
@@ -187,14 +187,14 @@ def test_a_leaf_is_lost_when_nobody_that_is_not_is_linked_to_it_and_sees_what_it
 
 
 def test_a_broker_of_which_nothing_is_said_any_more_is_not_lost() -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     sessions.put("b1", "broker/b9", Told("closed"))
     sessions.put("b1", "broker/b9", None)
     assert (sessions.lost("b1"), sessions.brokers) == ({}, set())
 
 
 def test_a_word_of_a_lost_broker_is_unknown_since_it_was_lost_or_since_the_word_if_that_is_later() -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     told = Told("open", since_ms=5)
     said = sessions.put("b1", "node/n1", told)
     assert word(said, {}) == ("open", 5, "b1", told)
@@ -221,7 +221,7 @@ def test_a_word_of_a_lost_broker_is_unknown_since_it_was_lost_or_since_the_word_
 def test_a_node_is_open_when_one_source_is_and_closed_when_all_closed_themselves(
     states: list, opened: bool, closed: bool
 ) -> None:
-    sessions: Sessions[Told] = Sessions()
+    sessions: SourceSessions[Told] = SourceSessions()
     words = [word(sessions.put("b1", f"node/n{i}", Told(state, how=how)), {}) for i, (state, how) in enumerate(states)]
     assert (is_open(words), is_closed(words)) == (opened, closed)
 

@@ -15,7 +15,7 @@ from dsmt.event.envelope import EventId
 from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer
 from dsmt.ports.bus import Arrived, Bus, Complete, Delivery
-from dsmt.view.following import Step, ViewFollower
+from dsmt.view.following import DeliveryEffect, ViewFollower
 
 OWN: Final = (Layer.CONTAINER, Layer.AGENT)
 """The layers of which a node's manager tells; what nothing but an agent's key tells holds up nothing (A5)."""
@@ -45,12 +45,12 @@ class Former:
             if slot is None:
                 return {}
         step = self._following.take(delivery)
-        if step in (Step.ANEW, Step.BEHIND):
+        if step in (DeliveryEffect.ANEW, DeliveryEffect.BEHIND):
             self._ended.clear()
         self._following.view.expire(self._bus.now_ms())
         if isinstance(delivery, Complete):
             return self._said(self._all())
-        return self._said([slot]) if slot is not None and step is Step.FOLDED and self._following.complete else {}
+        return self._said([slot]) if slot is not None and step is DeliveryEffect.FOLDED and self._following.complete else {}
 
     def _all(self) -> list[SlotKey]:
         services = self._following.view.services.items()

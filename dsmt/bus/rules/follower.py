@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from dsmt.event.chain import ChainReader, Judged, Line, Verdict
+from dsmt.event.chain import ChainPosition, ChainReader, Judged, Line
 from dsmt.event.envelope import Event
 from dsmt.ports.bus import Arrived, Delivery, Notice
 
@@ -103,18 +103,18 @@ class ChainFollower:
         event = arrived.signed.event
         pair = (event.source, event.topic)
         judged = self._chains.judge(arrived.signed)
-        match judged.verdict:
-            case Verdict.NEXT | Verdict.BASELINE:
+        match judged.position:
+            case ChainPosition.NEXT | ChainPosition.BASELINE:
                 return [*self._forgotten(judged), *self._declared(event), *self._in_order(pair, arrived)]
-            case Verdict.GAP:
+            case ChainPosition.GAP:
                 found = self._gap(pair, arrived, judged, now)
                 return [*self._declared(event), *found]
-            case Verdict.LATE:
+            case ChainPosition.LATE:
                 return [*self._lost(event, judged), *self._late(pair, arrived)]
-            case Verdict.EARLIER | Verdict.FOUND as verdict:
-                filled = [_filled(event)] if verdict is Verdict.FOUND else []
+            case ChainPosition.EARLIER | ChainPosition.FOUND as position:
+                filled = [_filled(event)] if position is ChainPosition.FOUND else []
                 return [*self._lost(event, judged), arrived, *filled]
-            case Verdict.EQUIVOCATION:
+            case ChainPosition.EQUIVOCATION:
                 message = f"{event.source} signed two different events as {event.topic} #{event.chain.number}"
                 return [arrived, Notice("dsmt.notice.equivocation", message, _number(event))]
             case _:

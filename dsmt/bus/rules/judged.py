@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
@@ -49,7 +49,7 @@ def outlived(rows: Iterable[Row], here: Container[str]) -> list[tuple[str, int]]
         if source not in here or not broker.startswith("broker/") or not row.brought:
             continue
         with suppress(UnusableEventError):  # of another version
-            record = from_data(Session, row.read().event.data)
+            record = from_data(SessionFact, row.read().event.data)
             if record.state != "open":
                 found.append((source, record.attachment))
     return found

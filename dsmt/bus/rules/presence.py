@@ -35,7 +35,7 @@ from msgspec.structs import replace
 
 from dsmt.bus.rules.quiet import STALL_S, asked_patience_s, patience_s
 from dsmt.errors import RefusedError
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.phrases import another_key
 from dsmt.trust.certificate import Certificate
 from dsmt.view.liveness import REATTACH_GRACE_MS
@@ -78,7 +78,7 @@ class _Contest(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
-    record: Session
+    record: SessionFact
     """Without who is kept out."""
     heard: float
     grace: float
@@ -114,7 +114,7 @@ class Presence:
         """By name."""
         self._ticked = now
 
-    def restore(self, source: str, record: Session, now: float, now_ms: int) -> Session | None:
+    def restore(self, source: str, record: SessionFact, now: float, now_ms: int) -> SessionFact | None:
         """Take in a session fact of this broker's own past (rule 4); what is to be said anew of it (rule 5)."""
         unset = dict.fromkeys(("leaf", "kept_out", "kept_out_issued"), msgspec.UNSET)
         bare = replace(record, instead_of="", **unset)
@@ -141,7 +141,7 @@ class Presence:
         known = self._known.get(source)
         return 0 if known is None else known.record.attachment
 
-    def record_of(self, source: str) -> Session | None:
+    def record_of(self, source: str) -> SessionFact | None:
         """What is so of a source's session; None when it is not known."""
         known = self._known.get(source)
         return None if known is None else self._record(source, known)
@@ -181,7 +181,7 @@ class Presence:
         if known is not None and known.state == "closed":
             known.heard = now
 
-    def settle(self, is_revoked: Callable[[bytes, str], bool]) -> list[tuple[str, Session]]:
+    def settle(self, is_revoked: Callable[[bytes, str], bool]) -> list[tuple[str, SessionFact]]:
         """Let in again who was kept out by a certificate, by key and name, that is revoked (rule 7); what to say."""
         settled = [source for source, (_, key) in self._contested.items() if is_revoked(bytes.fromhex(key), source)]
         for source in settled:
@@ -202,13 +202,13 @@ class Presence:
             self._contested[source] = shown
             del self._exchanges[source]
 
-    def opened(self, session: Attached, now: float, now_ms: int) -> Session:
+    def opened(self, session: Attached, now: float, now_ms: int) -> SessionFact:
         """A source has attached."""
         source, own, payer = session.name, session.certificate, session.payer
         shown = _Contest(0, "") if own is None else _Contest(own.issued, own.key_id.hex())
         self._exchanged(session, shown, now)
         self._attached[source] = [*self._attached.get(source, ()), session.incarnation][-ATTACHED_KNOWN:]
-        record = Session(
+        record = SessionFact(
             attachment=session.attachment,
             state="open",
             how=None,
@@ -223,7 +223,7 @@ class Presence:
         self._known[source] = known
         return self._record(source, known)
 
-    def heard(self, source: str, now: float, now_ms: int, payer: str = "") -> Session | None:
+    def heard(self, source: str, now: float, now_ms: int, payer: str = "") -> SessionFact | None:
         """A source has said something; a record when it had been silent. Who pays for it its past did not tell."""
         known = self._known.get(source)
         if known is None or known.state == "closed":
@@ -241,7 +241,7 @@ class Presence:
         if known is not None and known.state == "open":
             known.grace = min(known.grace, asked_patience_s(now - known.heard))
 
-    def closed(self, source: str, attachment: int, how: How, now: float, now_ms: int) -> Session | None:
+    def closed(self, source: str, attachment: int, how: How, now: float, now_ms: int) -> SessionFact | None:
         """An attachment has ended; a record unless a greater one has taken its place."""
         known = self._known.get(source)
         if known is None or known.record.attachment != attachment or known.state == "closed":
@@ -253,7 +253,7 @@ class Presence:
         known.heard = now
         return self._record(source, known)
 
-    def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:
+    def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, SessionFact]]:
         """Find who has fallen silent, and who must be said again (rule 9); to be called each `expected` seconds."""
         lag = now - self._ticked - expected
         self._ticked = now
@@ -293,7 +293,7 @@ class Presence:
         never = [source for source in self._granted if source not in self._known]
         return [source for _, source in sorted(closed)[:-CLOSED_KNOWN]] + never[:-CLOSED_KNOWN]
 
-    def _record(self, source: str, known: _Known) -> Session:
+    def _record(self, source: str, known: _Known) -> SessionFact:
         contest = self._contested.get(source)
         if contest is None or known.state != "closed" or known.issued > contest.issued:
             return known.record

@@ -24,11 +24,11 @@ import msgspec
 from dsmt.bus.rules.observers import Observers
 from dsmt.bus.rules.presence import Attached, How, Presence
 from dsmt.errors import UnusableEventError
-from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 from dsmt.view.liveness import REATTACH_GRACE_MS, ROLES
-from dsmt.view.sessions import Sessions
+from dsmt.view.sessions import SourceSessions
 
 HEARTBEAT_S: Final = 1.0
 STATS_S: Final = 30.0
@@ -71,7 +71,7 @@ class SessionWords:
         self._prefix, self._own, self._words = f"{name}/session/", name.partition("/")[2], words
         self.presence = Presence(now)
         self._observers = Observers()
-        self._known: Sessions[_Held] = Sessions()
+        self._known: SourceSessions[_Held] = SourceSessions()
         """The words of all brokers on managers, monitors and brokers."""
         self._gone: frozenset[str] = frozenset()
         """Brokers that are lost for longer than the grace."""

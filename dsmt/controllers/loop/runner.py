@@ -57,7 +57,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.proven import Verify
 from dsmt.trust.store import TrustStore
 from dsmt.view import PATTERNS, Fleet, View
-from dsmt.view.following import Step, ViewFollower
+from dsmt.view.following import DeliveryEffect, ViewFollower
 from dsmt.view.liveness import dead_after_ms
 
 TICK_S: Final = 0.5
@@ -144,17 +144,17 @@ class ControllerRunner:
             held = self.view
             step = self._following.take(delivery)
             match delivery:
-                case Arrived(signed=signed) if step is Step.FOLDED:
+                case Arrived(signed=signed) if step is DeliveryEffect.FOLDED:
                     self._gate.folded()
                     self._named.folded(self.view, signed.event.topic)
                     self._look_for_quarantine(signed.event.topic)
-                case Complete() | Bookmark() if step is Step.BEHIND:
+                case Complete() | Bookmark() if step is DeliveryEffect.BEHIND:
                     self._begin(now, held)
                     return False
                 case Complete() | Bookmark():
                     self._reached(delivery, now)
                 case Reattached(broker=broker):
-                    self._attached(broker, now, lost=held if step is Step.ANEW else None)
+                    self._attached(broker, now, lost=held if step is DeliveryEffect.ANEW else None)
                 case _:
                     pass
         if self._resaying.is_misled(self.view, batch, now) or self._timing.is_left(self._bus.now_ms()):

@@ -15,7 +15,7 @@ SILENT_S: Final = 3.0
 """How long a source that lives may go unheard before a broker says that it is silent: it was asked, and did not answer."""
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class SessionFact(msgspec.Struct, frozen=True, kw_only=True):
     """A broker's word on one attachment of a source (F1, F2). `how` says how it was closed."""
 
     attachment: Count
@@ -114,7 +114,7 @@ class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
 _CLOSED: Final[Mapping[str, str]] = {"peer": "the peer closed it", "timeout": "it timed out"}
 
 
-def _session(event: Event, said: Session) -> str:
+def _session(event: Event, said: SessionFact) -> str:
     broker = event.topic.split("/")[1]
     if said.state == "open":
         return f"is connected to {broker}"
@@ -149,7 +149,7 @@ def _trimmed(_: Event, said: TrimRecord) -> str:
 
 ROWS: Final[tuple[KindRow, ...]] = (
     fact(
-        "broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", Session, _session,
+        "broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", SessionFact, _session,
         ttl_ms=DAY_MS, folded=True,
     ),
     signal(

@@ -9,7 +9,7 @@ import msgspec
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.numbers import Count, Ms, Offset
 from dsmt.event.kinds.row import DAY_MS, KindRow, fact
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.phrases import whose
 
 MAX_BROKERS: Final = 7
@@ -89,7 +89,7 @@ class LeftData(msgspec.Struct, frozen=True, kw_only=True):
 
     component: str
     index: Count
-    home: Home
+    home: DataHome
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):

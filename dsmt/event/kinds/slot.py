@@ -51,7 +51,7 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
         return self.move is not None and self.move_number > self.restart
 
 
-class Home(msgspec.Struct, frozen=True, kw_only=True):
+class DataHome(msgspec.Struct, frozen=True, kw_only=True):
     """The node whose disk holds a pinned slot's data, with the `key` of its attributes, by which that machine is told."""
 
     node: str
@@ -76,7 +76,7 @@ class Good(msgspec.Struct, frozen=True, kw_only=True):
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """That a program has ended with 0, and is not run again (A20): when, how long it had run, and on which machine.
 
-    `key` is that of the machine's attributes, as a `Home` has it; empty where any machine may take that over.
+    `key` is that of the machine's attributes, as a `DataHome` has it; empty where any machine may take that over.
     """
 
     at_ms: Ms
@@ -115,7 +115,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     refuses: Good | None = None
     good: Good | None = None
     former: Good | None = None
-    home: Home | None = None
+    home: DataHome | None = None
     parked: bool = False
     ended: Ended | None = None
     good_ended: Ended | None = None

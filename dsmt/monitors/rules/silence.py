@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.view.liveness import OBSERVERS, REATTACH_GRACE_MS, ROLES
 
 
@@ -29,7 +29,7 @@ class Target:
 @dataclass(slots=True)
 class _Named:
     cause: EventId
-    words: dict[str, Session] = field(default_factory=dict)
+    words: dict[str, SessionFact] = field(default_factory=dict)
 
     @property
     def since_ms(self) -> int:
@@ -45,7 +45,7 @@ class Silence:
         self._own = own
         self._named: dict[str, _Named] = {}
 
-    def session(self, source: str, session: Session, to: Sequence[str], cause: EventId) -> None:
+    def session(self, source: str, session: SessionFact, to: Sequence[str], cause: EventId) -> None:
         """Take in a broker's word on a session that is addressed to this monitor."""
         role, _, node = source.partition("/")
         if role not in ROLES or not node:

@@ -18,7 +18,7 @@ from dsmt.bus.broker.others.broker_words import StoredBrokerWords
 from dsmt.bus.broker.others.readings import Readings
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.errors import UnusableEventError
-from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.realm import BROKERS
 from dsmt.event.records import from_data
 from dsmt.ports.clock import Clock

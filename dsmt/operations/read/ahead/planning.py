@@ -20,7 +20,7 @@ from dsmt.controllers.left_data import data_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import RefusedError
 from dsmt.event.envelope import EventId
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.payload import canonical
 from dsmt.operations.read.ahead.plan_words import masked, promises
 from dsmt.operations.read.ahead.rehearsal import Rehearsal
@@ -213,7 +213,7 @@ def left_data(sight: Sight, spec: ServiceSpec) -> list[str]:
     return [one for one in told if one]
 
 
-def _left(sight: Sight, key: SlotKey, component: ComponentSpec, home: Home) -> str:
+def _left(sight: Sight, key: SlotKey, component: ComponentSpec, home: DataHome) -> str:
     """What becomes of the data of one slot; empty where that is as always."""
     entry = sight.view.services.get(key.service)
     stands = entry is not None and entry.spec is not None and not entry.spec.record.removed

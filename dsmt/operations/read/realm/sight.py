@@ -13,8 +13,8 @@ from dsmt.controllers.brake import Brake, brake
 from dsmt.controllers.rollout import Governing
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.broker import Session
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.broker import SessionFact
+from dsmt.event.kinds.slot import DataHome
 from dsmt.event.phrases import some
 from dsmt.event.slots import SlotKey
 from dsmt.event.topic import is_level
@@ -26,7 +26,7 @@ from dsmt.ports.realm import KEY_ENDED
 from dsmt.spec.records import ComponentSpec
 from dsmt.trust.revocations import REVOKED
 from dsmt.view import PATTERNS, Fleet, Held, View, patterns_of
-from dsmt.view.following import Step, ViewFollower
+from dsmt.view.following import DeliveryEffect, ViewFollower
 from dsmt.view.sessions import Attachments
 
 
@@ -51,9 +51,9 @@ class Sight:
         """What governs slots at this time."""
         return Governing(self.fleet)
 
-    def newest_session(self, source: str) -> Held[Session] | None:
+    def newest_session(self, source: str) -> Held[SessionFact] | None:
         """The last word of a broker on the connection of a source; None where nothing is known of it."""
-        attachments: Attachments[Held[Session]] | None = self.view.sessions.of.get(source)
+        attachments: Attachments[Held[SessionFact]] | None = self.view.sessions.of.get(source)
         return None if attachments is None or attachments.newest is None else attachments.newest[1]
 
     def began_ms(self, source: str) -> int:
@@ -66,7 +66,7 @@ class Sight:
         governs = self.governing.of(key)
         return None if governs is None else governs.component
 
-    def home_of(self, key: SlotKey) -> Home | None:
+    def home_of(self, key: SlotKey) -> DataHome | None:
         """Where the data is that a slot stays with; None for one that may be anywhere, or was nowhere yet."""
         governs = self.governing.of(key)
         return None if governs is None else governs.home_of(key)
@@ -166,7 +166,7 @@ def _begins_anew(following: ViewFollower, delivery: Delivery) -> bool:
     if isinstance(delivery, Notice) and delivery.type == KEY_ENDED:
         following.begin()
         return True
-    return following.take(delivery) is Step.BEHIND
+    return following.take(delivery) is DeliveryEffect.BEHIND
 
 
 def sight_of(following: ViewFollower, bus: BusReader, told: Passing | None = None) -> Sight:

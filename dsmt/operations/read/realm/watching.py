@@ -22,7 +22,7 @@ from dsmt.operations.read.realm.sight import Sight, sight_of
 from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice
 from dsmt.together import end_all
 from dsmt.view import View
-from dsmt.view.following import Step, ViewFollower
+from dsmt.view.following import DeliveryEffect, ViewFollower
 
 Found = TypeVar("Found")
 
@@ -88,7 +88,7 @@ class Watch:
     def _took(self, batch: Sequence[Delivery], now: float) -> bool:
         """Take in what came; False where the view begins anew (rule 3): what is left of the batch is delivered again."""
         for delivery in batch:
-            if self._following.take(delivery) in (Step.ANEW, Step.BEHIND):
+            if self._following.take(delivery) in (DeliveryEffect.ANEW, DeliveryEffect.BEHIND):
                 return False
             match delivery:
                 case Arrived(signed=signed, live=True):

@@ -20,7 +20,7 @@ from dsmt.operations.read.rows.instance_reason import STUCK, reason_of, startup_
 from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.operations.read.rows.serving import Serving, serving
 from dsmt.operations.words.times import time_or_null
-from dsmt.view import Instance, SlotEntry, SlotKey
+from dsmt.view import InstanceEntry, SlotEntry, SlotKey
 from dsmt.view.held import Held
 
 ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING, Shown.RUNNING})
@@ -223,7 +223,7 @@ def exit_of(last: LastExit | None) -> Exit | None:
     return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
 
 
-def _layers(instance: Instance | None) -> dict[str, str | None]:
+def _layers(instance: InstanceEntry | None) -> dict[str, str | None]:
     def said(held: Held[Status] | None) -> str | None:
         return None if held is None else held.record.state.value
 

@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.errors import NotFoundError, RefusedError
 from dsmt.event.hlc import BOUND_MS, rfc3339
-from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.node import NodeAttributes
 from dsmt.event.phrases import in_retrospect, some, whose
 from dsmt.event.reason import Reason, reason
@@ -24,7 +24,7 @@ from dsmt.operations.words.targets import is_service
 from dsmt.operations.words.times import span, time_or_null
 from dsmt.view import NodeEntry, SlotKey
 from dsmt.view.held import Held
-from dsmt.view.sessions import Word, word
+from dsmt.view.sessions import AttachmentState, word
 from dsmt.view.shown import unwatched
 
 _HALVES: Final = (
@@ -209,7 +209,7 @@ def _manager(sight: Sight, entry: NodeEntry) -> int | None:
     return pid
 
 
-def manager_away(said: Word[Held[Session]], who: str = "manager") -> str:
+def manager_away(said: AttachmentState[Held[SessionFact]], who: str = "manager") -> str:
     """What a word that is not `open` says of a node's manager, or of another program of it, for people."""
     how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
     return f"its {who} {how[said.state]} at {said.broker}"
