@@ -34,7 +34,7 @@ from dsmt.operations.local.up.machine import up
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record
-from dsmt.operations.read.realm.watching import Seen, Watch, watching
+from dsmt.operations.read.realm.watching import SeenEvent, Watch, watching
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances, is_ready
 from dsmt.operations.read.rows.node_rows import processes
@@ -269,7 +269,7 @@ def _started(signed: SignedEvent, topic: str, but: int) -> bool:
     return signed.event.topic == topic and data["pid"] not in (None, but)
 
 
-def _after(seen: Seen, began: float) -> str:
+def _after(seen: SeenEvent, began: float) -> str:
     return f"+{(seen.at - began) * 1000:.1f} ms"
 
 

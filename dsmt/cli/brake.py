@@ -8,7 +8,7 @@ from dsmt.cli.printing import document, one_line, page
 from dsmt.cli.screens import idle, overruled
 from dsmt.event.phrases import quoted
 from dsmt.operations.connection import Connection, Reading
-from dsmt.operations.read.screens.summaries import Brake
+from dsmt.operations.read.screens.summaries import BrakeSummary
 from dsmt.operations.write import braking
 
 
@@ -48,13 +48,13 @@ def hold(ctx: CliContext, reason: str) -> None:
 def release(ctx: CliContext, reason: str) -> None:
     """Release the brake, and replace the instances of silent nodes."""
 
-    async def work(connection: Connection) -> Brake:
+    async def work(connection: Connection) -> BrakeSummary:
         return await braking.release(connection.bus, by=connection.by, reason=reason)
 
     _print(ctx, ctx.act(work))
 
 
-def _print(ctx: CliContext, brake: Brake) -> None:
+def _print(ctx: CliContext, brake: BrakeSummary) -> None:
     if ctx.json:
         document(brake)
     elif brake.held:

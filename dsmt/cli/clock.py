@@ -32,7 +32,7 @@ def accept(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
     if jump is not None and (jump.ended or jump.runs_out):
         _confirm(ctx, broker, jump)
 
-    async def work(connection: Connection) -> clocks.Clock:
+    async def work(connection: Connection) -> clocks.AcceptedClock:
         return await clocks.accept(connection.bus, broker, by=connection.by, reason=reason)
 
     found = ctx.act(work)

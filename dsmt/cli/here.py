@@ -15,7 +15,7 @@ from dsmt.event.addresses import host_of, is_number
 from dsmt.event.phrases import counted, some
 from dsmt.operations.connection import listens
 from dsmt.operations.local.here.acts import start_here, stop_here
-from dsmt.operations.local.here.here import Here, Machine, look_here
+from dsmt.operations.local.here.here import Here, MachineState, look_here
 from dsmt.operations.local.here.logs import logs_here
 from dsmt.operations.local.here.rows import is_problem_here, row_here, service_here
 from dsmt.operations.read.rows.instance_row import InstanceRow
@@ -111,7 +111,7 @@ def _reached(addresses: Sequence[str]) -> dict[str, bool]:
     return dict(zip(known, asyncio.run(tried()), strict=True))
 
 
-def _nodes(machine: Machine) -> str:
+def _nodes(machine: MachineState) -> str:
     return some(list(dict.fromkeys(one.node for one in machine.instances)))
 
 
@@ -120,16 +120,16 @@ def _has(one: Here, labels: Mapping[str, str]) -> bool:
     return all(known.get(key) == value for key, value in labels.items())
 
 
-def _rows(machine: Machine, those: Iterable[Here]) -> list[InstanceRow]:
+def _rows(machine: MachineState, those: Iterable[Here]) -> list[InstanceRow]:
     return sorted((row_here(one, machine.read_ms) for one in those), key=lambda row: (row.service, row.component, row.index))
 
 
-def _table(rows: Sequence[InstanceRow], machine: Machine) -> list[str]:
+def _table(rows: Sequence[InstanceRow], machine: MachineState) -> list[str]:
     laid = [(screens.cells(row, machine.read_ms), _below(row, machine)) for row in rows]
     return table(_HEADER, laid).splitlines() if laid else []
 
 
-def _below(row: InstanceRow, machine: Machine) -> list[str]:
+def _below(row: InstanceRow, machine: MachineState) -> list[str]:
     """Why it is not as it should be."""
     lines = []
     if row.held is not None:
@@ -142,7 +142,7 @@ def _below(row: InstanceRow, machine: Machine) -> list[str]:
     return lines
 
 
-def _dead(machine: Machine) -> list[str]:
+def _dead(machine: MachineState) -> list[str]:
     """Which of dsmt's own programs live on no node of this home."""
     dead = {node: [_PARTS[one] for one, pid in own.items() if pid is None] for node, own in machine.nodes.items()}
     lines = [f"{node}: no {' and no '.join(those)} lives" for node, those in dead.items() if those]
@@ -150,7 +150,7 @@ def _dead(machine: Machine) -> list[str]:
     return [*lines, *([] if machine.up or not lines else [advice])]
 
 
-def _last(rows: Sequence[InstanceRow], machine: Machine) -> str:
+def _last(rows: Sequence[InstanceRow], machine: MachineState) -> str:
     """How much of the truth this is."""
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row.state.value for row in rows).most_common())
     when = f"{local(machine.read_ms)} {zone(machine.read_ms)}"
@@ -158,7 +158,7 @@ def _last(rows: Sequence[InstanceRow], machine: Machine) -> str:
     return f"{counted(len(rows), 'instance')}{f': {counts}' if counts else ''}.   {seen}"
 
 
-def _screen(machine: Machine, rows: Sequence[InstanceRow], reached: Mapping[str, bool]) -> list[str]:
+def _screen(machine: MachineState, rows: Sequence[InstanceRow], reached: Mapping[str, bool]) -> list[str]:
     lines = [f"realm {machine.realm}, this machine alone"]
     for node, own in machine.nodes.items():
         parts = ", ".join(f"{_PARTS[one]} {f'pid {pid}' if pid else 'DEAD'}" for one, pid in own.items())

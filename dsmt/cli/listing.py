@@ -17,7 +17,7 @@ from dsmt.event.addresses import host_port
 from dsmt.operations.connection import Reading
 from dsmt.operations.local.processes.asking import asked
 from dsmt.operations.read.realm.sight import Sight, look
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows, with_ended
+from dsmt.operations.read.rows.broker_rows import BrokerRow, broker_rows, with_ended
 from dsmt.operations.read.rows.certificates import ended_brokers, ended_in, in_use
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.endpoints import Reached
@@ -123,7 +123,7 @@ def brokers(ctx: CliContext) -> None:
     home = ctx.home()
     realm = home.realm()
 
-    async def work(connection: Reading) -> tuple[Sight, list[Broker]]:
+    async def work(connection: Reading) -> tuple[Sight, list[BrokerRow]]:
         sight = await look(connection.bus, passing=True)
         now_s, trust = sight.now_ms // 1000, connection.trust
         used = in_use(trust, now_s)

@@ -19,7 +19,7 @@ from dsmt.operations.connection import Connection
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import moment, time_or_null
 from dsmt.operations.write import asking_logs
-from dsmt.operations.write.asking_logs import Line, LogNotice
+from dsmt.operations.write.asking_logs import LogLine, LogNotice
 
 
 @command()
@@ -91,7 +91,7 @@ def _not_together(one: str, others: str) -> InputError:
     return InputError("logs.form", f"{one} cannot be combined with {others}", next="use one of them")
 
 
-def written(ctx: CliContext, one: Line | LogNotice, *, many: bool) -> None:
+def written(ctx: CliContext, one: LogLine | LogNotice, *, many: bool) -> None:
     """Print a line; what is told beside it goes to people only."""
     if isinstance(one, LogNotice):
         if not ctx.json:

@@ -23,7 +23,7 @@ from dsmt.operations.local.processes.keeping import check_goes_on
 from dsmt.operations.local.processes.parts import Parts
 from dsmt.operations.local.processes.unreached import unreached, while_they_stay
 from dsmt.operations.local.up import coming_up, machine, startable, upgrading
-from dsmt.operations.local.up.machine import Run, StartedRealm
+from dsmt.operations.local.up.machine import RealmRun, StartedRealm
 from dsmt.operations.local.up.wanted import Wanted
 from dsmt.system.procfs import is_alive
 from dsmt.together import end_all, unless
@@ -89,9 +89,9 @@ def up(
 
 async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     """Start it and go; who fails after the start says that what was started goes on."""
-    runs: list[Run] = []
+    runs: list[RealmRun] = []
 
-    def begins(run: Run) -> None:
+    def begins(run: RealmRun) -> None:
         runs.append(run)
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
 
@@ -106,9 +106,9 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 
 async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
-    runs: list[Run] = []  # one, once this command is at work and no other
+    runs: list[RealmRun] = []  # one, once this command is at work and no other
 
-    def begins(run: Run) -> None:
+    def begins(run: RealmRun) -> None:
         runs.append(run)
         if run.was_up and not ctx.json:
             print("this realm is up already: Ctrl-C here stops all of it, as dsmt down does; --detach leaves it running")
@@ -133,7 +133,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     await _end_by_itself(home, runs, working)
 
 
-async def _end_by_itself(home: Home, runs: Sequence[Run], working: asyncio.Future[bool]) -> None:
+async def _end_by_itself(home: Home, runs: Sequence[RealmRun], working: asyncio.Future[bool]) -> None:
     """Nothing is to be kept, or it did not come up: what was begun is not left behind. Raises why it did not."""
     if working.exception() is None:
         await _end_begun(home, runs[0])
@@ -142,13 +142,13 @@ async def _end_by_itself(home: Home, runs: Sequence[Run], working: asyncio.Futur
     working.result()
 
 
-async def _end_begun(home: Home, run: Run) -> None:
+async def _end_begun(home: Home, run: RealmRun) -> None:
     """Nothing that is here is let in: end what was begun for it, but nothing that ran before, as a service may still do."""
     if not run.was_up and not any(map(is_alive, Parts(home).instances())):
         await ending.down(home, run=run.name)
 
 
-async def _watched(home: Home, runs: Sequence[Run]) -> None:
+async def _watched(home: Home, runs: Sequence[RealmRun]) -> None:
     """Watch the run of the realm that was found, once one is. Raises `FailedError` when it has ended."""
     while True:
         for run in runs:
@@ -156,7 +156,7 @@ async def _watched(home: Home, runs: Sequence[Run]) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[Run], None]) -> bool:
+async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[RealmRun], None]) -> bool:
     """Start it, and tell what runs. Whether anything that is here is let in: else nothing is to be kept."""
     out, left = dict[str, str](), set[str]()
     with ctx.lasting() as waits, ctx.progress() as tell:
@@ -217,7 +217,7 @@ def upgrade(ctx: CliContext) -> None:
 async def _upgrade(ctx: CliContext, home: Home) -> None:
     with ctx.progress() as tell:
         done = await upgrading.upgrade(home, tell, waits=ctx.tell_waits)
-        runs = [Run(was_up=True, name=done.realm_run)] if done.realm_run else []
+        runs = [RealmRun(was_up=True, name=done.realm_run)] if done.realm_run else []
         warn(await unless(_watched(home, runs), coming_up.attached(home, done.started, tell=tell)))
     ctx.done = True
     parts = {"broker": done.brokers, "controller": done.started.controllers, "node": done.started.nodes}

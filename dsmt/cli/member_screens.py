@@ -9,9 +9,9 @@ from dsmt.cli.printing import one_line, page, table, word
 from dsmt.cli.screens import NONE, age, freshness
 from dsmt.event.phrases import another_certificate, counted, quoted
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.broker_rows import Broker, withholding
+from dsmt.operations.read.rows.broker_rows import BrokerRow, withholding
 from dsmt.operations.read.rows.controller_rows import UNDECIDED, Controller
-from dsmt.operations.read.rows.node_rows import Node, NodeShown, Process, clock
+from dsmt.operations.read.rows.node_rows import NodeRow, NodeShown, ProcessRow, clock
 from dsmt.operations.read.screens.node_alerts import away
 from dsmt.operations.words.times import off_by
 
@@ -19,7 +19,7 @@ LEFT_MOST = 5
 """What is left on a node that is named one by one."""
 
 
-def nodes(found: Sequence[Node], sight: Sight) -> str:
+def nodes(found: Sequence[NodeRow], sight: Sight) -> str:
     """The screen of `dsmt nodes`."""
     header = ("NODE", "ALIVE", "MODE", "INST", "CPUS", "MEM", "DISK", "LOAD", "VERSION", "HEARD")
     laid = [(_node_cells(node, sight.now_ms), _node_below(node, sight)) for node in found]
@@ -29,7 +29,7 @@ def nodes(found: Sequence[Node], sight: Sight) -> str:
     return f"{table(header, laid, right=('INST', 'CPUS', 'MEM', 'DISK', 'LOAD'))}\n{last}" if found else last
 
 
-def _node_cells(node: Node, now_ms: int) -> tuple[str, ...]:
+def _node_cells(node: NodeRow, now_ms: int) -> tuple[str, ...]:
     alive = {"alive": "yes", "dead": "DEAD"}.get(node.liveness, node.liveness)
     told = node.attributes
     figures: tuple[str, ...] = (NONE,) * 4
@@ -58,7 +58,7 @@ def _used(free: int, total: int) -> str:
     return f"{percent} %{'!' if percent >= 95 else ''}"
 
 
-def _node_below(node: Node, sight: Sight) -> list[str]:
+def _node_below(node: NodeRow, sight: Sight) -> list[str]:
     lines = []
     if node.mode_by is not None:
         verb = "excluded" if node.mode == "excluded" else "drain"
@@ -100,11 +100,11 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
     return page([*lines, freshness(sight)])
 
 
-def _unknown(process: Process) -> tuple[str, ...]:
+def _unknown(process: ProcessRow) -> tuple[str, ...]:
     return () if process.known else ("no agent is there: whether it runs is not known",)
 
 
-def brokers(found: Sequence[Broker], sight: Sight) -> str:
+def brokers(found: Sequence[BrokerRow], sight: Sight) -> str:
     """The screen of `dsmt brokers`."""
     header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "HISTORY", "VERSION")
     laid, withheld = [], withholding(sight)

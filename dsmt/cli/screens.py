@@ -11,12 +11,20 @@ from dsmt.event.phrases import another_certificate, counted, cut, quoted, some, 
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.instance_row import Hold, InstanceRow
+from dsmt.operations.read.rows.instance_row import HoldRow, InstanceRow
 from dsmt.operations.read.rows.instances import is_problem
 from dsmt.operations.read.rows.overruled import OverruledWord
-from dsmt.operations.read.rows.revisions import Refused, by_component, in_words, instead, refused, refused_and_runs, running
+from dsmt.operations.read.rows.revisions import (
+    RefusedRevision,
+    by_component,
+    in_words,
+    instead,
+    refused,
+    refused_and_runs,
+    running,
+)
 from dsmt.operations.read.screens.alert import Alert
-from dsmt.operations.read.screens.summaries import Brake, RealmStatus, Service
+from dsmt.operations.read.screens.summaries import BrakeSummary, RealmStatus, Service
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 if TYPE_CHECKING:
@@ -100,7 +108,7 @@ def cells(row: InstanceRow, now_ms: int) -> tuple[str, str, str, str, str, str, 
     )
 
 
-def held(hold: Hold, now_ms: int) -> str:
+def held(hold: HoldRow, now_ms: int) -> str:
     """Who holds an instance, since when, and why."""
     said = f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
     return said if hold.stands is None else f"{said}; r{hold.stands} goes no further until this is started"
@@ -160,7 +168,7 @@ def services(found: Sequence[Service], sight: Sight) -> str:
 def applied(one: Applied) -> list[str]:
     """What became of a service that was applied, and why it is not ready."""
     ready = f"{one.ready} of {one.wanted} ready"
-    denied = None if one.refused is None else Refused(revision=one.refused, reason=one.reason, by=one.refused_by)
+    denied = None if one.refused is None else RefusedRevision(revision=one.refused, reason=one.reason, by=one.refused_by)
     if denied is not None and one.outcome == "rolled_back":
         said, between = refused_and_runs(denied, one.running, one.parts), "; " if denied.by else ", "
         lines = [f"{one.service}  {between.join((*said, ready))}"]
@@ -338,7 +346,7 @@ def brake_line(told: RealmStatus) -> str:
     return f"off    {counted(len(brake.silent), 'silent node')}{idle(brake)}, comes on above {brake.acts_above}"
 
 
-def idle(brake: Brake) -> str:
+def idle(brake: BrakeSummary) -> str:
     """That only some of the nodes that are dead count, where not all do."""
     dead = len(brake.dead)
     if dead <= len(brake.silent):

@@ -52,7 +52,7 @@ RevokedAt = Callable[[SignedEvent], float]
 Comparison = Literal["same", "inputs incomplete", "different", "other ruleset"]
 
 
-class Finding(msgspec.Struct, frozen=True):
+class ReplayedDecision(msgspec.Struct, frozen=True):
     """What replaying one decision showed; `details` are sentences, empty when it was the same."""
 
     decision: SignedEvent
@@ -63,10 +63,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Report:
+class ReplayReport:
     """All findings, in the order of the decisions' rows for each controller."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ReplayedDecision] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -171,7 +171,7 @@ def fold_and_decide(
     store: str | None = None,
     check: Verify = verify,
     ended: RevokedAt = lambda _: inf,
-) -> Report:
+) -> ReplayReport:
     """Replay decision events over the rows of one store, in order from its base.
 
     `store` is the id of that store: decisions on another one's rows have incomplete inputs. None trusts the rows.
@@ -179,12 +179,12 @@ def fold_and_decide(
     """
     history = _History(rows if isinstance(rows, Rows) else Rows(rows))
     by_controller: dict[str, list[tuple[Decision, SignedEvent]]] = {}
-    report = Report()
+    report = ReplayReport()
     for signed in decisions:
         try:
             record = from_data(Decision, signed.event.data)
         except UnusableEventError as error:
-            report.findings.append(Finding(signed, "inputs incomplete", (error.message,)))
+            report.findings.append(ReplayedDecision(signed, "inputs incomplete", (error.message,)))
             continue
         by_controller.setdefault(signed.event.source, []).append((record, signed))
     for source in sorted(by_controller):
@@ -317,26 +317,26 @@ def _all(_: SignedEvent) -> bool:
 
 def _replay_one(
     history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify, ended: RevokedAt
-) -> list[Finding]:
+) -> list[ReplayedDecision]:
     reading: _Reading | None = None
     found = []
     for decision, signed in batch:
         if store is not None and decision.store != store:
-            found.append(Finding(signed, "inputs incomplete", (_of_another(decision, store),)))
+            found.append(ReplayedDecision(signed, "inputs incomplete", (_of_another(decision, store),)))
             continue
         reading = reading or _Reading(history, decision.broker, ended)
         is_known = reading.follow(decision, signed.event)
         if decision.ruleset != RULESET:
             said = f"it was made by ruleset {decision.ruleset}, this is {RULESET}"
-            found.append(Finding(signed, "other ruleset", (said,)))
+            found.append(ReplayedDecision(signed, "other ruleset", (said,)))
         elif not is_known:
-            found.append(Finding(signed, "inputs incomplete", (history.without(decision.row),)))
+            found.append(ReplayedDecision(signed, "inputs incomplete", (history.without(decision.row),)))
         else:
             found.append(_compare(reading.view, decision, signed, history, check))
     return found
 
 
-def _compare(view: View, decision: Decision, signed: SignedEvent, history: _History, check: Verify) -> Finding:
+def _compare(view: View, decision: Decision, signed: SignedEvent, history: _History, check: Verify) -> ReplayedDecision:
     """Decide again, and compare what is there of its products; what is not there, see rule 4."""
     decided = decide(view, decision.now_ms, may_accuse=decision.may_accuse, broker=decision.broker, check=check)
     intents = {intent.topic: intent for intent in decided.intents}
@@ -356,11 +356,11 @@ def _compare(view: View, decision: Decision, signed: SignedEvent, history: _Hist
         for topic, intent in intents.items()
     )
     if differing:
-        return Finding(signed, "different", differing)
+        return ReplayedDecision(signed, "different", differing)
     if len(missing) > stale:
         said = f"{', '.join(missing)} not among the rows, where others were first on {stale} of its topics"
-        return Finding(signed, "inputs incomplete", (said,))
-    return Finding(signed, "same", stale=len(missing))
+        return ReplayedDecision(signed, "inputs incomplete", (said,))
+    return ReplayedDecision(signed, "same", stale=len(missing))
 
 
 def _difference(said: SignedEvent, intent: Intent | None) -> str:

@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from dsmt.simulator.engine.host import Host, HostProcess
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 from dsmt.simulator.members import KeptMember, SimController, SimNode
 
 DOWN_MOST: Final = 0.1
 """The share of nodes that are down or cut off at one time at most: the brake has a scenario of its own."""
-Kind = Callable[["Faults"], "str | None"]
+Kind = Callable[["FaultInjector"], "str | None"]
 
 
-class Faults:
+class FaultInjector:
     """Breaks a fleet. `log` says what was done, and when."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: SimFleet) -> None:
         self.fleet, self.world = fleet, fleet.world
         self.stream = fleet.world.stream.stream("faults")
         self.log: list[str] = []

@@ -29,8 +29,7 @@ from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.revocations import is_void, revoked_by
 from dsmt.trust.store import TrustStore
-from dsmt.view import Fleet as ViewedFleet
-from dsmt.view import SlotEntry, SlotKey, View
+from dsmt.view import Fleet, SlotEntry, SlotKey, View
 
 PAGE: Final = 2000
 RECENT: Final = 2000
@@ -57,7 +56,7 @@ class Scale:
     """How many of the nodes, and one controller, are at a site that has a broker of its own, a leaf."""
 
 
-class Fleet:
+class SimFleet:
     """The realm. `specs` is what was asked for last, by service; `view` folds what `broker` has stored, one that lives."""
 
     def __init__(self, world: World, scale: Scale) -> None:
@@ -253,7 +252,7 @@ class Fleet:
             wrong += self._slot_amiss(slot, running.get(slot, []), named.get(slot))
         known = frozenset(wanted)
         wrong += [f"{slot} runs on {there} and is not wanted" for slot, there in running.items() if slot not in known]
-        liveness = ViewedFleet(self.view(), self.world.now_ms, self.broker.name)
+        liveness = Fleet(self.view(), self.world.now_ms, self.broker.name)
         states = {name: liveness.state(name) for name, node in self.nodes.items() if self.in_order(node)}
         return wrong + [f"{name} lives, and is said to be {state}" for name, state in states.items() if state != "alive"]
 

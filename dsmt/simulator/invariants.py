@@ -1,6 +1,6 @@
 """Invariants: what must hold of every run (docs/rules/invariants.md); each answers with sentences that say what does not.
 
-Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `ViewWatch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`;
+Rule 1: 12.2 is `SimFleet.amiss`; 12.3 `replicas` and `ViewWatch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`;
     12.12 `ViewWatch`; 12.13 `proven`; what was acknowledged is kept (`kept`), and what is signed of programs is so
     (`truth`).
 Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
@@ -22,7 +22,7 @@ from dsmt.operations.offline.replaying import revoked_at
 from dsmt.simulator.contention import speaking_for
 from dsmt.simulator.engine.keys import verify
 from dsmt.simulator.engine.rng import Stream
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 from dsmt.view import View
 
 SHUFFLES: Final = 2
@@ -39,7 +39,7 @@ NAMED_MOST: Final = 3
 """Gaps that one sentence names."""
 
 
-def replicas(fleet: Fleet, stream: Stream) -> list[str]:
+def replicas(fleet: SimFleet, stream: Stream) -> list[str]:
     """12.3: all replicas are one state: the store folded in any order, with duplicates; its winners; controllers' views."""
     store, now_ms = fleet.broker.store, fleet.broker.now_ms
     facts = [one for _, one in fleet.rows(store) if is_fact(one.event) and not fleet.is_void(store, one)]
@@ -59,7 +59,7 @@ def replicas(fleet: Fleet, stream: Stream) -> list[str]:
 class ViewWatch:
     """12.3, all the time: what a controller sees is, at some time in any `LAG_S`, what its broker's store held lately."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: SimFleet) -> None:
         self.wrong: list[str] = []
         self._fleet = fleet
         self._seen: dict[str, float] = {}
@@ -124,14 +124,14 @@ def stopped(orders: Sequence[str]) -> list[str]:
     return [f"12.4: an empty broker came, and an instance was stopped: {order}" for order in orders]
 
 
-def verdicts(fleet: Fleet, since_ms: int) -> list[str]:
+def verdicts(fleet: SimFleet, since_ms: int) -> list[str]:
     """The verdicts on nodes that came since then."""
     told = [signed.event for _, signed in fleet.rows() if signed.event.type == "dsmt.node.verdict"]
     late = [event for event in told if event.time_ms > since_ms]
     return [f"{event.subject} was called dead: {event.data['message']}" for event in late]
 
 
-def replayed(fleet: Fleet) -> list[str]:
+def replayed(fleet: SimFleet) -> list[str]:
     """12.10: folded and decided again, each decision has the same inputs and says the same."""
     wrong: list[str] = []
     stores: dict[str, list[tuple[int, SignedEvent]]] = {}
@@ -156,7 +156,7 @@ def _replayed(rows: list[tuple[int, SignedEvent]], decisions: list[SignedEvent],
     ]
 
 
-async def proven(fleet: Fleet) -> list[str]:
+async def proven(fleet: SimFleet) -> list[str]:
     """12.13: the history that the operator exports, of the broker that it is attached to, verifies as a file."""
     operator, until = fleet.operator, fleet.world.loop.time() + EXPORT_S
     operator.export()

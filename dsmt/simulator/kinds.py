@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from dsmt.operations.write.node_control import Mode
-from dsmt.simulator.faults import Faults, Kind
+from dsmt.simulator.faults import FaultInjector, Kind
 from dsmt.simulator.programs import SimInstance
 from dsmt.simulator.will import slots_of
 
@@ -18,7 +18,7 @@ STALL_S: Final = (4.0, 30.0)
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def crash(faults: Faults) -> str | None:
+def crash(faults: FaultInjector) -> str | None:
     """A program crashes."""
     programs = [one for node in faults.up() for one in node.host.programs.values() if isinstance(one, SimInstance)]
     if not programs:
@@ -28,7 +28,7 @@ def crash(faults: Faults) -> str | None:
     return f"{victim.slot} on {victim.host.name}"
 
 
-def kill_agent(faults: Faults) -> str | None:
+def kill_agent(faults: FaultInjector) -> str | None:
     """SIGKILL to an agent."""
     agent = faults.agent()
     if agent is None:
@@ -37,49 +37,49 @@ def kill_agent(faults: Faults) -> str | None:
     return agent.sim.name
 
 
-def kill_manager(faults: Faults) -> str | None:
+def kill_manager(faults: FaultInjector) -> str | None:
     """SIGKILL to a container manager."""
     return faults.kill(faults.node().manager)
 
 
-def kill_monitor(faults: Faults) -> str | None:
+def kill_monitor(faults: FaultInjector) -> str | None:
     """SIGKILL to a node monitor."""
     return faults.kill(faults.node().monitor)
 
 
-def pause_manager(faults: Faults) -> str | None:
+def pause_manager(faults: FaultInjector) -> str | None:
     """SIGSTOP to a container manager."""
     return faults.pause(faults.node().manager.process, 8.0)
 
 
-def pause_agent(faults: Faults) -> str | None:
+def pause_agent(faults: FaultInjector) -> str | None:
     """SIGSTOP to an agent."""
     return faults.pause(faults.agent(), 8.0)
 
 
-def spawner(faults: Faults) -> str:
+def spawner(faults: FaultInjector) -> str:
     """A spawner does not answer."""
     node = faults.node()
     faults.lose_spawner(node, faults.stream.uniform(0.2, 3.0))
     return node.name
 
 
-def kill_controller(faults: Faults) -> str | None:
+def kill_controller(faults: FaultInjector) -> str | None:
     """SIGKILL to a controller."""
     return faults.kill(faults.controller().kept)
 
 
-def pause_controller(faults: Faults) -> str | None:
+def pause_controller(faults: FaultInjector) -> str | None:
     """SIGSTOP to a controller."""
     return faults.pause(faults.controller().kept.process, 20.0)
 
 
-def kill_broker(faults: Faults) -> str | None:
+def kill_broker(faults: FaultInjector) -> str | None:
     """SIGKILL to the broker."""
     return faults.kill(faults.fleet.broker.kept)
 
 
-def pause_broker(faults: Faults) -> str | None:
+def pause_broker(faults: FaultInjector) -> str | None:
     """SIGSTOP to the broker."""
     return faults.pause(faults.fleet.broker.kept.process, 4.0)
 
@@ -87,7 +87,7 @@ def pause_broker(faults: Faults) -> str | None:
 # --- machines and the network --------------------------------------------------------------------------------------
 
 
-def stall_node(faults: Faults) -> str | None:
+def stall_node(faults: FaultInjector) -> str | None:
     """All of dsmt's processes of a node stand still for a while."""
     if not faults.may_lose_one():
         return None
@@ -96,7 +96,7 @@ def stall_node(faults: Faults) -> str | None:
     return f"{node.name} for {seconds:.1f} s"
 
 
-def stall_some(faults: Faults) -> str:
+def stall_some(faults: FaultInjector) -> str:
     """Any set of processes of one node, of controllers and the broker stands still together."""
     fleet, stream = faults.fleet, faults.stream
     kept = [controller.kept for controller in fleet.controllers.values()] + [fleet.broker.kept]
@@ -106,7 +106,7 @@ def stall_some(faults: Faults) -> str:
     return f"{', '.join(process.sim.name for process in stopped)} for {seconds:.1f} s"
 
 
-def kill_node(faults: Faults) -> str | None:
+def kill_node(faults: FaultInjector) -> str | None:
     """All processes of a node die."""
     if not faults.may_lose_one():
         return None
@@ -116,7 +116,7 @@ def kill_node(faults: Faults) -> str | None:
     return f"{node.name} for {seconds:.1f} s"
 
 
-def power_off(faults: Faults) -> str | None:
+def power_off(faults: FaultInjector) -> str | None:
     """A node loses its power."""
     if not faults.may_lose_one():
         return None
@@ -126,7 +126,7 @@ def power_off(faults: Faults) -> str | None:
     return f"{node.name} for {seconds:.1f} s"
 
 
-def cut_node(faults: Faults) -> str | None:
+def cut_node(faults: FaultInjector) -> str | None:
     """A node is cut off."""
     if not faults.may_lose_one():
         return None
@@ -135,14 +135,14 @@ def cut_node(faults: Faults) -> str | None:
     return f"{node.name} for {seconds:.1f} s"
 
 
-def cut_controller(faults: Faults) -> str:
+def cut_controller(faults: FaultInjector) -> str:
     """A controller is cut off."""
     controller, seconds = faults.controller(), faults.stream.uniform(0.5, 25.0)
     faults.cut(controller.host, seconds)
     return f"{controller.name} for {seconds:.1f} s"
 
 
-def reset_some(faults: Faults) -> str:
+def reset_some(faults: FaultInjector) -> str:
     """A middlebox ends the links of half of the nodes; they can attach again at once."""
     nodes = [node for node in faults.up() if faults.stream.chance(0.5)]
     for node in nodes:
@@ -150,7 +150,7 @@ def reset_some(faults: Faults) -> str:
     return ", ".join(node.name for node in nodes)
 
 
-def clock(faults: Faults) -> str:
+def clock(faults: FaultInjector) -> str:
     """A node's wall clock is wrong."""
     host = faults.node().host
     host.clock.offset_s = faults.stream.uniform(-9.0, 9.0)
@@ -160,7 +160,7 @@ def clock(faults: Faults) -> str:
 # --- what the operator says ----------------------------------------------------------------------------------------
 
 
-def scale(faults: Faults) -> str | None:
+def scale(faults: FaultInjector) -> str | None:
     """More or fewer instances."""
     service = _service(faults)
     if service is None:
@@ -171,7 +171,7 @@ def scale(faults: Faults) -> str | None:
     return f"{service} to {instances}"
 
 
-def update(faults: Faults) -> str | None:
+def update(faults: FaultInjector) -> str | None:
     """A new revision."""
     service = _service(faults)
     if service is None:
@@ -182,7 +182,7 @@ def update(faults: Faults) -> str | None:
     return f"{service} to revision {revision}"
 
 
-def restart(faults: Faults) -> str | None:
+def restart(faults: FaultInjector) -> str | None:
     """All instances of a service anew."""
     service = _service(faults)
     if service is not None:
@@ -190,7 +190,7 @@ def restart(faults: Faults) -> str | None:
     return service
 
 
-def hold(faults: Faults) -> str | None:
+def hold(faults: FaultInjector) -> str | None:
     """A slot is held."""
     slot = _slot(faults)
     if slot is not None:
@@ -198,7 +198,7 @@ def hold(faults: Faults) -> str | None:
     return slot
 
 
-def unhold(faults: Faults) -> str | None:
+def unhold(faults: FaultInjector) -> str | None:
     """A slot is held no more."""
     held = sorted(faults.fleet.will.held)
     if not held:
@@ -208,7 +208,7 @@ def unhold(faults: Faults) -> str | None:
     return slot
 
 
-def move(faults: Faults) -> str | None:
+def move(faults: FaultInjector) -> str | None:
     """A slot is to be elsewhere: on one node, whether that takes it now or not, or on any other."""
     slot = _slot(faults)
     if slot is None:
@@ -218,17 +218,17 @@ def move(faults: Faults) -> str | None:
     return f"{slot} to {node or 'another node'}"
 
 
-def drain(faults: Faults) -> str | None:
+def drain(faults: FaultInjector) -> str | None:
     """A node is drained."""
     return _use(faults, "draining")
 
 
-def exclude(faults: Faults) -> str | None:
+def exclude(faults: FaultInjector) -> str | None:
     """A node is to get nothing more."""
     return _use(faults, "excluded")
 
 
-def include(faults: Faults) -> str | None:
+def include(faults: FaultInjector) -> str | None:
     """A node is to be used again."""
     out = sorted(node for node, mode in faults.fleet.will.modes.items() if mode != "active")
     if not out:
@@ -238,7 +238,7 @@ def include(faults: Faults) -> str | None:
     return node
 
 
-def make_anew(faults: Faults) -> str | None:
+def make_anew(faults: FaultInjector) -> str | None:
     """A service is removed and made again: at once, or when nothing is left of it."""
     service = _service(faults)
     if service is None:
@@ -252,7 +252,7 @@ def make_anew(faults: Faults) -> str | None:
     return f"{service}, {'when it has ended' if waits else 'at once'}"
 
 
-def hold_brake(faults: Faults) -> str:
+def hold_brake(faults: FaultInjector) -> str:
     """Nothing is replaced for some seconds."""
     seconds = faults.stream.uniform(1.0, 15.0)
     faults.fleet.operator.brake(held=True)
@@ -260,16 +260,16 @@ def hold_brake(faults: Faults) -> str:
     return f"for {seconds:.1f} s"
 
 
-def _service(faults: Faults) -> str | None:
+def _service(faults: FaultInjector) -> str | None:
     return faults.stream.choice(list(faults.fleet.specs)) if faults.fleet.specs else None
 
 
-def _slot(faults: Faults) -> str | None:
+def _slot(faults: FaultInjector) -> str | None:
     slots = [slot for service, spec in faults.fleet.specs.items() for slot in slots_of(service, spec)]
     return faults.stream.choice(slots) if slots else None
 
 
-def _use(faults: Faults, mode: Mode) -> str | None:
+def _use(faults: FaultInjector, mode: Mode) -> str | None:
     will = faults.fleet.will
     out = [node for node, used in will.modes.items() if used != "active"]
     if len(out) >= max(1, len(faults.fleet.nodes) // 5):

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.order import newer
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 
 
-def moved_as_asked(fleet: Fleet) -> list[str]:
+def moved_as_asked(fleet: SimFleet) -> list[str]:
     """Rule 1."""
     facts = list(fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"))
     lost, kept = _overruled(facts), {signed.id for _, signed in fleet.rows()}

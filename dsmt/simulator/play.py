@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from math import inf
 
-from dsmt.simulator.faults import Faults
-from dsmt.simulator.fleet import Fleet, Scale
+from dsmt.simulator.faults import FaultInjector
+from dsmt.simulator.fleet import Scale, SimFleet
 from dsmt.simulator.members import SimNode
 from dsmt.simulator.world import World
 
@@ -41,8 +41,8 @@ class Play:
 
     def __init__(self, seed: int, scale: Scale, seconds: float = inf) -> None:
         self.world = World(seed)
-        self.fleet = Fleet(self.world, scale)
-        self.faults = Faults(self.fleet)
+        self.fleet = SimFleet(self.world, scale)
+        self.faults = FaultInjector(self.fleet)
         self.stream = self.world.stream.stream("play")
         self.seconds = seconds
         self.wrong: list[str] = []

@@ -18,7 +18,7 @@ import msgspec
 
 from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.simulator.engine.host import Host, Life
+from dsmt.simulator.engine.host import Host, ProgramLife
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class SimInstance:
         if any(one.launch.env == launch.env for one in beside):  # an update may start the new one first
             host.crashes.append(f"[{host.loop.time():.3f} s] {host.name} runs two copies of {self.slot}")
         host.programs[self.identity.pid] = self
-        self._life = Life(self.identity.pid, self.slot, launch.env.get("REVISION", ""), self.began)
+        self._life = ProgramLife(self.identity.pid, self.slot, launch.env.get("REVISION", ""), self.began)
         if self.slot:
             host.lives.append(self._life)
         ends, how = self._fate()

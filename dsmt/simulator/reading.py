@@ -20,7 +20,7 @@ MOST: Final = 1 << 16
 """Events that are remembered."""
 
 
-class Reader:
+class EventReader:
     """Reads for all. `decode` is for `TrustStore(decode=...)`, `read` for what a store holds."""
 
     def __init__(self) -> None:

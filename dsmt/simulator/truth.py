@@ -15,7 +15,7 @@ from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Status
 from dsmt.event.records import from_data
 from dsmt.event.status import State
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 from dsmt.simulator.moves import moved_as_asked
 
 RAN_S: Final = 0.5
@@ -24,14 +24,14 @@ HEARD_S: Final = 5.0
 """How long controllers may take to hear of an operator's word."""
 
 
-def kept(fleet: Fleet) -> list[str]:
+def kept(fleet: SimFleet) -> list[str]:
     """Every acknowledged event is in one of the brokers' stores (rule 1)."""
     held = {signed.id for store in fleet.stores for _, signed in fleet.rows(store)}
     lost = [str(one.id) for one in fleet.world.said or () if one.acked is not None and one.id and one.id not in held]
     return [f"D1: {name} was acknowledged, and is in no store" for name in lost]
 
 
-def true_words(fleet: Fleet) -> list[str]:
+def true_words(fleet: SimFleet) -> list[str]:
     """Every signed status of a program that runs names one that was started (rule 2)."""
     lives = {(node.name, life.pid): life.slot for node in fleet.nodes.values() for life in node.host.lives}
     wrong = []
@@ -49,7 +49,7 @@ def true_words(fleet: Fleet) -> list[str]:
     return wrong
 
 
-def never_ready(fleet: Fleet) -> list[str]:
+def never_ready(fleet: SimFleet) -> list[str]:
     """No slot goes back to a revision of which no program ever ran (rule 3)."""
     ran = {
         (life.slot.split("/")[0], life.revision)
@@ -71,7 +71,7 @@ def never_ready(fleet: Fleet) -> list[str]:
     return wrong
 
 
-def placed_on_excluded(fleet: Fleet) -> list[str]:
+def placed_on_excluded(fleet: SimFleet) -> list[str]:
     """No slot comes to a node that was excluded when it did, by the fact that each follows (rule 4)."""
     named: dict[EventId, str | None] = {}
     wrong = []
@@ -87,6 +87,6 @@ def placed_on_excluded(fleet: Fleet) -> list[str]:
     return wrong
 
 
-def all_true(fleet: Fleet) -> list[str]:
+def all_true(fleet: SimFleet) -> list[str]:
     """All of it."""
     return [*kept(fleet), *true_words(fleet), *never_ready(fleet), *placed_on_excluded(fleet), *moved_as_asked(fleet)]

@@ -23,7 +23,7 @@ from dsmt.simulator.engine.keys import SimKey, verify
 from dsmt.simulator.engine.loop import SimLoop, current_loop
 from dsmt.simulator.engine.network import Hosts, SimFabric, SimNetwork
 from dsmt.simulator.engine.rng import Stream
-from dsmt.simulator.reading import Reader
+from dsmt.simulator.reading import EventReader
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.revocations import is_disowned
 from dsmt.trust.store import Realm, TrustStore
@@ -69,7 +69,7 @@ class World:
         self.brokers: list[BrokerAddress] = []
         self.sites: dict[str, BrokerAddress] = {}
         """By host of a site, its leaf: what everything there is configured with (E5)."""
-        self.reader = Reader()
+        self.reader = EventReader()
         self._keys = self.stream.stream("keys")
         self._made: list[Identity] = []
         self.root = self.key()

@@ -15,7 +15,7 @@ from dsmt.event.kinds.realm import BROKERS, BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.write import brokers as writing_brokers
 from dsmt.operations.write.brokers import announce, announced, remove
-from dsmt.operations.write.writing import Said, say
+from dsmt.operations.write.writing import Acknowledged, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.revocations import topic_of
@@ -107,7 +107,7 @@ async def cut_short(r: TestRealm, said: int) -> None:
     (b1, b2), (one, two) = every, _ = await both_removed(r)
     third = {"b3": BrokerAddress("10.9.9.9:4000", bytes(32))}
 
-    async def killed(bus: Bus, drafts: Sequence[Draft]) -> Said:
+    async def killed(bus: Bus, drafts: Sequence[Draft]) -> Acknowledged:
         await say(bus, drafts[:said])
         raise asyncio.CancelledError
 

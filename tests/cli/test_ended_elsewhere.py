@@ -14,7 +14,7 @@ from dsmt.cli.root import main
 from dsmt.operations.local.home.home import Home, keeper_directory
 from dsmt.operations.local.processes.keeping import RUN, begin
 from dsmt.operations.local.up import coming_up
-from dsmt.operations.local.up.machine import Run, StartedRealm
+from dsmt.operations.local.up.machine import RealmRun, StartedRealm
 from dsmt.operations.local.up.upgrading import Upgraded
 
 STARTED = StartedRealm("test", ("127.0.0.1:1",), (), ("n1",), made=False)
@@ -36,8 +36,8 @@ def test_who_waits_for_nodes_is_told_that_the_realm_was_ended(
     async def upgrade(*_: Any, **__: Any) -> Upgraded:
         return Upgraded(STARTED, ["b1"], 0, 0, name)
 
-    async def up(*_: Any, begins: Callable[[Run], None], **__: Any) -> StartedRealm:
-        begins(Run(was_up=False, name=name))
+    async def up(*_: Any, begins: Callable[[RealmRun], None], **__: Any) -> StartedRealm:
+        begins(RealmRun(was_up=False, name=name))
         return STARTED
 
     async def nothing(*_: Any, **__: Any) -> list[str]:
@@ -59,8 +59,8 @@ def test_up_lists_no_broker_that_an_operator_of_another_home_has_removed(
 ) -> None:
     """It said in a warning that the broker does not belong to the realm any more, and listed it among those that do."""
 
-    async def up(*_: Any, begins: Callable[[Run], None], **__: Any) -> StartedRealm:
-        begins(Run(was_up=False, name=begin(Home(made))))
+    async def up(*_: Any, begins: Callable[[RealmRun], None], **__: Any) -> StartedRealm:
+        begins(RealmRun(was_up=False, name=begin(Home(made))))
         return replace(STARTED, brokers=("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"))
 
     async def announced(*_: Any, left: set[str]) -> list[str]:

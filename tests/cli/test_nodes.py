@@ -16,7 +16,7 @@ from dsmt.cli.root import main
 from dsmt.errors import TransportError
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.making import ensure_node
-from dsmt.operations.read.rows.holding import Left
+from dsmt.operations.read.rows.holding import Undrained
 from dsmt.operations.remote.places import NodePlace, keep_place
 from dsmt.operations.write.node_control import Controlled, LastNode
 from tests.cli.in_process import AWAY, NO, NO_YES, WRONG, Run, Stub
@@ -46,7 +46,7 @@ def say(made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 def test_what_a_drain_leaves_with_its_data_is_not_told_as_what_is_to_move(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = [Left(instance="db/app/0", stays=True, because="its data is there")]
+    left = [Undrained(instance="db/app/0", stays=True, because="its data is there")]
 
     async def set_mode(*_: Any, **__: Any) -> Controlled:
         return Controlled(node="n1", mode="drained", changed=True, version=1, instances=1, left=left, data=["db/app/1"])

@@ -33,7 +33,7 @@ from dsmt.operations.read.rows.past import Revision
 from dsmt.operations.read.screens.summaries import services, status
 from dsmt.operations.read.why.fitting import Clause, Fitting, why_not
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write.asking_logs import Line, LogNotice
+from dsmt.operations.write.asking_logs import LogLine, LogNotice
 from dsmt.operations.write.controlling import Done
 from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
@@ -98,10 +98,10 @@ def test_logs_name_the_instance_where_there_are_several_and_null_an_unknown_time
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = 1_700_000_000_000
-    told: list[Line | LogNotice] = [
-        Line("web/app/0", "n1", "stdout", "listening on :20000", None, at),
+    told: list[LogLine | LogNotice] = [
+        LogLine("web/app/0", "n1", "stdout", "listening on :20000", None, at),
         LogNotice("web/app/0", "web/app/0 is on n2 now"),
-        Line("web/app/0", "n2", "stderr", 'GET / "x\x1b[31m"', at - 400, at),
+        LogLine("web/app/0", "n2", "stderr", 'GET / "x\x1b[31m"', at - 400, at),
     ]
     sent = io.StringIO()
     monkeypatch.setattr("sys.stdout", Escaping(sent))
@@ -224,7 +224,7 @@ def test_where_an_instance_is_reached_or_has_its_data_makes_no_line_of_its_own(c
 
 def test_a_line_that_holds_a_newline_is_shown_as_no_line_of_another_instance(capsys: pytest.CaptureFixture[str]) -> None:
     for many, begins in ((True, "web/app/0 | "), (False, "")):
-        written(CliContext(), Line("web/app/0", "n1", "stdout", "a\tb\nweb/app/1 | c", None, 0), many=many)
+        written(CliContext(), LogLine("web/app/0", "n1", "stdout", "a\tb\nweb/app/1 | c", None, 0), many=many)
         assert capsys.readouterr().out == f"{begins}a\tb\\nweb/app/1 | c\n"
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.replay import Report, Rows, _Reading, fold_and_decide
+from dsmt.controllers.replay import ReplayReport, Rows, _Reading, fold_and_decide
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.kinds.service import SpecFact
@@ -27,7 +27,7 @@ def lived(seed: int, steps: int = 80) -> Life:
     return life
 
 
-def replayed(life: Life, **about: str) -> Report:
+def replayed(life: Life, **about: str) -> ReplayReport:
     return fold_and_decide(life.realm.rows, life.decisions, **about)
 
 

@@ -213,7 +213,9 @@ def test_a_second_event_of_the_head_s_number_is_an_equivocation():
 def test_one_forged_event_in_the_place_of_another_is_found_when_the_next_one_comes(first, place):
     reader = ChainReader()
     events = [another(event) if i == place else event for i, event in enumerate(RUN[:12])]
-    found = [i for i, event in enumerate(events[first:], first) if reader.judge(event).position is ChainPosition.EQUIVOCATION]
+    found = [
+        i for i, event in enumerate(events[first:], first) if reader.judge(event).position is ChainPosition.EQUIVOCATION
+    ]
     assert found == ([place + 1] if first <= place < 11 else [])
 
 

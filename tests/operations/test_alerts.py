@@ -13,7 +13,7 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.realm import BrakeWord, NodesetFact
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
+from dsmt.operations.read.rows.broker_rows import BrokerRow, broker_rows
 from dsmt.operations.read.rows.controller_rows import controller_rows
 from dsmt.operations.read.rows.node_rows import node_rows, node_shown
 from dsmt.operations.read.screens.alert import Alert, Found
@@ -242,8 +242,8 @@ def test_nobody_is_said_to_act_on_a_dead_node_while_no_controller_is_alive(close
 def test_of_a_silent_broker_it_is_told_whether_it_answers_and_whether_it_is_to_be_removed(
     ended: set[str], answers: str, told: str, advice: str
 ) -> None:
-    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
-    found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b1"}) for name in ("b1", "b2")]
+    fields: dict[str, Any] = dict.fromkeys(BrokerRow.__struct_fields__)
+    found = [BrokerRow(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b1"}) for name in ("b1", "b2")]
     seen = replace(sight(Realm("n1")), broker=answers)
     (alert,) = alerts(seen, Found(brokers=found, revoked=ended))
     assert (alert.target, alert.next) == ("broker/b2", advice)
@@ -251,8 +251,8 @@ def test_of_a_silent_broker_it_is_told_whether_it_answers_and_whether_it_is_to_b
 
 
 def test_of_a_broker_that_says_itself_what_is_wrong_that_is_told() -> None:
-    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
-    found = Broker(**fields | {"broker": "b2", "address": "b2:1", "alive": False, "fault": "the disk of /b2 is full"})
+    fields: dict[str, Any] = dict.fromkeys(BrokerRow.__struct_fields__)
+    found = BrokerRow(**fields | {"broker": "b2", "address": "b2:1", "alive": False, "fault": "the disk of /b2 is full"})
     (alert,) = alerts(sight(Realm("n1")), Found(brokers=[found]))
     assert (alert.message, alert.next) == ("the disk of /b2 is full", "then it begins anew by itself")
 
@@ -380,9 +380,9 @@ def test_who_was_attached_to_a_broker_whose_certificate_has_ended_goes_to_one_th
 
 
 def test_of_a_broker_whose_certificate_has_ended_it_is_not_told_too_that_it_says_nothing() -> None:
-    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
+    fields: dict[str, Any] = dict.fromkeys(BrokerRow.__struct_fields__)
     about = [{"broker": name, "address": f"{name}:1", "fault": why} for name, why in (("b1", None), ("b2", "it is full"))]
-    found = [Broker(**fields | {"alive": False} | one) for one in about]
+    found = [BrokerRow(**fields | {"alive": False} | one) for one in about]
     seen = sight(Realm("n1"))
     used = certified(seen.now_ms // 1000, broker_b1=-60, broker_b2=-60)
     assert [one.code for one in alerts(seen, Found(brokers=found, used=used))] == ["broker.expired"] * 2 + ["broker.silent"]

@@ -4,7 +4,7 @@ from typing import Any
 
 from dsmt.cli.service_screen import next_act
 from dsmt.event.kinds.instance import Endpoint
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
+from dsmt.operations.read.rows.broker_rows import BrokerRow, broker_rows
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.screens.alert import Found
 from dsmt.operations.read.screens.alerting import alerts
@@ -57,8 +57,8 @@ def test_of_an_agent_that_stays_at_a_broker_which_is_lost_here_nobody_knows_how_
     realm.session("broker/b2", "silent", broker="b1")
 
     def told() -> list[str]:
-        fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
-        lost = Broker(**fields | {"broker": "b2", "address": "b2:1", "alive": False})
+        fields: dict[str, Any] = dict.fromkeys(BrokerRow.__struct_fields__)
+        lost = BrokerRow(**fields | {"broker": "b2", "address": "b2:1", "alive": False})
         return [one.message for one in alerts(sight(realm), Found(brokers=[lost])) if one.code == "broker.silent"]
 
     realm.after(9)

@@ -15,7 +15,7 @@ from dsmt.event.records import from_data
 from dsmt.operations.read.ahead.planning import plan
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, declaring, revising
-from dsmt.operations.write.writing import Said
+from dsmt.operations.write.writing import Acknowledged
 from dsmt.spec.mistakes import SpecErrors
 from dsmt.spec.nodeset import NodeSetError
 from dsmt.spec.parsing import parse, read
@@ -72,10 +72,10 @@ def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
     async def look(_bus: Any, *_: Any, of: Any = ()) -> Any:
         return sight(made)
 
-    async def say(_bus: Any, drafts: list[Any]) -> Said:
+    async def say(_bus: Any, drafts: list[Any]) -> Acknowledged:
         for draft in drafts:
             made.say("operator/alice", draft.topic, draft.data)
-        return Said([], 2)
+        return Acknowledged([], 2)
 
     monkeypatch.setattr(applying, "look", look)
     monkeypatch.setattr(revising, "look_at", look)
@@ -198,8 +198,8 @@ def test_a_service_whose_spec_cannot_be_read_is_not_said_to_be_none_and_its_next
 def test_that_one_broker_of_several_has_stored_what_was_applied_is_told(
     copies: int, brokers: int, told: list[str], realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def say(_bus: Any, _drafts: list[Any]) -> Said:
-        return Said([], copies)
+    async def say(_bus: Any, _drafts: list[Any]) -> Acknowledged:
+        return Acknowledged([], copies)
 
     async def announced(_bus: Any) -> Any:
         return [f"b{n}" for n in range(brokers)]
@@ -223,9 +223,9 @@ def test_what_is_another_file_when_it_is_put_than_it_was_in_the_plan_is_not_appl
     """It is built anew while the artifact before it travels to the depot."""
     said: list[Any] = []
 
-    async def say(_bus: Any, drafts: list[Any]) -> Said:
+    async def say(_bus: Any, drafts: list[Any]) -> Acknowledged:
         said.extend(drafts)
-        return Said([], 2)
+        return Acknowledged([], 2)
 
     async def put_blob(_chunks: Any, _digest: bytes) -> None:
         (tmp_path / "b").write_text("after the plan")

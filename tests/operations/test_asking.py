@@ -23,7 +23,7 @@ from dsmt.operations.local.home.lock import alone
 from dsmt.operations.local.home.making import init
 from dsmt.operations.local.processes import asking, unreached
 from dsmt.operations.local.processes.keeping import write_kept
-from dsmt.operations.read.rows.broker_rows import Broker
+from dsmt.operations.read.rows.broker_rows import BrokerRow
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import BrokerFile
@@ -57,13 +57,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[BrokerAddress]:
     return found
 
 
-def broker(address: str, *, alive: bool, name: str | None = None) -> Broker:
+def broker(address: str, *, alive: bool, name: str | None = None) -> BrokerRow:
     said = {"address": address, "alive": alive, "broker": name}
-    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__) | said
-    return Broker(**fields)
+    fields: dict[str, Any] = dict.fromkeys(BrokerRow.__struct_fields__) | said
+    return BrokerRow(**fields)
 
 
-def faults(realm: Any, *found: Broker, home: Path = Path("nowhere")) -> list[str | None]:
+def faults(realm: Any, *found: BrokerRow, home: Path = Path("nowhere")) -> list[str | None]:
     return [one.fault for one in asyncio.run(asking.asked(OPERATOR, Home(home), realm, found))]
 
 

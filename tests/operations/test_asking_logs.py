@@ -16,7 +16,7 @@ from dsmt.event.status import State
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import local
 from dsmt.operations.write import asking_logs
-from dsmt.operations.write.asking_logs import Item, Line, LogNotice, LogQuery, logs
+from dsmt.operations.write.asking_logs import Item, LogLine, LogNotice, LogQuery, logs
 from dsmt.ports.bus import Bus, Delivery
 from tests.controllers.build import Realm, agent, key, web
 from tests.controllers.signing import START_MS, signed
@@ -73,8 +73,8 @@ def test_the_time_of_a_line_is_null_until_its_agent_knows_it() -> None:
     script = [answers.say("old"), answers.say("new", written_ms=START_MS + 4000, last=True)]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
     assert read(answers.bus, LogQuery(5, since_ms=7)) == [
-        Line("web/app/0", "n1", "stdout", "old", None, START_MS + 5000),
-        Line("web/app/0", "n1", "stdout", "new", START_MS + 4000, START_MS + 5000),
+        LogLine("web/app/0", "n1", "stdout", "old", None, START_MS + 5000),
+        LogLine("web/app/0", "n1", "stdout", "new", START_MS + 4000, START_MS + 5000),
     ]
     (draft,) = answers.bus.emitted
     assert draft.data["arguments"] == {"lines": 5, "previous": False, "since_ms": 7, "follow_s": 0}
@@ -96,7 +96,7 @@ def test_an_answer_that_goes_on_beyond_what_was_asked_for_ends_there_and_that_is
 
     answers.bus = ScriptedBus([endless] * 1000, view(placed("n1")), now_ms=START_MS)  # type: ignore[list-item]
     found = read(answers.bus, LogQuery(asked))
-    assert [one.line for one in found if isinstance(one, Line)] == [text] * shown
+    assert [one.line for one in found if isinstance(one, LogLine)] == [text] * shown
     assert found[-1] == LogNotice("web/app/0", "web/app/0 on n1 answers with more than was asked for: no more is shown")
 
 
@@ -121,7 +121,7 @@ def test_what_is_on_a_log_that_no_agent_keeps_is_no_answer() -> None:
     answers = Answers()
     script = [answers.say("no", stream="x"), answers.say("no", stream="y", last=True), answers.say("yes", last=True)]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
-    assert [one.line for one in read(answers.bus, LogQuery(5)) if isinstance(one, Line)] == ["yes"]
+    assert [one.line for one in read(answers.bus, LogQuery(5)) if isinstance(one, LogLine)] == ["yes"]
 
 
 def test_a_follower_asks_again_from_the_place_behind_what_it_has_read() -> None:
@@ -129,7 +129,7 @@ def test_a_follower_asks_again_from_the_place_behind_what_it_has_read() -> None:
     script = [answers.say("one", upto=4), answers.say(last=True, upto=9), answers.say("two", upto=13)]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
     found = read(answers.bus, LogQuery(5, follow=True), count=2)
-    assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
+    assert [one.line for one in found if isinstance(one, LogLine)] == ["one", "two"]
     assert [draft.data["arguments"].get("after") for draft in answers.bus.emitted] == [None, {"stdout": 9}]
 
 
@@ -154,7 +154,7 @@ def test_a_follower_goes_to_another_node_with_the_instance_and_says_so() -> None
     answers.bus = ScriptedBus(script, view(placed("n1")), view(after), now_ms=START_MS)
     found = read(answers.bus, LogQuery(5, follow=True), count=3)
     assert found[1] == LogNotice("web/app/0", "web/app/0 is on n2 now")
-    assert [(one.node, one.line) for one in found if isinstance(one, Line)] == [("n1", "one"), ("n2", "two")]
+    assert [(one.node, one.line) for one in found if isinstance(one, LogLine)] == [("n1", "one"), ("n2", "two")]
     assert [draft.to for draft in answers.bus.emitted] == [("agent/n1/web/app/0",), ("agent/n2/web/app/0",)]
     assert answers.bus.emitted[1].data["arguments"]["lines"] == asking_logs.MOST
 
@@ -189,7 +189,7 @@ def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
     script: list[Step] = [answers.say("one", upto=4), came(begun, live=True), answers.say("two")]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
     found = read(answers.bus, LogQuery(5, follow=True), count=2, target="web")
-    assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
+    assert [one.line for one in found if isinstance(one, LogLine)] == ["one", "two"]
     assert len(answers.bus.emitted) == 1
 
 
@@ -207,7 +207,7 @@ def test_nobody_answers_in_the_name_of_another_instance_nor_of_its_agent_on_anot
     script = [lies(key(1), "n1"), lies(key(0), "n2"), answers.say("own", last=True)]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
     found = read(answers.bus, LogQuery(5), target="web")
-    assert [(one.instance, one.node, one.line) for one in found if isinstance(one, Line)] == [("web/app/0", "n1", "own")]
+    assert [(one.instance, one.node, one.line) for one in found if isinstance(one, LogLine)] == [("web/app/0", "n1", "own")]
 
 
 def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch
     answers.bus = ScriptedBus([lambda: None, answers.say("one")], view(placed("n1")), now_ms=START_MS)
     found = read(answers.bus, LogQuery(5, follow=True), count=2)
     assert found[0] == LogNotice("web/app/0", "the agent of web/app/0 on n1 does not answer; trying again")
-    assert isinstance(found[1], Line)
+    assert isinstance(found[1], LogLine)
     assert len(answers.bus.emitted) >= 2
 
 
@@ -238,7 +238,7 @@ def test_each_time_that_an_agent_falls_silent_is_told(monkeypatch: pytest.Monkey
     script = [lambda: None, answers.say("one"), lambda: None, answers.say("two")]
     answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
     found = read(answers.bus, LogQuery(5, follow=True), count=4)
-    assert [type(one) for one in found] == [LogNotice, Line, LogNotice, Line]
+    assert [type(one) for one in found] == [LogNotice, LogLine, LogNotice, LogLine]
 
 
 def test_what_is_on_no_node_has_no_logs() -> None:

@@ -20,7 +20,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.local.here import acts, here
-from dsmt.operations.local.here.here import Here, Machine, instance_in, look_here, not_ours
+from dsmt.operations.local.here.here import Here, MachineState, instance_in, look_here, not_ours
 from dsmt.operations.local.here.rows import is_problem_here, row_here, service_here
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.read.screens.summaries import Service
@@ -140,11 +140,11 @@ def home(tmp_path: Path) -> Home:
     return cut_off(tmp_path)
 
 
-def stop(machine: Machine, **about: Any) -> Any:
+def stop(machine: MachineState, **about: Any) -> Any:
     return asyncio.run(acts.stop_here(machine, Target("web"), reason="disk smokes", **about))
 
 
-def start(machine: Machine, **about: Any) -> Any:
+def start(machine: MachineState, **about: Any) -> Any:
     return asyncio.run(acts.start_here(machine, Target("web"), **about))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.store.sqlite import SqliteStore
 from dsmt.bus.store.tables import DAY_MS
-from dsmt.controllers.replay import Report, Rows, fold_and_decide
+from dsmt.controllers.replay import ReplayReport, Rows, fold_and_decide
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
@@ -108,9 +108,9 @@ def test_a_key_has_ended_with_the_first_row_of_a_file_that_revokes_it(
 
     told: dict[str, Any] = {}
 
-    def fold(rows: Any, _decisions: Any, **about: Any) -> Report:
+    def fold(rows: Any, _decisions: Any, **about: Any) -> ReplayReport:
         told.update(about, rows=rows)
-        return Report()
+        return ReplayReport()
 
     run = asyncio.run(lived())
     monkeypatch.setattr(replaying, "replay_elsewhere", fold)

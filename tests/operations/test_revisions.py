@@ -16,7 +16,7 @@ from dsmt.event.status import State
 from dsmt.operations.read.rows.instances import instances
 from dsmt.operations.read.rows.revisions import (
     SAME_MOST,
-    Refused,
+    RefusedRevision,
     following,
     in_words,
     instead,
@@ -28,7 +28,7 @@ from dsmt.operations.read.rows.revisions import (
 from dsmt.operations.read.screens.summaries import service
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import applying, declaring, revising
-from dsmt.operations.write.writing import Said
+from dsmt.operations.write.writing import Acknowledged
 from dsmt.spec.parsing import parse
 from tests.controllers.build import Realm, key, spec, web
 
@@ -69,14 +69,14 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
 
 
 def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_part() -> None:
-    assert in_words([2, 1], Refused(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
+    assert in_words([2, 1], RefusedRevision(revision=2, reason=None, in_part=True), 2) == "r2, r1, r2 refused in part"
     parts = {"app": [1], "job": [2]}
-    in_part = Refused(revision=2, reason=None, in_part=True, by=["app"])
+    in_part = RefusedRevision(revision=2, reason=None, in_part=True, by=["app"])
     assert in_words([2, 1], in_part, 2, parts) == "job r2; app r1 (r2 refused)"
-    assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
+    assert in_words([1], RefusedRevision(revision=2, reason=None), 2) == "r1, r2 refused"
     assert in_words([1], None, 2) == "r1, r2 waits"
     assert in_words([], None, 2) == "r2"
-    assert in_words([2], Refused(revision=2, reason=None, overruled=True), 2) == "r2 (overruled), r2 refused"
+    assert in_words([2], RefusedRevision(revision=2, reason=None, overruled=True), 2) == "r2 (overruled), r2 refused"
     for besides, by in (("", []), ("  job:\n    run: ./job\n", ["app"])):
         denied = refused(rolled_back(besides).view.services["web"])
         assert denied is not None
@@ -85,7 +85,7 @@ def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_par
 
 def test_of_what_was_refused_in_part_it_is_said_for_which_components_and_what_the_others_run() -> None:
     def told(*by: str, **parts: list[int]) -> str:
-        denied = Refused(revision=2, reason=None, in_part=bool(by), by=list(by))
+        denied = RefusedRevision(revision=2, reason=None, in_part=bool(by), by=list(by))
         said = "; ".join(refused_and_runs(denied, [2, 1], parts))
         return f"{said} -- {instead(denied, [1], parts)}"
 
@@ -147,9 +147,9 @@ def applied(realm: Realm, text: str, monkeypatch: Any) -> SpecFact:
     async def look(_bus: Any, *, of: Any = ()) -> Any:
         return sight(realm)
 
-    async def say(_bus: Any, drafts: list[Any]) -> Said:
+    async def say(_bus: Any, drafts: list[Any]) -> Acknowledged:
         said.extend(drafts)
-        return Said([], 2)
+        return Acknowledged([], 2)
 
     monkeypatch.setattr(applying, "look", look)
     monkeypatch.setattr(applying, "say", say)

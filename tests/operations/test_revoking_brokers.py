@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from dsmt.cli import member_screens
 from dsmt.operations.connection import Reading
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows, with_ended
+from dsmt.operations.read.rows.broker_rows import BrokerRow, broker_rows, with_ended
 from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK
 from dsmt.operations.read.screens.alert import Found
 from dsmt.operations.read.screens.alerting import alerts
@@ -83,8 +83,8 @@ def test_the_last_broker_whose_key_is_revoked_is_not_to_be_removed_for_it_cannot
 
 
 def test_of_one_that_is_revoked_and_whose_certificate_has_ended_it_is_told_too_that_it_is_to_be_removed() -> None:
-    fields: dict[str, Any] = dict.fromkeys(Broker.__struct_fields__)
-    found = [Broker(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b2"}) for name in ("b1", "b2")]
+    fields: dict[str, Any] = dict.fromkeys(BrokerRow.__struct_fields__)
+    found = [BrokerRow(**fields | {"broker": name, "address": f"{name}:1", "alive": name == "b2"}) for name in ("b1", "b2")]
     seen = sight(Realm("n1"))
     used = certified(seen.now_ms // 1000, broker_b1=-60)
     told = alerts(seen, Found(brokers=found, used=used, revoked={"broker/b1"}))

@@ -20,7 +20,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import braking, controlling, node_control, nodesets, revising
-from dsmt.operations.write.writing import Said, anew, bury, follow, say
+from dsmt.operations.write.writing import Acknowledged, anew, bury, follow, say
 from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm, spec, web
@@ -170,7 +170,7 @@ def test_of_what_was_not_acknowledged_the_history_says_whether_it_is_stored(stor
 
     bus: Any = SimpleNamespace(fetch=fetch, emit=lambda _: SimpleNamespace(id=told, acknowledged=acknowledged))
     if stored:
-        assert asyncio.run(say(bus, [Draft("user/x", {})])) == Said([told], 0)
+        assert asyncio.run(say(bus, [Draft("user/x", {})])) == Acknowledged([told], 0)
         return
     with pytest.raises(FailedError, match="user/x was not stored: the connection was lost") as refused:
         asyncio.run(say(bus, [Draft("user/x", {})]))

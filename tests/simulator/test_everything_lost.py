@@ -8,14 +8,14 @@ from typing import Any, Final
 import pytest
 
 from dsmt.simulator.engine.run import run
-from dsmt.simulator.fleet import Fleet, Scale
+from dsmt.simulator.fleet import Scale, SimFleet
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
 
 KEYS: Final[dict[str, Any]] = {"update": "{healthy_after: 2s, deadline: 60s}"}
 
 
-def lived(act: Callable[[Play, Fleet], Awaitable[None]], nodes: int) -> None:
+def lived(act: Callable[[Play, SimFleet], Awaitable[None]], nodes: int) -> None:
     async def main() -> None:
         play = Play(1, Scale(nodes=nodes, services=0, controllers=2, habits=Habits(life_s=1e9, stubborn=0.0)), 120.0)
         await play.fleet.start()
@@ -41,7 +41,7 @@ async def lose(play: Play, *, controllers: bool) -> None:
 
 @pytest.mark.parametrize("how", ["scaled to 0", "removed"])
 def test_a_service_that_was_ended_runs_when_it_is_applied_to_a_realm_that_remembers_nothing(how: str) -> None:
-    async def act(play: Play, fleet: Fleet) -> None:
+    async def act(play: Play, fleet: SimFleet) -> None:
         fleet.apply("x", instances=3, revision=1, more=KEYS)
         await play.until(play.now + 15)
         if how == "removed":
@@ -61,7 +61,7 @@ def test_a_service_that_was_ended_runs_when_it_is_applied_to_a_realm_that_rememb
 
 
 def test_a_node_whose_orphan_was_ended_takes_the_slot_from_a_store_that_has_lost_that_fact() -> None:
-    async def act(play: Play, fleet: Fleet) -> None:
+    async def act(play: Play, fleet: SimFleet) -> None:
         more = KEYS | {"instances": "each_node"}
         fleet.apply("x", instances=1, revision=1, more=more)
         await play.until(play.now + 15)

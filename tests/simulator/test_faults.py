@@ -10,15 +10,15 @@ import pytest
 from dsmt.ports.driver import Launch
 from dsmt.simulator.engine.host import HostProcess
 from dsmt.simulator.engine.run import run
-from dsmt.simulator.faults import Faults, Kind
-from dsmt.simulator.fleet import Fleet, Scale
+from dsmt.simulator.faults import FaultInjector, Kind
+from dsmt.simulator.fleet import Scale, SimFleet
 from dsmt.simulator.kinds import STORM
 from dsmt.simulator.members import AGAIN_S, SimBroker, SimController, SimNode
 from dsmt.simulator.programs import SimInstance
 from dsmt.simulator.world import World
 
 NODES = 20
-Scene = Callable[[Faults], Awaitable[None]]
+Scene = Callable[[FaultInjector], Awaitable[None]]
 
 
 async def _idle(_member: object, _process: HostProcess) -> None:
@@ -39,28 +39,28 @@ def play(scene: Scene, *, nodes: int = NODES, seed: int = 5) -> None:
             ):  # fmt: skip
                 patched.setattr(member, name, _idle)
             world = World(seed)
-            fleet = Fleet(world, Scale(nodes=nodes, services=0, controllers=2))
+            fleet = SimFleet(world, Scale(nodes=nodes, services=0, controllers=2))
             await fleet.start()
-            await scene(Faults(fleet))
+            await scene(FaultInjector(fleet))
             world.power_off()
             await asyncio.sleep(100)
 
     run(main())
 
 
-def lost(faults: Faults) -> list[str]:
+def lost(faults: FaultInjector) -> list[str]:
     """The nodes that are not up."""
     return [name for name, node in faults.fleet.nodes.items() if node not in faults.up()]
 
 
 def test_kinds_are_drawn_by_their_weight_about_so_often_and_until_the_end() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         struck: list[str] = []
 
-        def often(_: Faults) -> str | None:
+        def often(_: FaultInjector) -> str | None:
             return struck.append("often")
 
-        def seldom(_: Faults) -> str | None:
+        def seldom(_: FaultInjector) -> str | None:
             return struck.append("seldom")
 
         loop = asyncio.get_running_loop()
@@ -76,11 +76,11 @@ def test_kinds_are_drawn_by_their_weight_about_so_often_and_until_the_end() -> N
 
 
 def test_what_was_done_is_told_with_its_time_and_what_nobody_suffered_is_not() -> None:
-    async def scene(faults: Faults) -> None:
-        def cut_a_cable(of: Faults) -> str | None:
+    async def scene(faults: FaultInjector) -> None:
+        def cut_a_cable(of: FaultInjector) -> str | None:
             return "n3" if of is faults else None
 
-        def nobody(_: Faults) -> str | None:
+        def nobody(_: FaultInjector) -> str | None:
             return None
 
         await asyncio.sleep(1.5)
@@ -92,7 +92,7 @@ def test_what_was_done_is_told_with_its_time_and_what_nobody_suffered_is_not() -
 
 
 def test_what_is_broken_is_mended_once_after_its_time_or_with_all_else() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         mended: list[str] = []
         faults.later(5.0, lambda: mended.append("first"))
         faults.later(60.0, lambda: mended.append("second"))
@@ -112,7 +112,7 @@ def test_what_is_broken_is_mended_once_after_its_time_or_with_all_else() -> None
 
 
 def test_who_is_down_or_cut_off_or_filtered_or_not_to_run_is_struck_by_nothing_more() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         nodes = faults.fleet.nodes
         assert lost(faults) == []
         nodes["n1"].host.power_off()
@@ -128,7 +128,7 @@ def test_who_is_down_or_cut_off_or_filtered_or_not_to_run_is_struck_by_nothing_m
 
 @pytest.mark.parametrize(("nodes", "most"), [(20, 2), (19, 1), (5, 1)])
 def test_no_more_than_a_tenth_of_the_nodes_is_down_at_one_time_but_one_may_always_be(nodes: int, most: int) -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         for number in range(most):
             assert faults.may_lose_one()
             faults.cut(list(faults.fleet.nodes.values())[number].host, 9.0)
@@ -140,7 +140,7 @@ def test_no_more_than_a_tenth_of_the_nodes_is_down_at_one_time_but_one_may_alway
 
 
 def test_an_agent_is_struck_while_it_lives_on_a_node_that_is_up() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         assert faults.agent() is None, "managers and monitors are no agents"
         first, second, third = list(faults.fleet.nodes.values())[:3]
         agents = [node.host.start(f"agent:web/app/{number}", _agent) for number, node in enumerate((first, second, third))]
@@ -153,7 +153,7 @@ def test_an_agent_is_struck_while_it_lives_on_a_node_that_is_up() -> None:
 
 
 def test_what_is_killed_is_named_and_started_again_by_its_keeper() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         kept = faults.fleet.nodes["n2"].manager
         before = kept.process
         assert faults.kill(kept) == "n2:container_manager"
@@ -167,7 +167,7 @@ def test_what_is_killed_is_named_and_started_again_by_its_keeper() -> None:
 
 
 def test_a_pause_takes_what_runs_and_ends_in_its_time() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         process = faults.fleet.nodes["n2"].monitor.process
         assert process is not None
         lengths: list[float] = []
@@ -194,7 +194,7 @@ def test_a_pause_takes_what_runs_and_ends_in_its_time() -> None:
 
 
 def test_several_stand_still_together_and_those_that_did_already_go_on_when_they_would_have() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         first, second = (faults.fleet.nodes[name].manager.process for name in ("n1", "n2"))
         assert first is not None
         assert second is not None
@@ -212,7 +212,7 @@ def test_several_stand_still_together_and_those_that_did_already_go_on_when_they
 
 
 def test_a_node_that_stands_still_does_so_with_its_spawner() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         node, other = faults.fleet.nodes["n1"], faults.fleet.nodes["n2"]
         node.host.start("agent:web/app/0", _agent)
 
@@ -232,7 +232,7 @@ def test_a_node_that_stands_still_does_so_with_its_spawner() -> None:
 
 
 def test_a_cut_is_of_one_host_and_over_after_its_time() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         hosts = {name: node.host for name, node in faults.fleet.nodes.items()}
         faults.cut(hosts["n1"], 5.0)
         await asyncio.sleep(4.9)
@@ -244,7 +244,7 @@ def test_a_cut_is_of_one_host_and_over_after_its_time() -> None:
 
 
 def test_a_middlebox_ends_the_links_of_its_nodes_and_lets_none_be_made_for_a_while() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         world, nodes = faults.world, faults.fleet.nodes
         ended: list[str] = []
         world.reset = lambda host: ended.append(host.name)  # type: ignore[method-assign]
@@ -259,7 +259,7 @@ def test_a_middlebox_ends_the_links_of_its_nodes_and_lets_none_be_made_for_a_whi
 
 
 def test_a_killed_node_stays_dead_until_it_is_started_and_its_kernel_lives() -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         node = faults.fleet.nodes["n1"]
         faults.kill_node(node)
         await asyncio.sleep(60)
@@ -276,7 +276,7 @@ def test_one_seed_strikes_the_same_in_the_same_order() -> None:
     def struck(seed: int) -> list[str]:
         names: list[str] = []
 
-        async def scene(faults: Faults) -> None:
+        async def scene(faults: FaultInjector) -> None:
             names.extend(faults.node().name for _ in range(20))
 
         play(scene, seed=seed)
@@ -285,7 +285,7 @@ def test_one_seed_strikes_the_same_in_the_same_order() -> None:
     assert struck(5) == struck(5) != struck(6)
 
 
-def state(faults: Faults) -> list[object]:
+def state(faults: FaultInjector) -> list[object]:
     """All that a kind of fault may change: each machine, what runs there, and what was said to the operator."""
     hosts = [(host, host.on, host.cut, host.filtered, host.clock.offset_s) for host in faults.world.hosts.values()]
     processes = [(host.name, one.name, one.sim.state) for host, *_ in hosts for one in host.processes.values()]
@@ -296,7 +296,7 @@ def state(faults: Faults) -> list[object]:
 
 @pytest.mark.parametrize("kind", STORM, ids=lambda kind: kind.__name__)
 def test_each_kind_of_fault_does_something_and_says_so(kind: Kind) -> None:
-    async def scene(faults: Faults) -> None:
+    async def scene(faults: FaultInjector) -> None:
         fleet, ended = faults.fleet, list[str]()
         faults.world.reset = lambda host: ended.append(host.name)  # type: ignore[method-assign]
         for node in fleet.nodes.values():

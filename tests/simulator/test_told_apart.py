@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.agents.node.telling import Telling
 from dsmt.simulator.engine.run import run
-from dsmt.simulator.fleet import Fleet, Scale
+from dsmt.simulator.fleet import Scale, SimFleet
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
 
@@ -17,19 +17,19 @@ DEADLINE_S = 120.0
 """Past that of a copy that is `previous`: that the new one is ready is not heard either (A8)."""
 
 
-def stop(fleet: Fleet, slot: str) -> None:
+def stop(fleet: SimFleet, slot: str) -> None:
     fleet.operator.hold(slot)
 
 
-def move(fleet: Fleet, slot: str) -> None:
+def move(fleet: SimFleet, slot: str) -> None:
     fleet.operator.move(slot, None)
 
 
-def remove(fleet: Fleet, slot: str) -> None:
+def remove(fleet: SimFleet, slot: str) -> None:
     fleet.remove(slot.partition("/")[0])
 
 
-def between(fleet: Fleet) -> tuple[str, str]:
+def between(fleet: SimFleet) -> tuple[str, str]:
     """A slot whose node's manager is at the operator's broker, and its agent at the other; and that node."""
     sessions = fleet.view().sessions.of
 
@@ -47,7 +47,7 @@ def between(fleet: Fleet) -> tuple[str, str]:
     )
 
 
-def runs_on(seed: int, said: Callable[[Fleet, str], None], after_s: float) -> bool:
+def runs_on(seed: int, said: Callable[[SimFleet, str], None], after_s: float) -> bool:
     """Whether what was told to end runs on where it was, so long after that was said."""
 
     async def main() -> bool:
@@ -76,14 +76,14 @@ ENDINGS = [(stop, 2, 5.0), (remove, 3, 5.0), (move, 29, DEADLINE_S)]
 
 @pytest.mark.parametrize(("said", "seed", "after_s"), ENDINGS)
 def test_what_is_to_end_ends_though_its_agent_hears_of_it_by_no_broker(
-    said: Callable[[Fleet, str], None], seed: int, after_s: float
+    said: Callable[[SimFleet, str], None], seed: int, after_s: float
 ) -> None:
     assert not runs_on(seed, said, after_s)
 
 
 @pytest.mark.parametrize(("said", "seed", "after_s"), ENDINGS)
 def test_a_manager_that_keeps_to_itself_what_it_hears_is_caught(
-    said: Callable[[Fleet, str], None], seed: int, after_s: float, monkeypatch: pytest.MonkeyPatch
+    said: Callable[[SimFleet, str], None], seed: int, after_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Telling, "soon", lambda _: None)
     assert runs_on(seed, said, after_s)

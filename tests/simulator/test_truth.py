@@ -12,8 +12,8 @@ from dsmt.event.kinds.instance import Status
 from dsmt.event.records import to_data
 from dsmt.event.status import Layer, State
 from dsmt.simulator import scenarios
-from dsmt.simulator.engine.host import Life
-from dsmt.simulator.fleet import Fleet, Scale
+from dsmt.simulator.engine.host import ProgramLife
+from dsmt.simulator.fleet import Scale, SimFleet
 from dsmt.simulator.invariants import ViewWatch
 from dsmt.simulator.moves import moved_as_asked
 from dsmt.simulator.play import Play
@@ -116,7 +116,7 @@ def test_a_program_that_is_said_to_run_was_started_there_for_its_slot(node: str,
     )
     word = said(1, "dsmt.status", **to_data(status))
     word.event.topic, word.event.subject = f"service/web/status/app/0/{node}/application", SLOT
-    lives = [Life(7, SLOT, "1", 0.0), Life(8, "web/app/1", "1", 0.0)]
+    lives = [ProgramLife(7, SLOT, "1", 0.0), ProgramLife(8, "web/app/1", "1", 0.0)]
     fleet: Any = SimpleNamespace(
         nodes={"n1": SimpleNamespace(name="n1", host=SimpleNamespace(lives=lives))}, rows=lambda: [(1, word)]
     )
@@ -134,7 +134,7 @@ def test_a_program_that_is_said_to_run_was_started_there_for_its_slot(node: str,
 def test_what_is_gone_back_to_has_run_for_long_enough(code: str, ended: float, told: list[str]) -> None:
     spec = said(1, "dsmt.service.spec", spec={"components": {"app": {"env": {"REVISION": "1"}}}})
     fact = said(2, "dsmt.slot", spec=str(spec.id), reason={"code": code})
-    lives = [Life(7, SLOT, "1", 0.0, ended), Life(8, "other/app/0", "1", 0.0)]
+    lives = [ProgramLife(7, SLOT, "1", 0.0, ended), ProgramLife(8, "other/app/0", "1", 0.0)]
     fleet: Any = SimpleNamespace(
         nodes={"n1": SimpleNamespace(host=SimpleNamespace(lives=lives))},
         rows=lambda: [(1, spec)],
@@ -198,7 +198,7 @@ def test_each_invariant_is_asked_of_each_run(monkeypatch: pytest.MonkeyPatch, lo
         playing.world.crashes.append("crashes")
         playing.fleet.complaints.append("complaints")
 
-    async def not_proven(_: Fleet) -> list[str]:
+    async def not_proven(_: SimFleet) -> list[str]:
         return ["proven"]
 
     def watch(self: ViewWatch) -> None:

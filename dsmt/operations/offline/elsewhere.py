@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from dsmt.controllers.replay import Report, RevokedAt, Rows, fold_and_decide
+from dsmt.controllers.replay import ReplayReport, RevokedAt, Rows, fold_and_decide
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
@@ -20,12 +20,12 @@ from dsmt.event.records import from_data
 from dsmt.view import View
 
 
-def replay_elsewhere(rows: Rows, decisions: Sequence[SignedEvent], *, store: str, ended: RevokedAt) -> Report:
+def replay_elsewhere(rows: Rows, decisions: Sequence[SignedEvent], *, store: str, ended: RevokedAt) -> ReplayReport:
     """Replay decisions over the rows of one store, also those that were made from another one."""
     report = fold_and_decide(rows, decisions, store=store, ended=ended)
     found = fold_and_decide(rows, _as_here(rows, decisions, store), store=store, ended=ended).findings
     again = {one.decision.id: one for one in found if one.outcome != "inputs incomplete"}
-    return Report([again.get(one.decision.id, one) for one in report.findings])
+    return ReplayReport([again.get(one.decision.id, one) for one in report.findings])
 
 
 def _as_here(rows: Rows, decisions: Sequence[SignedEvent], store: str) -> list[SignedEvent]:

@@ -41,7 +41,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, order=True):
     last: int = msgspec.field(name="to")
 
 
-class Missing(NamedTuple):
+class PlacedGap(NamedTuple):
     """A gap of a chain, and the rows between which it stands."""
 
     gap: Gap
@@ -169,7 +169,7 @@ class Followed:
 
     # --- what is missing -----------------------------------------------------------------------------------------
 
-    def chains(self) -> list[Missing]:
+    def chains(self) -> list[PlacedGap]:
         """The gaps of all chains (rule 1)."""
         found = []
         for (source, topic, incarnation), chain in self._chains.items():
@@ -184,7 +184,7 @@ class Followed:
                     continue
                 if declared.within(before + 1, after - 1) < after - before - 1:
                     gap = Gap(source=source, topic=topic, first=before + 1, last=after - 1)
-                    found.append(Missing(gap, low.row, high.row))
+                    found.append(PlacedGap(gap, low.row, high.row))
         return found
 
     def lost(self, broker: str) -> list[BrokerNotice]:

@@ -45,7 +45,7 @@ from dsmt.event.registry import take_everything
 from dsmt.event.rowset import MAX_RUNS, RowSet, Run
 from dsmt.event.rowtree import RowTree, row_hash
 from dsmt.event.topic import check_pattern, matches
-from dsmt.operations.offline.followed import Followed, Missing
+from dsmt.operations.offline.followed import Followed, PlacedGap
 from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, HistoryHead, Verified, verified, verify_stream
 from dsmt.operations.offline.worth import NOTHING, worth
@@ -319,7 +319,7 @@ class _Proof:
 
     # --- judging -------------------------------------------------------------------------------------------------
 
-    def _came_before(self, missing: Missing) -> bool:
+    def _came_before(self, missing: PlacedGap) -> bool:
         """Whether what a hole lacks may stand before the first row (rule 8)."""
         return not self._wanted and missing.after_row in self._late and missing.gap.last - missing.gap.first < self._before
 
@@ -351,7 +351,7 @@ class _Proof:
         """What the broker has said that ends the file, by the same key."""
         return _Said() if self._end is None else self._said_by(self._end[0])
 
-    def _is_elsewhere(self, missing: Missing) -> bool:
+    def _is_elsewhere(self, missing: PlacedGap) -> bool:
         """Whether the broker says that things are missing between a gap's neighbours which others had trimmed."""
         low, high = missing.between
         return any(low <= last and first <= high for first, last in self._own.lacks)
@@ -387,6 +387,6 @@ class _Proof:
         )
 
 
-def _hidden(missing: Missing, left: RowSet) -> bool:
+def _hidden(missing: PlacedGap, left: RowSet) -> bool:
     """Whether rows between a gap's neighbours are not there: as many as it lacks, at least."""
     return left.within(*missing.between) >= missing.gap.last - missing.gap.first + 1

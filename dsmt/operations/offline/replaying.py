@@ -14,7 +14,7 @@ from math import inf
 
 import msgspec
 
-from dsmt.controllers.replay import Finding, RevokedAt, Rows
+from dsmt.controllers.replay import ReplayedDecision, RevokedAt, Rows
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.offline import history
@@ -103,7 +103,7 @@ def revoked_at(rows: Sequence[tuple[int, SignedEvent]], trust: TrustStore) -> Re
     return lambda signed: ended.get((signed.key_id, signed.event.source), inf)
 
 
-def _replay(finding: Finding, row: int) -> Replay:
+def _replay(finding: ReplayedDecision, row: int) -> Replay:
     return Replay(
         decision=str(finding.decision.id),
         row=row,

@@ -17,7 +17,7 @@ from dsmt.operations.local.members import brokers
 from dsmt.operations.local.members.servers import check_left, emptied
 from dsmt.operations.local.processes.ending import end_node
 from dsmt.operations.read.realm.sight import Sight, look
-from dsmt.operations.read.rows.holding import Left, data_on, left_on
+from dsmt.operations.read.rows.holding import Undrained, data_on, left_on
 from dsmt.operations.read.rows.node_rows import find_node
 from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.remote.adding import ALIVE_S
@@ -164,7 +164,7 @@ def _dead(node: str) -> InputError:
     return InputError("node.dead", f"{node} is dead; nothing was done", next=advice)
 
 
-def _busy(node: str, left: Sequence[Left], data: Sequence[str]) -> InputError:
+def _busy(node: str, left: Sequence[Undrained], data: Sequence[str]) -> InputError:
     """What keeps a node from being removed; what no drain moves is named first, for its data goes with the node."""
     if not left:
         said = f"the data of {some(data)} is on {node}; nothing was done"

@@ -60,7 +60,7 @@ class LogQuery(msgspec.Struct, frozen=True):
     step: str | None = None
 
 
-class Line(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True):
     """One line of one instance. `time_ms` is when it was written, if its agent knows."""
 
     instance: str
@@ -78,7 +78,7 @@ class LogNotice(msgspec.Struct, frozen=True):
     message: str
 
 
-Item = Line | LogNotice
+Item = LogLine | LogNotice
 
 
 @dataclass(slots=True)
@@ -238,7 +238,7 @@ class _Reader:
         if told.last:
             self._again.add(key)
         name = stream.removesuffix(BESIDE)
-        found: list[Item] = [Line(str(key), node, name, one, told.written_ms, event.time_ms) for one in told.lines]
+        found: list[Item] = [LogLine(str(key), node, name, one, told.written_ms, event.time_ms) for one in told.lines]
         beside = stream != name
         if found and asked.beside is not beside:
             if asked.beside is not None:
@@ -253,7 +253,7 @@ class _Reader:
         lines = asked.within(stream, told.lines, self._wanted.lines)
         if lines:
             asked.spoken, asked.until = True, min(asked.ends, asyncio.get_running_loop().time() + ANSWER_S)
-        found: list[Item] = [Line(str(key), asked.node, stream, one, told.written_ms, time_ms) for one in lines]
+        found: list[Item] = [LogLine(str(key), asked.node, stream, one, told.written_ms, time_ms) for one in lines]
         if len(lines) < len(told.lines):
             asked.spoken = True
             said = f"{key} on {asked.node} answers with more than was asked for: no more is shown"

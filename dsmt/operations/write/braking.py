@@ -7,14 +7,14 @@ import msgspec
 from dsmt.event.kinds.realm import BrakeWord
 from dsmt.operations.read.realm.sight import look
 from dsmt.operations.read.rows.overruled import OverruledWord, overruled_words
-from dsmt.operations.read.screens.summaries import Brake, brake
+from dsmt.operations.read.screens.summaries import BrakeSummary, brake
 from dsmt.operations.write.writing import follow, say_word
 from dsmt.ports.bus import Bus, BusReader
 
 TOPIC = "config/brake"
 
 
-class BrakeShown(Brake, frozen=True, kw_only=True):
+class BrakeShown(BrakeSummary, frozen=True, kw_only=True):
     """The brake, and what operators have said of it at the same time on the other side of a partition (E2)."""
 
     overruled: list[OverruledWord]
@@ -27,7 +27,7 @@ async def show(bus: BusReader) -> BrakeShown:
     return BrakeShown(**msgspec.structs.asdict(brake(sight)), overruled=lost)
 
 
-class BrakeHeld(Brake, frozen=True, kw_only=True):
+class BrakeHeld(BrakeSummary, frozen=True, kw_only=True):
     """The brake, and what a hold did to the one before: `kept` it, for it gave no reason of its own, or replaced it."""
 
     kept: bool = False
@@ -45,18 +45,18 @@ async def hold(bus: Bus, *, by: str, reason: str) -> BrakeHeld:
 
 
 def _held(
-    stands: Brake, *, kept: bool = False, replaced_by: str | None = None, replaced_reason: str | None = None
+    stands: BrakeSummary, *, kept: bool = False, replaced_by: str | None = None, replaced_reason: str | None = None
 ) -> BrakeHeld:
     fields = msgspec.structs.asdict(stands)
     return BrakeHeld(**fields, kept=kept, replaced_by=replaced_by, replaced_reason=replaced_reason)
 
 
-async def release(bus: Bus, *, by: str, reason: str) -> Brake:
+async def release(bus: Bus, *, by: str, reason: str) -> BrakeSummary:
     """Release the brake, and replace what is on silent nodes."""
     return await _say(bus, held=False, by=by, reason=reason)
 
 
-async def _say(bus: Bus, *, held: bool, by: str, reason: str) -> Brake:
+async def _say(bus: Bus, *, held: bool, by: str, reason: str) -> BrakeSummary:
     sight = await look(bus)
     before = 0 if sight.view.brake is None else sight.view.brake.record.released_ms
     record = BrakeWord(held=held, released_ms=before if held else sight.now_ms, by=by, reason=reason)

@@ -18,7 +18,7 @@ from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.trust.store import TrustStore
 
 
-class Clock(msgspec.Struct, frozen=True, kw_only=True):
+class AcceptedClock(msgspec.Struct, frozen=True, kw_only=True):
     """What was accepted: by how much the broker's machine was ahead of realm time.
 
     Realm time never goes back: where it was ahead itself, it goes slower, and is there in `there_in_s` seconds.
@@ -51,13 +51,13 @@ async def foreseen(bus: BusReader, trust: TrustStore, broker: str) -> Jump:
     return Jump(ahead_s=ahead_s, to_ms=to_ms, ended=ending, runs_out=running_out(sight, to_ms))
 
 
-async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
+async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> AcceptedClock:
     """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `RefusedError` of one that is near."""
     ahead_s = await _ahead_s(bus, await look(bus, passing=True), broker)
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
     await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await stands(bus, topic))])
-    return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
+    return AcceptedClock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
 
 
 async def _ahead_s(bus: BusReader, sight: Sight, broker: str) -> float:

@@ -10,7 +10,7 @@ from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted, some
 from dsmt.operations.read.realm.sight import Sight, look
-from dsmt.operations.read.rows.holding import Left, data_on, left_on
+from dsmt.operations.read.rows.holding import Undrained, data_on, left_on
 from dsmt.operations.read.rows.node_rows import check_not_removed, find_node, is_only_named
 from dsmt.operations.read.waits.waiting import until
 from dsmt.operations.words.telling import Tell, silent
@@ -35,7 +35,7 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     instances: int
     pinned: list[str] = []
-    left: list[Left] = []
+    left: list[Undrained] = []
     data: list[str] = []
     """Those of which nothing runs there, and whose data is there."""
     warnings: list[str] = []

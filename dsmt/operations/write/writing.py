@@ -61,14 +61,14 @@ async def decided_again(decide: Callable[[], Awaitable[Came]]) -> Came:
                 raise
 
 
-class Said(NamedTuple):
+class Acknowledged(NamedTuple):
     """Events that were said, and how many brokers at least have stored each, by the acknowledgements; 0 where none tells."""
 
     ids: list[EventId]
     copies: int
 
 
-async def say_word(bus: Bus, sight: Sight, drafts: Sequence[Draft]) -> Said:
+async def say_word(bus: Bus, sight: Sight, drafts: Sequence[Draft]) -> Acknowledged:
     """Say what operators want of things, as `say` does.
 
     What was overruled on their topics by now is settled so, and named as their cause: no screen tells of it any more (E2).
@@ -78,7 +78,7 @@ async def say_word(bus: Bus, sight: Sight, drafts: Sequence[Draft]) -> Said:
     return await say(bus, [msgspec.structs.replace(draft, cause=causes[draft.topic][:SETTLED_MOST]) for draft in drafts])
 
 
-async def say(bus: Bus, drafts: Sequence[Draft]) -> Said:
+async def say(bus: Bus, drafts: Sequence[Draft]) -> Acknowledged:
     """Publish, and wait for every answer.
 
     What was acknowledged stands: the broker compared it where it was said (rule A3). Where the link was lost before the
@@ -96,7 +96,7 @@ async def say(bus: Bus, drafts: Sequence[Draft]) -> Said:
         more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
         raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="see what it says now, and try again")
     ids = [emission.id for emission in emissions if emission.id is not None]
-    return Said(ids, min((answer.copies for answer in answers if isinstance(answer, Ack)), default=0))
+    return Acknowledged(ids, min((answer.copies for answer in answers if isinstance(answer, Ack)), default=0))
 
 
 async def _came_to_nothing(bus: Bus, draft: Draft, emission: Emission, answer: BaseException) -> list[str]:

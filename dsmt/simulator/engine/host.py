@@ -26,7 +26,7 @@ TICKS: Final = 100
 
 
 @dataclass(slots=True)
-class Life:
+class ProgramLife:
     """A program of an instance as its kernel knew it: from when to when (virtual s). `revision` is its environment's."""
 
     pid: int
@@ -130,7 +130,7 @@ class Host:
         """The running instances' programs by pid (`dsmt.simulator.programs.SimInstance`)."""
         self.mended = False
         """Whether what makes commands fail here has been mended."""
-        self.lives: list[Life] = []
+        self.lives: list[ProgramLife] = []
         """Every program of an instance that was ever started here."""
         self.orders: list[str] = []
         """The signals that agents and managers sent to instances that ran."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, cast
 
 from dsmt.operations.write.node_control import Mode
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.play import Play
 from dsmt.simulator.scenes.stolen import FOUND_S, SAME_S, never_quiet, of_one_mind
@@ -101,7 +101,7 @@ def _of_a_node(play: Play, operator: SimOperator) -> Acts:
     return [(f"{node} is {mode}", partial(operator.use, node, mode)) for mode in modes]
 
 
-def _few(fleet: Fleet) -> list[str]:
+def _few(fleet: SimFleet) -> list[str]:
     """The nodes that are spoken of: two more take instances, whatever is said of these."""
     return list(fleet.nodes)[:-2]
 
@@ -116,7 +116,7 @@ async def _said(play: Play, other: SimOperator) -> None:
         await asyncio.sleep(0.25)
 
 
-def heed(fleet: Fleet) -> None:
+def heed(fleet: SimFleet) -> None:
     """Take what stands for what is to be."""
     view, will = fleet.view(), fleet.will
     will.specs = {name: to_plain(entry.parsed) for name, entry in view.services.items() if entry.parsed is not None}

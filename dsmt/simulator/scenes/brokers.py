@@ -9,7 +9,7 @@ from typing import Final
 from dsmt.bus.broker.broker import Broker
 from dsmt.ports.bus import Level
 from dsmt.simulator.engine.host import Host
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 from dsmt.simulator.invariants import moved, verdicts
 from dsmt.simulator.kinds import SMALL, kill_controller, kill_node, scale, update
 from dsmt.simulator.members import SimBroker, SimNode
@@ -75,7 +75,7 @@ async def survivors(play: Play) -> None:
     play.wrong += safe(play, left) + same(fleet, left)
 
 
-def _at(fleet: Fleet, broker: SimBroker) -> str | None:
+def _at(fleet: SimFleet, broker: SimBroker) -> str | None:
     """A node that runs something, and all of whose processes are attached to a broker."""
     sessions, owners = fleet.view().sessions, {node for node in fleet.named().values() if node is not None}
     for node in sorted(owners):
@@ -183,7 +183,7 @@ async def site(play: Play) -> None:
     play.wrong += safe(play, left) + _at_home(fleet, leaf)
 
 
-def _at_home(fleet: Fleet, leaf: SimBroker) -> list[str]:
+def _at_home(fleet: SimFleet, leaf: SimBroker) -> list[str]:
     """E5: who belongs to the site is attached to its leaf, and nobody else is."""
     home = {host.name for host in fleet.site}
     wrong = []
@@ -195,7 +195,7 @@ def _at_home(fleet: Fleet, leaf: SimBroker) -> list[str]:
     return wrong
 
 
-def _upstream(fleet: Fleet, leaf: SimBroker) -> SimBroker:
+def _upstream(fleet: SimFleet, leaf: SimBroker) -> SimBroker:
     found = fleet.view().sessions.upstream(leaf.name, ())
     return next(one for one in fleet.brokers if one.name == found)
 
@@ -282,7 +282,7 @@ async def _filled(broker: SimBroker, before: Broker | None) -> None:
         await asyncio.sleep(0.01)
 
 
-def same(fleet: Fleet, brokers: list[SimBroker]) -> list[str]:
+def same(fleet: SimFleet, brokers: list[SimBroker]) -> list[str]:
     """12.3: all hold the same events, but what was published in the last moment."""
     latest_ms = _latest_ms(brokers)
     held = {broker.name: fleet.held(broker.store) for broker in brokers}

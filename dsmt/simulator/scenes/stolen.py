@@ -20,11 +20,11 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.registry import is_fact
 from dsmt.event.slots import SlotKey
-from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.fleet import SimFleet
 from dsmt.simulator.kinds import scale, update
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.play import Play
-from dsmt.view import Fleet as ViewedFleet
+from dsmt.view import Fleet
 
 FOUND_S: Final = 4.0
 """Until then who does not reach a broker any more is attached to the other one."""
@@ -158,7 +158,7 @@ async def _meet(play: Play, thief: SimOperator) -> None:
 # --- what must hold --------------------------------------------------------------------------------------------------
 
 
-def of_one_mind(fleet: Fleet) -> list[str]:
+def of_one_mind(fleet: SimFleet) -> list[str]:
     """12.3: all brokers hold the same believed facts, and controllers hold no others; but for those of the last moment."""
     first, *others = fleet.brokers
     held = _by_topic(fleet.winners(first.store))
@@ -187,7 +187,7 @@ def _unlike(some: Facts, others: Facts, topics: Iterable[str], latest_ms: int) -
     return wrong
 
 
-def displaced(fleet: Fleet) -> list[str]:
+def displaced(fleet: SimFleet) -> list[str]:
     """J3: in no store a void fact wins where anything else is known that is believed, and lives."""
     wrong = []
     for broker in fleet.brokers:
@@ -219,9 +219,9 @@ async def _void_runs(play: Play) -> list[str]:
     return [f"J3: {one} runs, which nobody has applied who is believed" for one in void]
 
 
-def _kept(fleet: Fleet) -> set[str]:
+def _kept(fleet: SimFleet) -> set[str]:
     """The slots that keep what they have, for what stands has failed in another one (A18)."""
-    governing = Governing(ViewedFleet(fleet.view(), fleet.world.now_ms, fleet.broker.name))
+    governing = Governing(Fleet(fleet.view(), fleet.world.now_ms, fleet.broker.name))
     governs = {slot: governing.of(SlotKey.named(slot)) for slot in fleet.wanted()}
     return {slot for slot, one in governs.items() if one is not None and one.kept is not None}
 
@@ -237,7 +237,7 @@ async def never_quiet(play: Play) -> list[str]:
     return [f"J3: the generation of {topic} goes on rising" for topic in risen]
 
 
-def _generations(fleet: Fleet) -> dict[str, int]:
+def _generations(fleet: SimFleet) -> dict[str, int]:
     """By slot topic, the greatest generation that any broker has."""
     found: dict[str, int] = {}
     for broker in fleet.brokers:

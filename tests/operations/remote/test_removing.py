@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.errors import InputError, TimedOutError
 from dsmt.operations.local.home.home import Home
-from dsmt.operations.read.rows.holding import Left
+from dsmt.operations.read.rows.holding import Undrained
 from dsmt.operations.remote import adding, removing
 from dsmt.operations.remote.places import NodePlace
 from dsmt.operations.words.telling import silent
@@ -21,7 +21,12 @@ CONNECTION: Any = SimpleNamespace(bus=None)
 
 
 def refused(
-    left: list[Left], directory: Path, monkeypatch: pytest.MonkeyPatch, *, state: str = "alive", data: tuple[str, ...] = ()
+    left: list[Undrained],
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    state: str = "alive",
+    data: tuple[str, ...] = (),
 ) -> InputError:
     async def look(_: Any) -> Any:
         return SimpleNamespace(fleet=SimpleNamespace(state=lambda _: state))
@@ -35,8 +40,8 @@ def refused(
     return told.value
 
 
-def left(instance: str, *, stays: bool = False) -> Left:
-    return Left(instance=instance, stays=stays, because="")
+def left(instance: str, *, stays: bool = False) -> Undrained:
+    return Undrained(instance=instance, stays=stays, because="")
 
 
 def test_who_is_about_to_remove_the_data_of_an_instance_is_told_so_and_not_to_drain(

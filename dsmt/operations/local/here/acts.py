@@ -24,7 +24,7 @@ from dsmt.errors import FailedError, RefusedError, TimedOutError
 from dsmt.event.kinds.instance import HeldHere
 from dsmt.event.phrases import quoted, some
 from dsmt.event.status import State
-from dsmt.operations.local.here.here import Here, Machine, instance_in, not_ours
+from dsmt.operations.local.here.here import Here, MachineState, instance_in, not_ours
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.telling import Tell, silent
 from dsmt.operations.write.controlling import Done
@@ -40,7 +40,7 @@ BEGIN_S: Final = 30.0
 
 
 async def stop_here(
-    machine: Machine, target: Target, *, reason: str, limit_s: float | None = None, tell: Tell = silent
+    machine: MachineState, target: Target, *, reason: str, limit_s: float | None = None, tell: Tell = silent
 ) -> Done:
     """Stop what is here of a target, and keep it stopped; wait until it has ended.
 
@@ -58,7 +58,7 @@ async def stop_here(
 
 
 async def start_here(
-    machine: Machine, target: Target, *, waits: bool = False, limit_s: float | None = None, tell: Tell = silent
+    machine: MachineState, target: Target, *, waits: bool = False, limit_s: float | None = None, tell: Tell = silent
 ) -> Done:
     """Let what was stopped so run again; wait until it was begun, or if one `waits` for that, until it is ready.
 

@@ -66,7 +66,7 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.spec is None else self.spec.components.get(self.key.component)
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class MachineState(msgspec.Struct, frozen=True, kw_only=True):
     """What the home of this machine tells: its nodes with the pids of their own programs, null for one that is dead."""
 
     realm: str
@@ -78,7 +78,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Here, ...]
 
 
-def look_here(home: Home, target: Target | None = None) -> Machine:
+def look_here(home: Home, target: Target | None = None) -> MachineState:
     """What there is on this machine, of a target if one is named.
 
     Raises `NotFoundError` where no node is here, or nothing of the target, and `RefusedError` for another user's home.
@@ -98,7 +98,7 @@ def look_here(home: Home, target: Target | None = None) -> Machine:
     wanted = [one for one in found if target is None or target.takes(one.key)]
     if target is not None and not wanted:
         raise NotFoundError("target.unknown", f"there is nothing of {target} on {some(list(nodes))}", next=LISTS)
-    return Machine(
+    return MachineState(
         realm=realm,
         root=home.root,
         read_ms=time.time_ns() // 1_000_000,

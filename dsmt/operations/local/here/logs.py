@@ -12,7 +12,7 @@ from dsmt.agents.instance.present import Present
 from dsmt.agents.rules.container import LOGS as LOGS_PLACE
 from dsmt.agents.rules.record import BESIDE
 from dsmt.operations.local.here.here import Here, not_ours
-from dsmt.operations.write.asking_logs import Line, LogNotice, LogQuery
+from dsmt.operations.write.asking_logs import LogLine, LogNotice, LogQuery
 from dsmt.ports.logs import STREAMS
 from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs
@@ -22,7 +22,7 @@ MOST_BYTES: Final = 1024 * 1024
 LOOK_S: Final = 0.5
 
 
-def logs_here(those: tuple[Here, ...], wanted: LogQuery) -> Iterator[list[Line | LogNotice]]:
+def logs_here(those: tuple[Here, ...], wanted: LogQuery) -> Iterator[list[LogLine | LogNotice]]:
     """The last lines of each instance; then, when followed, what comes. Raises `RefusedError` for another user's home."""
     try:
         outputs = [(one, output) for one in those if (output := _output(one)) is not None]
@@ -49,9 +49,9 @@ def _output(one: Here) -> Output | None:
     return Output(DiskLogs(f"{directory}/{LOGS_PLACE}"), memory, Present())
 
 
-def _last(one: Here, output: Output, wanted: LogQuery) -> list[Line | LogNotice]:
+def _last(one: Here, output: Output, wanted: LogQuery) -> list[LogLine | LogNotice]:
     """What there is of the run that is asked for."""
-    found: list[Line | LogNotice] = []
+    found: list[LogLine | LogNotice] = []
     if wanted.step is not None:
         return _lines(one, wanted.step, output.read_step(wanted.step, most=MOST_BYTES), wanted.lines)
     run = output.shown()
@@ -65,18 +65,20 @@ def _last(one: Here, output: Output, wanted: LogQuery) -> list[Line | LogNotice]
     return found
 
 
-def _new(one: Here, output: Output, places: dict[tuple[str, str], int], most: int | None = None) -> list[Line | LogNotice]:
+def _new(
+    one: Here, output: Output, places: dict[tuple[str, str], int], most: int | None = None
+) -> list[LogLine | LogNotice]:
     """What has come since; with `most`, the last of what there is of the present run."""
-    found: list[Line | LogNotice] = []
+    found: list[LogLine | LogNotice] = []
     for log in LOGS:
         text, places[str(one.key), log] = output.since(log, places[str(one.key), log], most=MOST_BYTES)
         found += _lines(one, log.removesuffix(BESIDE), text, most, written=most is None)
     return found
 
 
-def _lines(one: Here, stream: str, text: str, most: int | None, *, written: bool = False) -> list[Line | LogNotice]:
+def _lines(one: Here, stream: str, text: str, most: int | None, *, written: bool = False) -> list[LogLine | LogNotice]:
     now_ms = time.time_ns() // 1_000_000
     lines = text.splitlines()
     kept = lines if most is None else lines[-most:] if most else []
     at_ms = now_ms if written else None
-    return [Line(str(one.key), one.node, stream, line, at_ms, now_ms) for line in kept]
+    return [LogLine(str(one.key), one.node, stream, line, at_ms, now_ms) for line in kept]

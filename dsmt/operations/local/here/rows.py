@@ -20,7 +20,7 @@ from dsmt.event.hlc import rfc3339
 from dsmt.event.reason import Reason
 from dsmt.event.status import Layer, Shown, State
 from dsmt.operations.local.here.here import Here
-from dsmt.operations.read.rows.instance_row import Hold, InstanceRow, exit_of, hold_on
+from dsmt.operations.read.rows.instance_row import HoldRow, InstanceRow, exit_of, hold_on
 from dsmt.operations.words.times import time_or_null
 from dsmt.view.shown import WORDS
 
@@ -125,13 +125,13 @@ def _health(here: Here, state: Shown) -> str:
     return "ready" if record.ready else "unready"
 
 
-def _held(here: Here) -> Hold | None:
+def _held(here: Here) -> HoldRow | None:
     if here.held is not None:
         return hold_on(here.node, here.held)
     slot = here.slot
     if slot is None or not slot.held or slot.reason is None:
         return None
-    return Hold(by="an operator", at=None, reason=slot.reason.message)
+    return HoldRow(by="an operator", at=None, reason=slot.reason.message)
 
 
 def _reason(here: Here, state: Shown) -> Reason | None:

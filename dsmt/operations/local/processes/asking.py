@@ -15,7 +15,7 @@ from dsmt.errors import RefusedError, TransportError
 from dsmt.operations.connection import connect
 from dsmt.operations.local.home.home import Home
 from dsmt.operations.local.home.steadiness import ended, is_full
-from dsmt.operations.read.rows.broker_rows import Broker
+from dsmt.operations.read.rows.broker_rows import BrokerRow
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import Identity
@@ -23,7 +23,7 @@ from dsmt.trust.identity import Identity
 PATIENCE_S = 1.5
 
 
-async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[Broker]) -> list[Broker]:
+async def asked(operator: Identity, home: Home, realm: RealmConfig, found: Sequence[BrokerRow]) -> list[BrokerRow]:
     """The same brokers, those that are not alive with what is wrong with them; all of these are asked at once.
 
     One whose key this home does not know cannot be asked. Of a NATS server what its gate says counts more, and of one of
@@ -46,13 +46,15 @@ def _begins_not(directory: Path | None) -> str | None:
     return f"its server does not run; what it said last is in {log}: {words}" if words else None
 
 
-def _kept(home: Home, one: Broker) -> Path | None:
+def _kept(home: Home, one: BrokerRow) -> Path | None:
     """The directory of a broker that lives in this home."""
     directory = None if one.broker is None else home.part("brokers", one.broker)
     return directory if directory is not None and directory.is_dir() else None
 
 
-async def _fault(operator: Identity, realm: RealmConfig, broker: BrokerAddress, told: Broker, directory: Path | None) -> str:
+async def _fault(
+    operator: Identity, realm: RealmConfig, broker: BrokerAddress, told: BrokerRow, directory: Path | None
+) -> str:
     """What keeps an operator who may say something from being let in: a full store lets in who only reads (D6)."""
     if realm.nats is not None and (wrong := told.fault or _begins_not(directory)):
         return wrong

@@ -58,7 +58,7 @@ def abandoned(home: Home) -> list[ProcessIdentity]:
     return [] if home.exists else Parts(home).holders()
 
 
-class Run(NamedTuple):
+class RealmRun(NamedTuple):
     """The run of a realm that `up` begins, or goes on with: whether it was up already, and its name."""
 
     was_up: bool
@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
 
 async def up(
-    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[Run], object] = lambda _: None
+    home: Home, wanted: Wanted, *, waits: Tell = silent, begins: Callable[[RealmRun], object] = lambda _: None
 ) -> StartedRealm:
     """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C16).
 
@@ -80,7 +80,7 @@ async def up(
         check_name(wanted.name)
     async with alone(home, waits):
         without = await _check(home, wanted)
-        begins(Run(is_up(home), begin(home)))
+        begins(RealmRun(is_up(home), begin(home)))
         moved = settle_nodes(home) if home.exists else []
         started = await _up(home, wanted, without=without)
         if not moved and not without:

@@ -32,7 +32,7 @@ def _masked(key: str, value: Any) -> Any:
     return HIDDEN
 
 
-class Places:
+class PlacementReasons:
     """Why a node is chosen, for the instances that one decision places: each counts for those after it."""
 
     def __init__(self, fleet: Fleet, service: str) -> None:

@@ -27,7 +27,7 @@ from dsmt.operations.read.ahead.rehearsal import Rehearsal
 from dsmt.operations.read.ahead.trial import PlannedStep, Unplaced
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.past import good_now
-from dsmt.operations.read.rows.revisions import Refused, names_of, overtaken, refused, running, was_refused
+from dsmt.operations.read.rows.revisions import RefusedRevision, names_of, overtaken, refused, running, was_refused
 from dsmt.spec.changes import Change, changes
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ComponentSpec, ServiceSpec
@@ -58,7 +58,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     base_revision: int
     changes: list[Change]
-    refused: Refused | None = None
+    refused: RefusedRevision | None = None
     """The revision that is compared with, where it was rolled back."""
 
 

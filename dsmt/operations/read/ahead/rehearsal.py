@@ -19,7 +19,7 @@ from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.read.ahead.plan_words import Places, why_replaced
+from dsmt.operations.read.ahead.plan_words import PlacementReasons, why_replaced
 from dsmt.operations.read.ahead.trial import (
     MAX_ROUNDS,
     PlannedStep,
@@ -94,7 +94,7 @@ class Rehearsal:
 
     def _round(self, wanted: Sequence[Wanted]) -> None:
         down = 0
-        places = Places(self._trial.fleet, self._spec.service)
+        places = PlacementReasons(self._trial.fleet, self._spec.service)
         for intent, slot in wanted:
             key = key_of(intent)
             old = self._trial.told(key)
@@ -112,7 +112,7 @@ class Rehearsal:
         """See how many are ready now, of which so many are about to be ended."""
         self.min_ready = min(self.min_ready, max(0, self._ready() - down))
 
-    def _why(self, key: SlotKey, action: str, slot: Slot, intent: Intent, places: Places) -> str:
+    def _why(self, key: SlotKey, action: str, slot: Slot, intent: Intent, places: PlacementReasons) -> str:
         """Why a step is made, and why there."""
         component = self._spec.components.get(key.component)
         said = reason_in(intent)

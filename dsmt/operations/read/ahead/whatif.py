@@ -30,7 +30,7 @@ from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.status import Shown
-from dsmt.operations.read.ahead.plan_words import Places
+from dsmt.operations.read.ahead.plan_words import PlacementReasons
 from dsmt.operations.read.ahead.planning import ApplyPlan
 from dsmt.operations.read.ahead.trial import (
     MAX_ROUNDS,
@@ -44,7 +44,7 @@ from dsmt.operations.read.ahead.trial import (
     wanted_in,
 )
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.holding import Left, left_on
+from dsmt.operations.read.rows.holding import Undrained, left_on
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances, is_ready, serves
 from dsmt.operations.read.screens.summaries import Service, service, services
@@ -94,7 +94,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     brake: Reason | None
     braked: bool
     took_s: float
-    left: list[Left] = []
+    left: list[Undrained] = []
 
 
 def what_if(sight: Sight, plans: list[ApplyPlan], trial: View, *, kill: list[str], drain: list[str], by: str) -> WhatIf:
@@ -213,12 +213,12 @@ class _Foreseen:
     def _round(self, wanted: Sequence[Wanted]) -> None:
         fleet = self._trial.fleet
         names = {key_of(intent).service for intent, _ in wanted}
-        places = {name: Places(fleet, name) for name in names}
+        places = {name: PlacementReasons(fleet, name) for name in names}
         for intent, slot in wanted:
             self._step(intent, slot, places[key_of(intent).service])
         self._trial.play(wanted, lambda: self._note(names))
 
-    def _step(self, intent: Intent, slot: Slot, places: Places) -> None:
+    def _step(self, intent: Intent, slot: Slot, places: PlacementReasons) -> None:
         key = key_of(intent)
         old = self._trial.told(key)
         action = action_of(old, slot)
@@ -275,7 +275,7 @@ class _Foreseen:
             if not row.rests and not is_ready(seen, row) and row.instance not in before
         ]
 
-    def left(self, drained: Collection[str]) -> list[Left]:
+    def left(self, drained: Collection[str]) -> list[Undrained]:
         """What would still be placed on nodes that are drained, and why."""
         seen = self._seen()
         placed = {str(key) for node in drained for key in self._view.allocations.node(node).slots}

@@ -27,7 +27,7 @@ from dsmt.view.following import DeliveryEffect, ViewFollower
 Found = TypeVar("Found")
 
 
-class Seen(msgspec.Struct, frozen=True):
+class SeenEvent(msgspec.Struct, frozen=True):
     """An event as it came: `at` is monotonic seconds."""
 
     signed: SignedEvent
@@ -38,7 +38,7 @@ class Watch:
     """What was seen since the watch began, live events only, and the view of all facts."""
 
     def __init__(self, bus: BusReader) -> None:
-        self.seen: list[Seen] = []
+        self.seen: list[SeenEvent] = []
         self.gaps: list[Notice] = []
         self._bus = bus
         self._following = ViewFollower()
@@ -68,7 +68,7 @@ class Watch:
         """What the other operations read: the view as it is now."""
         return sight_of(self._following, self._bus)
 
-    def first(self, since: float, matching: Callable[[SignedEvent], bool]) -> Seen | None:
+    def first(self, since: float, matching: Callable[[SignedEvent], bool]) -> SeenEvent | None:
         """The first event that came after a time and matches."""
         return next((seen for seen in self.seen if seen.at >= since and matching(seen.signed)), None)
 
@@ -92,7 +92,7 @@ class Watch:
                 return False
             match delivery:
                 case Arrived(signed=signed, live=True):
-                    self.seen.append(Seen(signed, now))
+                    self.seen.append(SeenEvent(signed, now))
                 case Notice(type="dsmt.notice.gap"):
                     self.gaps.append(delivery)
                 case _:

@@ -17,7 +17,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.view.liveness import REATTACH_GRACE_MS
 
 
-class Broker(msgspec.Struct, frozen=True, kw_only=True):
+class BrokerRow(msgspec.Struct, frozen=True, kw_only=True):
     """One broker, by its own word; `alive`: its word comes to this reader, and it is no other one's loss.
 
     The one that is asked is no exception: one that can store nothing answers, and says nothing.
@@ -72,7 +72,7 @@ def apart(sight: Sight, unbelieved: Collection[str] = ()) -> dict[str, list[str]
     return {name: others for name, others in found.items() if others}
 
 
-def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
+def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[BrokerRow]:
     """The realm's brokers, by name; then those that have said nothing lately, which a home names or an operator announced.
 
     A home may name one that was removed from another home: that is none. It names no leaf, and none that was made elsewhere.
@@ -84,7 +84,7 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
             continue
         heard, at = sight.passing.heard.get(f"broker/{name}"), sight.passing.announced.get(name)
         found.append(
-            Broker(
+            BrokerRow(
                 broker=name,
                 address=told.address if at is None else at.address,  # its own word may be of where it was before
                 alive=sight.passing.hears(name, sight.now_ms)
@@ -117,15 +117,15 @@ def broker_rows(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     return [*found, *(_unheard(sight, name, at) for at, name in names.items() if name not in listed)]
 
 
-def _unheard(sight: Sight, name: str | None, address: str) -> Broker:
+def _unheard(sight: Sight, name: str | None, address: str) -> BrokerRow:
     """One of which no more is known than what an operator, or a home, says of it."""
     leaf = name in sight.passing.leaves or None
     upstream = sight.view.sessions.upstream(name, sight.fleet.lost_brokers) or None if leaf and name else None
     said = {"broker": name, "address": address, "alive": False, "leaf": leaf, "upstream": upstream}
-    return Broker(**(dict.fromkeys(Broker.__struct_fields__) | said))  # type: ignore[arg-type]
+    return BrokerRow(**(dict.fromkeys(BrokerRow.__struct_fields__) | said))  # type: ignore[arg-type]
 
 
-def with_ended(found: Sequence[Broker], ended: Collection[str], revoked: Collection[str] = ()) -> list[Broker]:
+def with_ended(found: Sequence[BrokerRow], ended: Collection[str], revoked: Collection[str] = ()) -> list[BrokerRow]:
     """The same; of those whose certificates have `ended`, or whose keys are `revoked`, which are sources, that is wrong."""
     said = {name.removeprefix("broker/"): f"its certificate has ended; next: {another_certificate(name)}" for name in ended}
     of_revoked = {name.removeprefix("broker/") for name in revoked}

@@ -23,7 +23,7 @@ LINGERS_MS: Final = 60_000
 """How long what is to end may be there, without a word that it is being ended, before that is told."""
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
+class Undrained(msgspec.Struct, frozen=True, kw_only=True):
     """One instance on a node that is drained. `stays`: no drain moves it, for its data is there."""
 
     instance: str
@@ -31,7 +31,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     because: str
 
 
-def left_on(sight: Sight, node: str) -> list[Left]:
+def left_on(sight: Sight, node: str) -> list[Undrained]:
     """Everything that is left on a node, by instance."""
     found = []
     for key, entry in sight.view.slots:
@@ -40,7 +40,7 @@ def left_on(sight: Sight, node: str) -> list[Left]:
             continue
         stays = given and _stays(sight, key)
         because = _because(sight, key, entry, node, stays=stays)
-        found.append(Left(instance=str(key), stays=stays, because=because))
+        found.append(Undrained(instance=str(key), stays=stays, because=because))
     return found
 
 

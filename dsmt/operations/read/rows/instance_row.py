@@ -18,7 +18,7 @@ from dsmt.operations.read.rows.advice import advised
 from dsmt.operations.read.rows.hearing import UNHEARD
 from dsmt.operations.read.rows.instance_reason import STUCK, reason_of, startup_of
 from dsmt.operations.read.rows.seen_instance import SeenInstance
-from dsmt.operations.read.rows.serving import Serving, serving
+from dsmt.operations.read.rows.serving import ServedBefore, serving
 from dsmt.operations.words.times import time_or_null
 from dsmt.view import InstanceEntry, SlotEntry, SlotKey
 from dsmt.view.held import Held
@@ -29,7 +29,7 @@ _COMING: Final = frozenset({Shown.WAITING, Shown.INSTALLING, Shown.STARTING, Sho
 _UNKNOWN: Final = frozenset({UNHEARD, "node.stale"})
 
 
-class Exit(msgspec.Struct, frozen=True, kw_only=True):
+class ExitRow(msgspec.Struct, frozen=True, kw_only=True):
     """How the run before ended."""
 
     code: int | None
@@ -47,7 +47,7 @@ class Working(msgspec.Struct, frozen=True, kw_only=True):
     limit_s: float
 
 
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
+class HoldRow(msgspec.Struct, frozen=True, kw_only=True):
     """Who stopped it by hand, when and why."""
 
     by: str
@@ -77,10 +77,10 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     restarts_recent: int
     failures: int
     tries: int | None
-    last_exit: Exit | None
+    last_exit: ExitRow | None
     next_try_at: str | None
     next_step: str | None
-    held: Hold | None
+    held: HoldRow | None
     since: str | None
     generation: int
     revision: int
@@ -93,7 +93,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     stale: bool
     agentless: bool = False
     """Whether no agent can be begun for it on its node: nobody watches over its program, if that runs."""
-    serving: Serving | None = None
+    serving: ServedBefore | None = None
     """The copy before, where that is served until this one is ready: all else here is of this one."""
 
     @property
@@ -179,7 +179,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> InstanceRow:
     )
 
 
-def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
+def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> HoldRow | None:
     hold = entry.hold
     if hold is None:
         here = on_its_node(entry)
@@ -188,7 +188,7 @@ def _held(sight: Sight, key: SlotKey, entry: SlotEntry) -> Hold | None:
     stands = None if component is None or component.held_in is None else component.stands.revision
     control = entry.control
     source = control.id.source if control is not None and control.record.hold == hold else ""
-    return Hold(by=whose(hold.by, source), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
+    return HoldRow(by=whose(hold.by, source), at=rfc3339(hold.at_ms), reason=hold.reason, stands=stands)
 
 
 def _tried_here(sight: Sight, key: SlotKey, entry: SlotEntry) -> int | None:
@@ -200,15 +200,15 @@ def _tried_here(sight: Sight, key: SlotKey, entry: SlotEntry) -> int | None:
     return component.stands.revision if is_tried else None
 
 
-def on_its_node(entry: SlotEntry) -> Hold | None:
+def on_its_node(entry: SlotEntry) -> HoldRow | None:
     """Who has stopped an instance on its node, as its agent says."""
     said, here = entry.status, entry.held_here
     return None if said is None or here is None else hold_on(said.record.node, here)
 
 
-def hold_on(node: str, here: HeldHere) -> Hold:
+def hold_on(node: str, here: HeldHere) -> HoldRow:
     """A stop by hand on a node."""
-    return Hold(by=f"{here.by} on {node} with --local", at=rfc3339(here.at_ms), reason=here.reason)
+    return HoldRow(by=f"{here.by} on {node} with --local", at=rfc3339(here.at_ms), reason=here.reason)
 
 
 def _working(application: Status | None, state: Shown) -> Working | None:
@@ -216,11 +216,11 @@ def _working(application: Status | None, state: Shown) -> Working | None:
     return None if step is None else Working(step=step.name, since=rfc3339(step.since_ms), limit_s=step.limit_s)
 
 
-def exit_of(last: LastExit | None) -> Exit | None:
+def exit_of(last: LastExit | None) -> ExitRow | None:
     """How it ended last, as it is shown."""
     if last is None:
         return None
-    return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
+    return ExitRow(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
 
 
 def _layers(instance: InstanceEntry | None) -> dict[str, str | None]:

@@ -16,7 +16,7 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.holding import Left, left_on
+from dsmt.operations.read.rows.holding import Undrained, left_on
 from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Outside, Used, last_seen_ms, outside
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.names import bare, meant, natural
@@ -33,7 +33,7 @@ _HALVES: Final = (
 )
 
 
-class Process(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
     """A process on a node that is dsmt's or its services'."""
 
     pid: int
@@ -43,7 +43,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is known that it is there: of a program with no agent nobody knows that."""
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     """One node. `pid` is its container manager's; `drain` says who wanted its mode, and why."""
 
     node: str
@@ -63,19 +63,19 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     mode_by: str | None
     mode_reason: str | None
     mode_since: str | None
-    left: list[Left] = []
+    left: list[Undrained] = []
     """What is still on a node that is drained."""
     out: Outside | None = None
     """Why it is let in no more, where it is not."""
 
 
-class NodeShown(Node, frozen=True, kw_only=True):
+class NodeShown(NodeRow, frozen=True, kw_only=True):
     """One node with every process of ours on it, the spawner first."""
 
-    processes: list[Process]
+    processes: list[ProcessRow]
 
 
-def node_rows(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
+def node_rows(sight: Sight, used: Used = NO_CERTIFICATES) -> list[NodeRow]:
     """Every node that has not left, sorted."""
     entries = sight.view.nodes.values()
     known = [entry for entry in entries if entry.attributes is not None or f"node/{entry.name}" in entry.sources]
@@ -83,7 +83,7 @@ def node_rows(sight: Sight, used: Used = NO_CERTIFICATES) -> list[Node]:
     return [node_row(sight, entry, used) for entry in known if sight.fleet.state(entry.name) != "left"]
 
 
-def node_row(sight: Sight, entry: NodeEntry, used: Used) -> Node:
+def node_row(sight: Sight, entry: NodeEntry, used: Used) -> NodeRow:
     """One node."""
     out = outside(sight, entry, used)
     told = None if entry.attributes is None else entry.attributes.record
@@ -99,7 +99,7 @@ def node_row(sight: Sight, entry: NodeEntry, used: Used) -> Node:
     by, why, since = (None, None, None)
     if control is not None and mode not in ("active", None):
         by, why, since = whose(control.record.by, control.id.source), control.record.reason, rfc3339(control.time_ms)
-    return Node(
+    return NodeRow(
         node=entry.name,
         liveness=liveness,
         mode=mode,
@@ -131,7 +131,7 @@ def node_shown(sight: Sight, name: str, used: Used = NO_CERTIFICATES) -> NodeSho
     """One node with its processes; one that is dead or has left has none. Raises `NotFoundError`."""
     entry = find_node(sight, name)
     common = node_row(sight, entry, used)
-    fields = {field: getattr(common, field) for field in Node.__struct_fields__}
+    fields = {field: getattr(common, field) for field in NodeRow.__struct_fields__}
     return NodeShown(**fields, processes=processes(sight, entry) if common.liveness in ("alive", "suspect") else [])
 
 
@@ -168,7 +168,7 @@ def _given(sight: Sight, name: str) -> Collection[SlotKey]:
     return sight.view.allocations.node(name).slots
 
 
-def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
+def processes(sight: Sight, entry: NodeEntry) -> list[ProcessRow]:
     """Every process on a node that is dsmt's or its services': who kills them all in this order has killed the node."""
     told = None if entry.attributes is None else entry.attributes.record
     spawner = None if told is None else told.spawner_pid
@@ -190,10 +190,10 @@ def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
         said = instance.application
         if said is not None and said.record.state not in (State.STOPPED, State.GONE):
             applications.append((said.record.pid, str(key), unwatched(instance) is None))
-    listed = [Process(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
-    listed += [Process(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
+    listed = [ProcessRow(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
+    listed += [ProcessRow(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
     ran = [(pid, name, known) for pid, name, known in applications if pid is not None]
-    return listed + [Process(pid=pid, role="application", instance=name, known=known) for pid, name, known in ran]
+    return listed + [ProcessRow(pid=pid, role="application", instance=name, known=known) for pid, name, known in ran]
 
 
 def _open_pid(sight: Sight, entry: NodeEntry, source: str) -> int | None:
@@ -215,7 +215,7 @@ def manager_away(said: AttachmentState[Held[SessionFact]], who: str = "manager")
     return f"its {who} {how[said.state]} at {said.broker}"
 
 
-def half_away(sight: Sight, found: Node) -> tuple[str, str, str] | None:
+def half_away(sight: Sight, found: NodeRow) -> tuple[str, str, str] | None:
     """Which program of a node that is alive does not come back, how it is away, and what that means; None where each may."""
     for role, who, means in _HALVES if found.liveness == "alive" and found.out is None else ():
         source = f"{role}/{found.node}"
@@ -249,13 +249,13 @@ def _died(sight: Sight, entry: NodeEntry) -> str | None:
     return f"probes by {', '.join(failed)} failed" if failed else None
 
 
-def clock_offset_s(found: Node) -> float:
+def clock_offset_s(found: NodeRow) -> float:
     """By how much a node's wall clock is ahead of realm time, as its monitor said last."""
     offset_s: float = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
     return offset_s
 
 
-def clock(found: Node) -> Reason | None:
+def clock(found: NodeRow) -> Reason | None:
     """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (rule J4)."""
     offset_s = clock_offset_s(found)
     if found.liveness not in ("alive", "suspect") or abs(offset_s) * 1000 <= BOUND_MS:

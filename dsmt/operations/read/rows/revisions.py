@@ -23,7 +23,7 @@ from dsmt.view import ServiceEntry, SlotKey
 SAME_MOST: Final = 8
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedRevision(msgspec.Struct, frozen=True, kw_only=True):
     """What stands was tried and rolled back; `reason` is None where no fact says any more why.
 
     `revision` is the one in which it was tried: what stands may have another number of instances since, and nothing else.
@@ -47,7 +47,7 @@ def running(entry: ServiceEntry, target: Target | None = None) -> list[int]:
     return sorted(found or {fact.revision for fact in facts if fact.desired != "gone"}, reverse=True)
 
 
-def refused(entry: ServiceEntry) -> Refused | None:
+def refused(entry: ServiceEntry) -> RefusedRevision | None:
     """What stands, if it was rolled back, and why."""
     if entry.spec is None or entry.refusal() is None:
         return None
@@ -58,7 +58,7 @@ def refused(entry: ServiceEntry) -> Refused | None:
         (name, fact.revision, entry.says_again(fact.spec)) for (name, _), fact in facts.items() if fact.desired == "running"
     }
     by = sorted(entry.refusing)
-    return Refused(
+    return RefusedRevision(
         revision=number,
         reason=_advised(entry),
         in_part=any(again for _, _, again in run),
@@ -125,7 +125,7 @@ def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "components": components}
 
 
-def names_of(revisions: list[int], denied: Refused | None) -> str:
+def names_of(revisions: list[int], denied: RefusedRevision | None) -> str:
     """`r3, r2`; `r3 (overruled)` where another one of the number stands, and was refused."""
     lost = denied.revision if denied is not None and denied.overruled else None
     return ", ".join(f"r{one} (overruled)" if one == lost else f"r{one}" for one in revisions)
@@ -139,7 +139,7 @@ def by_component(entry: ServiceEntry) -> dict[str, list[int]]:
 
 
 def in_words(
-    revisions: list[int], denied: Refused | None, standing: int, parts: Mapping[str, list[int]] | None = None
+    revisions: list[int], denied: RefusedRevision | None, standing: int, parts: Mapping[str, list[int]] | None = None
 ) -> str:
     """`r3`; `r3, r2` while one follows the other; `r1, r2 waits`; `r1, r2 refused`; `b r2; a r1 (r2 refused)` in part."""
     if denied is not None and denied.by and parts:
@@ -151,19 +151,19 @@ def in_words(
     return told if denied is None else f"{told}, r{denied.revision} refused{part}"
 
 
-def _in_part(parts: Mapping[str, list[int]], denied: Refused) -> str:
+def _in_part(parts: Mapping[str, list[int]], denied: RefusedRevision) -> str:
     """What each component runs, first those that run what others have refused."""
     takes = sorted(parts, key=lambda name: (name in denied.by, name))
     told = ((f"{name} {names_of(parts[name], denied)}", name not in denied.by) for name in takes)
     return "; ".join(said if has else f"{said} (r{denied.revision} refused)" for said, has in told)
 
 
-def was_refused(denied: Refused) -> str:
+def was_refused(denied: RefusedRevision) -> str:
     """`r2 was refused`; `r2 was refused for a` in part."""
     return f"r{denied.revision} was refused{f' for {_and(denied.by)}' if denied.by else ''}"
 
 
-def refused_and_runs(denied: Refused, revisions: list[int], parts: Mapping[str, list[int]]) -> tuple[str, str]:
+def refused_and_runs(denied: RefusedRevision, revisions: list[int], parts: Mapping[str, list[int]]) -> tuple[str, str]:
     """What was refused, and what runs: `r2 was refused`, `r1 runs`; `r2 was refused for a, which runs r1`, `b runs r2`.
 
     `parts` is what each component runs, and `revisions` what all of it does.
@@ -179,7 +179,7 @@ def refused_and_runs(denied: Refused, revisions: list[int], parts: Mapping[str, 
     return f"r{denied.revision} was refused {', and '.join(back)}", "; ".join(others)
 
 
-def instead(denied: Refused, revisions: list[int], parts: Mapping[str, list[int]]) -> str:
+def instead(denied: RefusedRevision, revisions: list[int], parts: Mapping[str, list[int]]) -> str:
     """What runs instead of what was refused: `on r1 (r2 was refused)`; in part `a on r1 (r2 was refused)`."""
     whom = {name: parts.get(name, []) for name in denied.by}
     on = [f"{_and(names)} on {names_of(list(runs), denied)}" for runs, names in _alike(whom).items()]

@@ -8,7 +8,7 @@ from dsmt.operations.read.rows.seen_instance import SeenInstance
 from dsmt.view.served import served
 
 
-class Serving(msgspec.Struct, frozen=True, kw_only=True):
+class ServedBefore(msgspec.Struct, frozen=True, kw_only=True):
     """Where the copy before is reached, and of which revision it is, where that is known."""
 
     node: str
@@ -23,7 +23,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         return f"{before if self.node == node else f'the copy on {self.node}'} serves{at} until this is ready"
 
 
-def serving(one: SeenInstance) -> Serving | None:
+def serving(one: SeenInstance) -> ServedBefore | None:
     """The copy that is served before an instance is; None where none is, or it is that one itself."""
     entry, node = one.entry, one.node
     found = served(one.sight.fleet, entry)
@@ -35,7 +35,7 @@ def serving(one: SeenInstance) -> Serving | None:
         return None
     former = None if fact is None or fact.former != fact.good else fact.former
     its = former.revision if former is not None and fact is not None and found.node == node else None
-    return Serving(
+    return ServedBefore(
         node=found.node,
         revision=None if fact is None or its == fact.revision else its,
         address=said.address,

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from dsmt.event.reason import Reason
-from dsmt.operations.read.rows.broker_rows import Broker
+from dsmt.operations.read.rows.broker_rows import BrokerRow
 from dsmt.operations.read.rows.controller_rows import Controller
-from dsmt.operations.read.rows.node_rows import Node
+from dsmt.operations.read.rows.node_rows import NodeRow
 from dsmt.operations.read.rows.outside import NO_CERTIFICATES, Used
-from dsmt.operations.read.rows.revisions import Refused
+from dsmt.operations.read.rows.revisions import RefusedRevision
 
 
 class OfService(Protocol):
@@ -27,7 +27,7 @@ class OfService(Protocol):
         """Whom to call."""
 
     @property
-    def refused(self) -> Refused | None:
+    def refused(self) -> RefusedRevision | None:
         """The revision that was rolled back."""
 
 
@@ -37,8 +37,8 @@ class Found(NamedTuple):
     `used` are the certificates in use, by name; `revoked` the names of those whose key is revoked, `left` of who has left.
     """
 
-    nodes: Sequence[Node] = ()
-    brokers: Sequence[Broker] = ()
+    nodes: Sequence[NodeRow] = ()
+    brokers: Sequence[BrokerRow] = ()
     controllers: Sequence[Controller] = ()
     services: Sequence[OfService] = ()
     used: Used = NO_CERTIFICATES

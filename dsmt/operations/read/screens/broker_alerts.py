@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsmt.event.hlc import FAR_MS
 from dsmt.event.phrases import another_certificate, some
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.broker_rows import Broker, apart, withholding
+from dsmt.operations.read.rows.broker_rows import BrokerRow, apart, withholding
 from dsmt.operations.read.rows.certificates import NO_BROKER, WAY_BACK, ended_brokers, unbelieved
 from dsmt.operations.read.screens.alert import Alert, Found, yours
 from dsmt.operations.words.times import off_by
@@ -40,7 +40,7 @@ def _ended(sight: Sight, found: Found) -> list[Alert]:
     ]
 
 
-def _silent(sight: Sight, one: Broker, found: Found) -> Alert:
+def _silent(sight: Sight, one: BrokerRow, found: Found) -> Alert:
     """A broker that is not alive, as far as this reader is told."""
     others = "who was attached to it has gone to another one, if there is one"
     is_revoked = f"broker/{one.broker}" in found.revoked

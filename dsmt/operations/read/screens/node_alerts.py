@@ -12,7 +12,7 @@ from dsmt.event.phrases import some
 from dsmt.operations.read.realm.sight import Sight
 from dsmt.operations.read.rows.controller_rows import is_undecided
 from dsmt.operations.read.rows.holding import is_to_leave
-from dsmt.operations.read.rows.node_rows import Node, clock, clock_offset_s, half_away
+from dsmt.operations.read.rows.node_rows import NodeRow, clock, clock_offset_s, half_away
 from dsmt.operations.read.rows.outside import Outside
 from dsmt.operations.read.screens.alert import Alert, reasoned, yours
 from dsmt.operations.words.times import off_by
@@ -27,7 +27,7 @@ _OUT: Final[Mapping[str, str]] = {
 }
 
 
-def of_nodes(sight: Sight, nodes: Sequence[Node]) -> list[Alert]:
+def of_nodes(sight: Sight, nodes: Sequence[NodeRow]) -> list[Alert]:
     """Nodes that are out, not alive, or lack a program of dsmt's own, and those whose clock is off."""
     return (
         [_out(node.node, node.out) for node in nodes if node.out is not None]
@@ -41,7 +41,7 @@ def _out(node: str, out: Outside) -> Alert:
     return yours(f"node/{node}", _OUT[out.why], out.message, out.next)
 
 
-def away(sight: Sight, node: Node) -> Alert | None:
+def away(sight: Sight, node: NodeRow) -> Alert | None:
     """The alert for a node that is not alive, with what helps; None for one that is alive, has left, or is kept out."""
     if node.out is not None or node.liveness not in ("dead", "suspect"):
         return None
@@ -49,7 +49,7 @@ def away(sight: Sight, node: Node) -> Alert | None:
     return _undecided(found) if found.who != "you" and is_undecided(sight) else found
 
 
-def _away(sight: Sight, node: Node) -> Alert:
+def _away(sight: Sight, node: NodeRow) -> Alert:
     about, evidence = f"node/{node.node}", node.evidence or f"{node.node} is {node.liveness}"
     why = sight.brake.reason
     if why is not None and node.instances and not sight.brake.allows(node.node):
@@ -69,7 +69,7 @@ def _undecided(alert: Alert) -> Alert:
     return msgspec.structs.replace(alert, message=said, next="dsmt controllers", who="you")
 
 
-def _half(sight: Sight, node: Node) -> Alert | None:
+def _half(sight: Sight, node: NodeRow) -> Alert | None:
     found = half_away(sight, node)
     if found is None:
         return None
@@ -81,7 +81,7 @@ def _half(sight: Sight, node: Node) -> Alert | None:
     return yours(f"node/{node.node}", f"node.{who}", said, next_)
 
 
-def _of_clocks(living: Sequence[Node]) -> list[Alert]:
+def _of_clocks(living: Sequence[NodeRow]) -> list[Alert]:
     """Nodes whose clock is off; where those of most machines agree on another time than the realm's, that this is off."""
     whys = {node.node: why for node in living if (why := clock(node)) is not None}
     off = [node for node in living if node.node in whys]
@@ -95,7 +95,7 @@ def _of_clocks(living: Sequence[Node]) -> list[Alert]:
     return told + [reasoned(f"node/{name}", why) for name, why in whys.items()]
 
 
-def _machines(nodes: Iterable[Node]) -> set[str]:
+def _machines(nodes: Iterable[NodeRow]) -> set[str]:
     """What machines these run on, each in one boot."""
     return {node.attributes["boot_id"] for node in nodes if node.attributes is not None}
 

@@ -13,14 +13,14 @@ from dsmt.event.hlc import rfc3339
 from dsmt.event.phrases import whose
 from dsmt.event.reason import Reason
 from dsmt.operations.read.realm.sight import Sight
-from dsmt.operations.read.rows.broker_rows import Broker, broker_rows
+from dsmt.operations.read.rows.broker_rows import BrokerRow, broker_rows
 from dsmt.operations.read.rows.certificates import STAND_IN, in_use
 from dsmt.operations.read.rows.controller_rows import Controller, controller_rows, nobody_decides
 from dsmt.operations.read.rows.instance_row import InstanceRow
 from dsmt.operations.read.rows.instances import instances, is_on_its_way, is_problem, is_ready, is_wanted, serves
 from dsmt.operations.read.rows.limits import loose_limits
-from dsmt.operations.read.rows.node_rows import Node, node_rows
-from dsmt.operations.read.rows.revisions import Refused, by_component, refused, running
+from dsmt.operations.read.rows.node_rows import NodeRow, node_rows
+from dsmt.operations.read.rows.revisions import RefusedRevision, by_component, refused, running
 from dsmt.operations.read.screens.alert import Alert, Found
 from dsmt.operations.read.screens.alerting import alerts
 from dsmt.operations.read.why.fitting import nowhere
@@ -58,7 +58,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
     next_try_at: str | None
     running: list[int]
-    refused: Refused | None
+    refused: RefusedRevision | None
     limits: list[str] = []
     to_restart: list[str] = []
     parts: dict[str, list[int]] = {}
@@ -67,7 +67,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """The instances that have another problem than `reason`, and which."""
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
+class Freshness(msgspec.Struct, frozen=True, kw_only=True):
     """How far the view can be believed."""
 
     age_s: float
@@ -101,7 +101,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     in_doubt: int = 0
 
 
-class Brake(msgspec.Struct, frozen=True, kw_only=True):
+class BrakeSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The brake on replacing: `on` by itself or `held` by somebody, and above how many silent nodes it acts.
 
     `silent` are those with something to replace, `dead` all that are dead.
@@ -133,14 +133,14 @@ class RealmStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     realm: str
     state: State
-    view: View
+    view: Freshness
     services: list[Service]
     nodes: NodeCounts
     brokers: Counts
     leaves: dict[str, str | None]
     """The brokers of sites, and to which other one each is linked; null for none (E5)."""
     controllers: Counts
-    brake: Brake
+    brake: BrakeSummary
     certs: Certs
     alerts: list[Alert]
 
@@ -210,13 +210,13 @@ def _state(sight: Sight, wanted: list[InstanceRow], *, removed: bool, held: int,
     return "degraded" if ready or any(row.is_unknown for row in unready) else "down"
 
 
-def brake(sight: Sight) -> Brake:
+def brake(sight: Sight) -> BrakeSummary:
     """How the brake stands."""
     stands = sight.brake
     fact = sight.view.brake
     held = fact is not None and fact.record.held
     total = stands.total or len(sight.fleet.members)
-    return Brake(
+    return BrakeSummary(
         on=stands.on,
         held=stands.held,
         silent=list(stands.silent) or _to_replace(sight),
@@ -262,7 +262,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Realm
     return RealmStatus(
         realm=trust.realm.name,
         state=_realm_state(of_nodes, of_brokers, of_controllers, of_services, brake_on=stands.on, certs_ok=valid.ok),
-        view=View(
+        view=Freshness(
             age_s=round(sight.age_s, 3),
             broker=sight.broker,
             brokers_seen=sum(broker.alive for broker in of_brokers),
@@ -295,8 +295,8 @@ def _counted(found: list[Controller]) -> Counts:
 
 
 def _realm_state(
-    of_nodes: list[Node],
-    of_brokers: list[Broker],
+    of_nodes: list[NodeRow],
+    of_brokers: list[BrokerRow],
     of_controllers: list[Controller],
     of_services: list[Service],
     *,
