@@ -200,8 +200,8 @@ from dsmt.cli.context import CliContext
 from dsmt.operations.connection import Connection, Reading
 from dsmt.operations.write import clocks
 
-def planted(ctx: CliContext) -> clocks.Clock:
-    async def work(connection: {given}) -> clocks.Clock:
+def planted(ctx: CliContext) -> clocks.AcceptedClock:
+    async def work(connection: {given}) -> clocks.AcceptedClock:
         return await clocks.accept(connection.bus, "b1", by="", reason="")
     return ctx.{attaches}(work)
 """)
