@@ -20,7 +20,7 @@ from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams
 from dsmt.ports.entropy import Entropy
-from dsmt.ports.machine import Machine, Reading
+from dsmt.ports.machine import Machine, MachineReading
 from dsmt.trust.keys import Key, verify
 from dsmt.trust.probing import Answered
 
@@ -76,7 +76,7 @@ class NodeMonitor:
             check=deps.check,
         )
         self._port: int | None = None
-        self._said: Reading | None = None
+        self._said: MachineReading | None = None
         self._said_pids: tuple[int | None, int | None] = (None, None)
         self._said_offset_s = 0.0
         self._due = 0.0
@@ -117,7 +117,7 @@ class NodeMonitor:
         self._deps.bus.emit(Draft(topic, to_data(attributes), subject=f"node/{self._config.node}"))
         self._deps.bus.heartbeat(f"node/{self._config.node}/monitor/heartbeat", SAY_S)
 
-    def _attributes(self, seen: Reading, pids: tuple[int | None, int | None], offset_s: float) -> NodeAttributes:
+    def _attributes(self, seen: MachineReading, pids: tuple[int | None, int | None], offset_s: float) -> NodeAttributes:
         config, deps = self._config, self._deps
         return NodeAttributes(
             cpus=seen.cpus,
@@ -142,7 +142,7 @@ class NodeMonitor:
         )
 
 
-def differs(said: Reading, seen: Reading) -> bool:
+def differs(said: MachineReading, seen: MachineReading) -> bool:
     """Whether something has changed by more than `SHARE` of the whole; load counts by processor."""
     return (
         (said.cpus, said.memory_bytes, said.disk_bytes) != (seen.cpus, seen.memory_bytes, seen.disk_bytes)

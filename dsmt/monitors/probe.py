@@ -24,10 +24,10 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.kinds.node import NodeAttributes, Probe
 from dsmt.event.records import from_data, readable, to_data
-from dsmt.monitors.rules.silence import Silence, Target
+from dsmt.monitors.rules.silence import ProbeTarget, Silence
 from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock
-from dsmt.ports.datagrams import Datagrams, Endpoint
+from dsmt.ports.datagrams import Datagrams, DatagramSocket
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.listening import arrivals, listen
 from dsmt.trust.keys import Key, verify
@@ -52,7 +52,7 @@ class Responder:
         self._key = key
         self._clock = clock
         self._said = said
-        self._endpoint: Endpoint | None = None
+        self._endpoint: DatagramSocket | None = None
         self._second = 0.0
         self._count = 0
 
@@ -98,7 +98,7 @@ class Prober:
         self._entropy = entropy
         self._check = check
         self._silence = Silence(f"monitor/{node}")
-        self._probing: dict[str, tuple[Target, asyncio.Task[None]]] = {}
+        self._probing: dict[str, tuple[ProbeTarget, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
         """Hear what is addressed to this monitor, and probe, for ever."""
@@ -127,7 +127,7 @@ class Prober:
             if node not in self._probing:
                 self._probing[node] = (target, group.create_task(self._probe(target)))
 
-    async def _probe(self, target: Target) -> None:
+    async def _probe(self, target: ProbeTarget) -> None:
         """Probe one node until its silence ends."""
         await asyncio.sleep(max(0.0, (target.since_ms - self._bus.now_ms()) / 1000))
         first, before, again, at = self._clock.boottime(), None, 0.0, None
@@ -165,7 +165,7 @@ class Prober:
             if told is not None and not answer_to.done():
                 answer_to.set_result((told, content))
 
-        endpoint: Endpoint | None = None
+        endpoint: DatagramSocket | None = None
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 address = await self._datagrams.found(at.address)

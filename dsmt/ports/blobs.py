@@ -45,7 +45,7 @@ class Blob(msgspec.Struct, frozen=True):
     whole: bool
 
 
-class Held(NamedTuple):
+class BlobTotals(NamedTuple):
     """How many blobs, and their bytes."""
 
     number: int
@@ -79,7 +79,7 @@ class Blobs(Protocol):
         """What is held of every blob."""
         ...
 
-    def held(self, payer: str | None = None) -> Held:
+    def held(self, payer: str | None = None) -> BlobTotals:
         """How much is held of all blobs, or of those that somebody pays for; it is counted as they come and go."""
         ...
 

@@ -12,7 +12,7 @@ MAX_BYTES = 1200
 """What passes every usual path whole."""
 
 
-class Endpoint(Protocol):
+class DatagramSocket(Protocol):
     """A bound socket."""
 
     @property
@@ -39,6 +39,6 @@ class Datagrams(Protocol):
         """
         ...
 
-    async def bind(self, address: str, port: int, receive: Receive) -> Endpoint:
+    async def bind(self, address: str, port: int, receive: Receive) -> DatagramSocket:
         """Bind to a local address; port 0 takes a free one. Raises `TransportError` (`datagrams.bind`)."""
         ...

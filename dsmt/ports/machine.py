@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MachineReading:
     """One look at a machine. `load` is the 1-minute load average; the disk is the one that holds the node's data."""
 
     cpus: int
@@ -26,7 +26,7 @@ class Machine(Protocol):
         """The boot id, new at each boot."""
         ...
 
-    def read(self) -> Reading:
+    def read(self) -> MachineReading:
         """Look now; takes well under a millisecond."""
         ...
 

@@ -31,17 +31,17 @@ class Forked(msgspec.Struct, frozen=True):
     record: str
 
 
-class Past(msgspec.Struct, frozen=True):
+class SpawnerState(msgspec.Struct, frozen=True):
     """What goes along: who was forked and lives, and how others ended, the oldest first."""
 
     children: tuple[tuple[ProcessIdentity, Forked], ...] = ()
     exits: tuple[tuple[ProcessIdentity, Exit], ...] = ()
 
 
-NOTHING: Final = Past()
+NOTHING: Final = SpawnerState()
 
 
-def begin_anew(command: Sequence[str], lock: int, past: Past) -> NoReturn:
+def begin_anew(command: Sequence[str], lock: int, past: SpawnerState) -> NoReturn:
     """Execute the next spawner in this process: `command`, the lock's descriptor, that of its past.
 
     Raises `FailedError`: then this one ends, and is followed as one that was killed.
@@ -56,9 +56,9 @@ def begin_anew(command: Sequence[str], lock: int, past: Past) -> NoReturn:
         raise FailedError("start.cannot_exec", f"{command[0]} cannot go on in the place of the spawner: {error}") from error
 
 
-def past_of(memory: int) -> Past:
+def past_of(memory: int) -> SpawnerState:
     """What the spawner before us in this process knew. The descriptor is closed."""
     with suppress(OSError, msgspec.DecodeError), open(memory, "rb") as file:
         file.seek(0)
-        return msgspec.json.decode(file.read(), type=Past)
+        return msgspec.json.decode(file.read(), type=SpawnerState)
     return NOTHING

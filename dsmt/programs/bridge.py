@@ -31,7 +31,7 @@ LOOK_S: Final = 0.2
 RETRY_S: Final = 0.5
 
 
-class Copying(Protocol):
+class BridgeCopy(Protocol):
     """Copying for as long as its links last. `idle`: nearly nothing had come since the last look."""
 
     idle: bool
@@ -41,7 +41,7 @@ class Copying(Protocol):
         ...
 
 
-Begin = Callable[[], AbstractAsyncContextManager[Copying]]
+Begin = Callable[[], AbstractAsyncContextManager[BridgeCopy]]
 """Makes the links; raises `DsmtError`."""
 
 
@@ -61,14 +61,14 @@ async def _serve(directory: Path) -> None:
 
 
 @asynccontextmanager
-async def _to_nats(directory: Path) -> AsyncIterator[Copying]:
+async def _to_nats(directory: Path) -> AsyncIterator[BridgeCopy]:
     """Copying from the first broker, which is read over the port, to NATS servers.
 
     Each time by a client that knows this one alone: one that was attached goes to another broker when this dies, and stays
     there; and that one's store is another.
     """
     try:
-        from dsmt.programs.bridge_copies import Live, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
+        from dsmt.programs.bridge_copies import LiveCopy, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
     except ImportError as error:
         raise nats_missing("its client") from error
     home = directory.parent
@@ -78,7 +78,7 @@ async def _to_nats(directory: Path) -> AsyncIterator[Copying]:
     reached = BrokerAddress(address, read_identity(first / IDENTITY).certificate.public)
     with the_bus(operator, TrustStore(realm.realm), [reached], reads=True) as bus:
         async with running(bus), filler_of(directory) as filler:
-            live = Live(bus, filler)
+            live = LiveCopy(bus, filler)
             await live.begin()
             yield live
 

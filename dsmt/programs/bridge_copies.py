@@ -58,7 +58,7 @@ async def filler_of(directory: Path) -> AsyncIterator[NatsFiller]:
 # --- while the realm is up ---------------------------------------------------------------------------------------------
 
 
-class Live:
+class LiveCopy:
     """Copying from a broker that runs, for as long as both links last."""
 
     def __init__(self, bus: BusReader, filler: NatsFiller) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from dsmt.errors import InputError
 from dsmt.newest import Newest
 from dsmt.ports.processes import Exit, ProcessIdentity
-from dsmt.programs.anew import Forked, Past
+from dsmt.programs.anew import Forked, SpawnerState
 from dsmt.programs.recorded import Recorded, say
 from dsmt.programs.recorded import record as write_down
 from dsmt.programs.wards import Wards
@@ -29,7 +29,7 @@ class Children:
     """Those of one spawner, after its `past`; `close` closes in a child what is the spawner's."""
 
     def __init__(
-        self, programs: Mapping[str, Main], recorded: Recorded, wards: Wards, past: Past, close: Callable[[], None]
+        self, programs: Mapping[str, Main], recorded: Recorded, wards: Wards, past: SpawnerState, close: Callable[[], None]
     ) -> None:
         self._programs, self._recorded, self._wards, self._close = programs, recorded, wards, close
         self.forked = dict(past.children)
@@ -37,9 +37,9 @@ class Children:
         self._exits: Newest[ProcessIdentity, Exit] = Newest(EXITS_REMEMBERED)
         self._exits.update(past.exits)
 
-    def past(self) -> Past:
+    def past(self) -> SpawnerState:
         """What the next spawner is to know."""
-        return Past(tuple(self.forked.items()), tuple(self._exits.items()))
+        return SpawnerState(tuple(self.forked.items()), tuple(self._exits.items()))
 
     def fork(self, name: str, directory: str, record: str = "") -> ProcessIdentity:
         """Fork a program, or find the one that runs there (rule 1). Raises `InputError`, `FailedError`."""

@@ -27,7 +27,7 @@ import msgspec
 from dsmt.errors import UNDECODABLE, DsmtError, InputError
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs.again import SCARCE, Again, why
-from dsmt.programs.anew import ENDING, NOTHING, Past, begin_anew, past_of
+from dsmt.programs.anew import ENDING, NOTHING, SpawnerState, begin_anew, past_of
 from dsmt.programs.children import Children
 from dsmt.programs.kept_programs import Keep, KeptPrograms
 from dsmt.programs.recorded import Recorded, own_identity, say
@@ -63,7 +63,7 @@ class Spawner:
         lock: int,
         nodes: Sequence[str],
         *,
-        past: Past,
+        past: SpawnerState,
     ) -> None:
         self._directory, self._lock = directory, lock
         self.anew = ""  # the Python with which to go on when `run` has returned
@@ -204,7 +204,7 @@ def main(
     kept: Sequence[Keep] = KEPT,
     *,
     lock: int | None = None,
-    past: Past = NOTHING,
+    past: SpawnerState = NOTHING,
     nodes: Sequence[str] = (),
     replace: bool = False,
 ) -> int:

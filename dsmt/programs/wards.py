@@ -40,7 +40,7 @@ class Ward:
     empty_looks: int = 0
 
 
-class Remains(NamedTuple):
+class WardRemains(NamedTuple):
     """What is left of a node that nobody keeps: whether anything that is kept lives, and what the dead had forked."""
 
     lives: bool
@@ -129,7 +129,7 @@ class Wards:
         self._watches.end(ward.watched.pop(identity))
 
 
-def remains_of(directory: str) -> Remains:
+def remains_of(directory: str) -> WardRemains:
     """What lives of a node, and what programs had forked whose agent and who themselves are dead (rules 2 and 3)."""
     owners: set[str] = set()
     found: set[ProcessIdentity] = set()
@@ -140,4 +140,4 @@ def remains_of(directory: str) -> Remains:
             continue
         owners.update(owners_in(container))
         found.update(*(Tree(root, UNMARKED, ours=False).members() for root in roots))
-    return Remains(lives, found | bearers(owners) if owners else found)
+    return WardRemains(lives, found | bearers(owners) if owners else found)

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from dsmt.errors import TransportError
 from dsmt.ports.artifacts import Progress
 from dsmt.ports.check import Result
-from dsmt.ports.machine import Reading
+from dsmt.ports.machine import MachineReading
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.simulator.engine.host import Host, HostProcess
 from dsmt.simulator.programs import SimInstance
@@ -39,10 +39,10 @@ class SimMachine:
         """The boot id."""
         return self._host.boot
 
-    def read(self) -> Reading:
+    def read(self) -> MachineReading:
         """Look now."""
         running = len(self._host.programs)
-        return Reading(
+        return MachineReading(
             cpus=self._cpus,
             memory_bytes=self._memory,
             memory_free_bytes=max(GIB // 8, self._memory - running * GIB // 4),

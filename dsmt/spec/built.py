@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from dsmt.spec.keys import GROUPS, KEYS, Key
+from dsmt.spec.keys import GROUPS, KEYS, SpecKey
 from dsmt.spec.shapes import Nested
 
 _NOT_BUILT: Final = frozenset({
@@ -55,7 +55,7 @@ def instead_of(row: str) -> str:
     return _INSTEAD.get(row, "remove it")
 
 
-def unbuilt_at(path: tuple[str, ...]) -> tuple[tuple[str, ...], Key] | None:
+def unbuilt_at(path: tuple[str, ...]) -> tuple[tuple[str, ...], SpecKey] | None:
     """The key that is not built at or around a path of a file, and its path; None where all are built."""
     group, begin = ("component", 2) if path[:1] == ("components",) else ("service", 0)
     for end, name in enumerate(path[begin:], begin + 1):
@@ -70,11 +70,11 @@ def unbuilt_at(path: tuple[str, ...]) -> tuple[tuple[str, ...], Key] | None:
     return None
 
 
-def is_unbuilt(key: Key) -> bool:
+def is_unbuilt(key: SpecKey) -> bool:
     """Whether nothing acts on a key, whatever its value."""
     return SUPPORTED[f"{key.group}.{key.name}"] is False
 
 
-def hint_of(key: Key) -> str:
+def hint_of(key: SpecKey) -> str:
     """What to do about a mistake in a key that is not built: to mend it would not help."""
     return f"`{key.name}` is not built yet; {instead_of(f'{key.group}.{key.name}')}"

@@ -30,7 +30,7 @@ Wrong = tuple[Path, str, str]
 Plain = Mapping[str, Any]
 
 
-class Case(msgspec.Struct, frozen=True):
+class CheckedComponent(msgspec.Struct, frozen=True):
     """One component with what is around it; paths are below the component."""
 
     reader: Reader
@@ -55,7 +55,7 @@ def check_service(reader: Reader, service: Plain) -> None:
     """Note every mistake across the keys of one service in the reader."""
     wrongs: list[Wrong] = []
     for name, component in service["components"].items():
-        case = Case(reader, service, name, component)
+        case = CheckedComponent(reader, service, name, component)
         for check in COMPONENT_CHECKS:
             wrongs.extend((case.path(*path), message, hint) for path, message, hint in check(case))
     for whole in SERVICE_CHECKS:
@@ -78,26 +78,26 @@ def looks_secret(name: str) -> bool:
 def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
     """Yield what is allowed but probably not meant."""
     for name, component in service["components"].items():
-        case = Case(reader, service, name, component)
+        case = CheckedComponent(reader, service, name, component)
         for path, message, hint in (*_open_secrets(case), *_whole_zips(case), *_unfilled(case)):
             node = reader.mark(case.path(*path))
             yield Mistake(reader.file, node.line, node.column, message, hint)
 
 
-def _open_secrets(case: Case) -> Iterator[Wrong]:
+def _open_secrets(case: CheckedComponent) -> Iterator[Wrong]:
     for variable, value in case.component["env"].items():
         if isinstance(value, str) and value and looks_secret(variable):
             yield ("env", variable), f"env.{variable} looks like a secret", "use {file: PATH}, which is read on the node"
 
 
-def _whole_zips(case: Case) -> Iterator[Wrong]:
+def _whole_zips(case: CheckedComponent) -> Iterator[Wrong]:
     for index, artifact in enumerate(case.component["artifacts"]):
         if artifact["unpack"] == "auto" and _WHOLE_ZIP.search(artifact["url"] or ""):
             message = f"`{artifact['url'].rpartition('/')[2][:60]}` is a zip, and is unpacked like one"
             yield ("artifact", str(index), "url"), message, "`unpack: no` keeps it whole; `zip` says it is meant"
 
 
-def _unfilled(case: Case) -> Iterator[Wrong]:
+def _unfilled(case: CheckedComponent) -> Iterator[Wrong]:
     names = sorted(SIMPLE | {f"port.{port['name']}" for port in case.component["ports"]})
     for index, file in enumerate(case.component["files"]):
         here = ("files", str(index))
@@ -107,7 +107,7 @@ def _unfilled(case: Case) -> Iterator[Wrong]:
             yield (*here, "content"), f"`{{{found[0]}}}` stays as it is in `{file['to']}`", hint
 
 
-def _program(case: Case) -> Iterator[Wrong]:
+def _program(case: CheckedComponent) -> Iterator[Wrong]:
     c = case.component
     if c["run"] is None and c["image"] is None and case.trusted("run") and case.trusted("image"):
         yield (), "`run` is missing", "the long-running program, in the foreground"
@@ -119,7 +119,7 @@ def _program(case: Case) -> Iterator[Wrong]:
         yield ("driver",), "the driver podman needs an `image`", "name one"
 
 
-def _partition(case: Case) -> Iterator[Wrong]:  # noqa: C901 - a list of what contradicts it
+def _partition(case: CheckedComponent) -> Iterator[Wrong]:  # noqa: C901 - a list of what contradicts it
     c = case.component
     if not case.trusted("on_partition"):
         return
@@ -147,7 +147,7 @@ def _partition(case: Case) -> Iterator[Wrong]:  # noqa: C901 - a list of what co
         yield ("stop", "grace"), message, f"at most {format_duration(longest_s)}"
 
 
-def _ports(case: Case) -> Iterator[Wrong]:
+def _ports(case: CheckedComponent) -> Iterator[Wrong]:
     c = case.component
     fixed: dict[tuple[int, str], str] = {}
     variables: dict[str, str] = {}
@@ -170,7 +170,7 @@ def _ports(case: Case) -> Iterator[Wrong]:
                 yield ("sockets", str(index)), f"`{item.text}` is not in `ports`", _known(item.text, names)
 
 
-def _health(case: Case) -> Iterator[Wrong]:
+def _health(case: CheckedComponent) -> Iterator[Wrong]:
     if not case.said("health"):
         return
     roles = [role for role in ROLES if case.said("health", role)]
@@ -186,7 +186,7 @@ def _health(case: Case) -> Iterator[Wrong]:
             yield from _check_port(case, (*path, kinds[0]))
 
 
-def _check_port(case: Case, path: Path) -> Iterator[Wrong]:
+def _check_port(case: CheckedComponent, path: Path) -> Iterator[Wrong]:
     names = {port["name"] for port in case.component["ports"]}
     if not case.said(*path, "port"):
         if not names:
@@ -198,7 +198,7 @@ def _check_port(case: Case, path: Path) -> Iterator[Wrong]:
         yield (*path, "port"), f"`{named}` is not in `ports`", _known(named, names)
 
 
-def _resources(case: Case) -> Iterator[Wrong]:
+def _resources(case: CheckedComponent) -> Iterator[Wrong]:
     c = case.component
     spells: dict[str, tuple[str, Callable[[Any], str]]] = {
         "memory": ("memory_bytes", format_size), "cpu": ("cpu", str), "disk": ("disk_bytes", format_size),
@@ -214,14 +214,14 @@ def _resources(case: Case) -> Iterator[Wrong]:
             yield ("limits", key), message, "reserve at most the limit"
 
 
-def _delays(case: Case) -> Iterator[Wrong]:
+def _delays(case: CheckedComponent) -> Iterator[Wrong]:
     first, cap = case.component["restart"]["first_s"], case.component["restart"]["cap_s"]
     if case.said("restart", "first") and case.said("restart", "cap") and cap < first:
         message = f"`restart.cap` ({format_duration(cap)}) is below `restart.first` ({format_duration(first)})"
         yield ("restart", "cap"), message, "the longest delay is at least the first one"
 
 
-def _secrets(case: Case) -> Iterator[Wrong]:
+def _secrets(case: CheckedComponent) -> Iterator[Wrong]:
     for name, secret in case.component["secrets"].items():
         if (secret["secret"] is None) == (secret["file"] is None) and case.trusted("secrets", name):
             yield ("secrets", name), "a secret comes from one place", "either {secret: NAME} or {file: PATH}"
@@ -229,7 +229,7 @@ def _secrets(case: Case) -> Iterator[Wrong]:
             yield ("env", name), f"`{name}` is in `env` and in `secrets`", "keep the one in `secrets`"
 
 
-def _artifacts(case: Case) -> Iterator[Wrong]:
+def _artifacts(case: CheckedComponent) -> Iterator[Wrong]:
     for index, artifact in enumerate(case.component["artifacts"] if case.trusted("artifact") else ()):
         path = ("artifact", str(index))
         scheme, _, rest = artifact["url"].partition(":")
@@ -239,7 +239,7 @@ def _artifacts(case: Case) -> Iterator[Wrong]:
             yield (*path, "sha256"), "`sha256` is not the one `depot:` names", "remove it"
 
 
-def _files(case: Case) -> Iterator[Wrong]:
+def _files(case: CheckedComponent) -> Iterator[Wrong]:
     written: set[str] = set()
     for index, file in enumerate(case.component["files"] if case.trusted("files") else ()):
         to = "/".join(part for part in file["to"].split("/") if part not in ("", "."))
@@ -259,12 +259,12 @@ def _files(case: Case) -> Iterator[Wrong]:
             yield ("files", str(index)), "a file has its text from one place", "either `content` or `from`"
 
 
-def _own_variable(case: Case) -> Iterator[Wrong]:
+def _own_variable(case: CheckedComponent) -> Iterator[Wrong]:
     if _TREE in case.component["env"]:
         yield ("env", _TREE), f"`{_TREE}` is set by dsmt, which finds by it what it has started", "remove it"
 
 
-def _shares(case: Case) -> Iterator[Wrong]:
+def _shares(case: CheckedComponent) -> Iterator[Wrong]:
     if case.component["instances"] != 1 or not case.trusted("instances"):
         return
     for key in ("max_parallel", "canary"):
@@ -273,7 +273,7 @@ def _shares(case: Case) -> Iterator[Wrong]:
             yield ("update", key), f"{format_percent(percent)} of 1 instance", "write a count, or more instances"
 
 
-def _jobs(case: Case) -> Iterator[Wrong]:
+def _jobs(case: CheckedComponent) -> Iterator[Wrong]:
     if case.component["kind"] == "job" or not case.trusted("kind") or not case.reader.trusted(("kind",)):
         return
     for key in JOB_KEYS:
@@ -284,7 +284,7 @@ def _jobs(case: Case) -> Iterator[Wrong]:
 _ALONE: Final = "there is no other one here"
 
 
-def _neighbours(case: Case) -> Iterator[Wrong]:
+def _neighbours(case: CheckedComponent) -> Iterator[Wrong]:
     known = case.service["components"]  # no set of the others for each of them: a file may name thousands
     for index, after in enumerate(case.component["after"] if case.trusted("after") else ()):
         path = ("after", str(index))
@@ -343,7 +343,7 @@ def _known(word: str, known: set[str], *, none: str = "there are none here") -> 
     return f"there are: {', '.join(sorted(known))}" if known else none
 
 
-COMPONENT_CHECKS: Final[tuple[Callable[[Case], Iterator[Wrong]], ...]] = (
+COMPONENT_CHECKS: Final[tuple[Callable[[CheckedComponent], Iterator[Wrong]], ...]] = (
     _program, _partition, _ports, _health, _resources, _delays, _secrets, _artifacts, _files,
     _own_variable, _shares, _jobs, _neighbours,
 )  # fmt: skip

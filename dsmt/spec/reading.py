@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from dsmt.spec.built import hint_of, is_unbuilt, unbuilt_at
 from dsmt.spec.commands import checked_argv
 from dsmt.spec.health import ROLES
-from dsmt.spec.keys import GROUPS, Key
+from dsmt.spec.keys import GROUPS, SpecKey
 from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
 from dsmt.spec.scalars import READERS, show, whole
 from dsmt.spec.shapes import (
@@ -49,7 +49,7 @@ class _BadError(Exception):
     """The value here could not be read; the mistake is already noted."""
 
 
-_DEFAULTS: Final[dict[tuple[str, str], tuple[Key, Any]]] = {}
+_DEFAULTS: Final[dict[tuple[str, str], tuple[SpecKey, Any]]] = {}
 """By group and name, each key of the table whose default was read, and what it is: a file has most of them many times."""
 
 
@@ -104,7 +104,7 @@ class Reader:
                 found[key.name] = name, value
         return {key.field: self._field(key, found.get(key.name), node, path) for key in rows.values()}
 
-    def _field(self, key: Key, entry: tuple[Scalar, Node] | None, around: Node, path: Path) -> Any:
+    def _field(self, key: SpecKey, entry: tuple[Scalar, Node] | None, around: Node, path: Path) -> Any:
         here = (*path, key.name)
         if entry is not None:
             name, value = entry
@@ -123,7 +123,7 @@ class Reader:
             self.bad.add(here)
         return self.default(key, here)
 
-    def _present(self, name: Scalar, value: Node, key: Key, path: Path) -> Any:
+    def _present(self, name: Scalar, value: Node, key: SpecKey, path: Path) -> Any:
         if isinstance(value, Scalar) and value.plain and resolve(value) is None:
             hint = "write `{}` for its defaults" if isinstance(key.shape, Nested) else "write one, or remove the line"
             hint = "write one" if key.required else hint
@@ -131,7 +131,7 @@ class Reader:
             raise _BadError
         return self._value(value, key.shape, path)
 
-    def default(self, key: Key, path: Path) -> Any:
+    def default(self, key: SpecKey, path: Path) -> Any:
         """Return the default of a key as if it stood in the file (None when it has none)."""
         if key.default is None:
             return None

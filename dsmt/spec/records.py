@@ -94,7 +94,7 @@ class TextFile(Record, frozen=True):
     template: bool
 
 
-class Logs(Record, frozen=True):
+class LogRotation(Record, frozen=True):
     """Rotation: a file of `size_bytes`, `keep` old ones; above `rate_bytes` per second lines are dropped."""
 
     size_bytes: Bytes
@@ -147,7 +147,7 @@ class Port(Record, frozen=True):
     held: bool
 
 
-class Step(Record, frozen=True):
+class EscalationStep(Record, frozen=True):
     """One rung of the escalation: so many times this action."""
 
     action: Literal["restart", "reinstall", "recreate", "move"]
@@ -169,7 +169,7 @@ class RestartPolicy(Record, frozen=True):
     factor: Annotated[float, Meta(ge=1, le=10)]
     cap_s: Seconds
     reset_s: Seconds
-    escalate: tuple[Step, ...]
+    escalate: tuple[EscalationStep, ...]
     park: Park
 
 
@@ -253,7 +253,7 @@ class ComponentSpec(Record, frozen=True):
     secrets: dict[Variable, Secret]
     files: tuple[TextFile, ...]
     user: Text | None
-    logs: Logs
+    logs: LogRotation
     instances: Annotated[int, Meta(ge=0, le=100_000)] | None
     nodes: Text
     requires: tuple[Text, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dsmt.spec.built import SUPPORTED
-from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS, Key
+from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS, SpecKey
 from dsmt.spec.mistakes import WrongValueError, nearest
 from dsmt.spec.shapes import (
     KEY_PATTERNS,
@@ -140,7 +140,7 @@ def type_of(shape: Shape) -> str:
             return "one check; or a map of startup, readiness, liveness"
 
 
-def default_of(key: Key) -> str:
+def default_of(key: SpecKey) -> str:
     """Return the default of a key as it is shown."""
     if key.required:
         return "required"
@@ -153,7 +153,7 @@ def default_of(key: Key) -> str:
     return str(key.default) if key.default != "" else '""'
 
 
-def path_of(key: Key) -> str:
+def path_of(key: SpecKey) -> str:
     """Return the dotted path of a key as `explain` and the docs show it (`stop.grace`, `ports.NAME.bind`)."""
     place = "" if key.group == "component" else PLACES[key.group]
     return f"{place}.{key.name}" if place else key.name
@@ -186,13 +186,13 @@ def overview() -> str:
     return "\n".join(f"{path_of(each):<{width}}  {each.text}" for each in KEYS)
 
 
-def _is(wanted: list[str], key: Key, *, exactly: bool) -> bool:
+def _is(wanted: list[str], key: SpecKey, *, exactly: bool) -> bool:
     path = path_of(key).split(".")
     tail = path if exactly else path[-len(wanted) :]
     return len(wanted) == len(tail) and all(p in (w, "NAME") for w, p in zip(wanted, tail, strict=True))
 
 
-def _paragraph(key: Key) -> str:
+def _paragraph(key: SpecKey) -> str:
     lines = [path_of(key), f"  {key.text}", f"  type     {type_of(key.shape)}", f"  default  {default_of(key)}"]
     if key.alias:
         lines.append(f"  alias    {key.alias}")

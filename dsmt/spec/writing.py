@@ -11,7 +11,7 @@ from typing import Any, Final
 from dsmt.spec import health
 from dsmt.spec.commands import join_command
 from dsmt.spec.completing import complete_component, usual_partition
-from dsmt.spec.keys import GROUPS, JOB_KEYS, Key
+from dsmt.spec.keys import GROUPS, JOB_KEYS, SpecKey
 from dsmt.spec.plain import to_plain
 from dsmt.spec.quantities import format_duration, format_percent, format_size
 from dsmt.spec.reading import Reader
@@ -82,7 +82,7 @@ def _group(values: Mapping[str, Any], group: str, complete: bool) -> dict[str, A
     return out
 
 
-def _key(key: Key, value: Any, complete: bool) -> Any:
+def _key(key: SpecKey, value: Any, complete: bool) -> Any:
     if not complete and not key.required and value == _default(key):
         return _ABSENT
     if value is None:
@@ -90,7 +90,7 @@ def _key(key: Key, value: Any, complete: bool) -> Any:
     return _value(key.shape, value, complete)
 
 
-def _default(key: Key) -> Any:
+def _default(key: SpecKey) -> Any:
     value = Reader("").default(key, ())
     return list(value) if isinstance(value, tuple) else value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dsmt.ports.machine import Reading
+from dsmt.ports.machine import MachineReading
 from dsmt.system.procfs import boot, meminfo
 from dsmt.system.records import process_of
 
@@ -20,10 +20,10 @@ class LinuxMachine:
         """The kernel's boot id."""
         return boot()
 
-    def read(self) -> Reading:
+    def read(self) -> MachineReading:
         """Look now. Processors are those this process may run on; what root alone may have is no part of a disk (df(1))."""
         memory, disk = meminfo(), os.statvfs(self._directory)
-        return Reading(
+        return MachineReading(
             cpus=len(os.sched_getaffinity(0)),
             memory_bytes=memory["MemTotal"],
             memory_free_bytes=memory["MemAvailable"],

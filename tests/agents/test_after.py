@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.record import Done, InstanceRecord, Written
-from dsmt.agents.rules.supervision import UNKNOWN_POLICY, Again, Finished, Parked, RestartHistory, Verdict
+from dsmt.agents.rules.record import FinishedRun, InstanceRecord, Written
+from dsmt.agents.rules.supervision import UNKNOWN_POLICY, Finished, Parked, RestartHistory, TryAgain, Verdict
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended
 from dsmt.event.reason import reason
@@ -53,7 +53,7 @@ def test_an_installation_that_is_begun_anew_does_not_count_until_its_end() -> No
 
 
 def test_what_was_decided_of_a_failure_stands_until_it_is_forgotten() -> None:
-    verdict, history = Again("recreate", 2.0, 1, 3), RestartHistory(failures=1)
+    verdict, history = TryAgain("recreate", 2.0, 1, 3), RestartHistory(failures=1)
     record = replace(RUNS, **after.failed(RUNS, verdict, history, 100.0))
     assert (record.step, record.not_before_s, record.restarts, record.finished) == ("recreate", 102.0, 1, False)
     last = replace(record, **after.failed(record, Finished(), history, 200.0))
@@ -132,7 +132,7 @@ def test_in_a_step_that_follows_one_that_was_cut_off_no_agent_has_ended_yet() ->
 
 
 def test_an_operators_word_forgets_what_had_ended_well() -> None:
-    record = replace(RUNS, done=Done(run_key="r1", restart=0, at_ms=1, ran_s=2.0))
+    record = replace(RUNS, done=FinishedRun(run_key="r1", restart=0, at_ms=1, ran_s=2.0))
     assert after.ended_before(record, OLD) is not None
     assert after.ended_before(replace(record, **after.forgotten(RestartHistory())), OLD) is None
 
@@ -165,10 +165,10 @@ def test_of_the_programs_that_were_begun_last_it_is_known_when_that_was() -> Non
 @pytest.mark.parametrize(
     ("verdict", "counts", "expected"),
     [
-        (Again("restart", 2.0, 1, 3), True, ("", 102.0, 5, False)),
-        (Again("restart", 0.0, 1, 3), True, ("", 100.0, 5, False)),
-        (Again("reinstall", 2.0, 1, 3), True, ("reinstall", 102.0, 5, False)),
-        (Again("recreate", 2.0, 1, 3), False, ("recreate", 102.0, 4, False)),
+        (TryAgain("restart", 2.0, 1, 3), True, ("", 102.0, 5, False)),
+        (TryAgain("restart", 0.0, 1, 3), True, ("", 100.0, 5, False)),
+        (TryAgain("reinstall", 2.0, 1, 3), True, ("reinstall", 102.0, 5, False)),
+        (TryAgain("recreate", 2.0, 1, 3), False, ("recreate", 102.0, 4, False)),
         (Parked(600.0, 10, 60.0, move=False), True, ("", 700.0, 5, False)),
         (Parked(600.0, 10, 60.0, move=True), True, ("", 700.0, 5, False)),
         (Finished(), True, ("", 100.0, 4, True)),

@@ -19,7 +19,7 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.driver import Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit
-from dsmt.spec.records import Logs as Bounds
+from dsmt.spec.records import LogRotation
 from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
@@ -259,7 +259,7 @@ def test_what_is_written_to_a_file_that_was_begun_anew_counts_from_its_beginning
     ends = {"stdout": 5000, "stderr": 0}
     logs: Any = SimpleNamespace(end=lambda log: ends.get(log, 0), trim=lambda *_, **__: None)
     nothing: Any = None
-    output, bounds = Output(logs, nothing, Present()), Bounds(size_bytes=1000, keep=1, rate_bytes=1)
+    output, bounds = Output(logs, nothing, Present()), LogRotation(size_bytes=1000, keep=1, rate_bytes=1)
     output.trim(bounds, 10.0)
     ends["stdout"] = 4000
     assert output.trim(bounds, 11.0) == 0.25

@@ -6,8 +6,8 @@ import pytest
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.rules.container import RECORD, AgentConfig, NodeConfig, dump_config, load_config
 from dsmt.agents.rules.endings import beside, ending, follows, is_flapping, last_exit, signal_name, with_step, words
-from dsmt.agents.rules.record import Done, InstanceRecord, Written, carried, dump_record, load_record, remembered
-from dsmt.agents.rules.supervision import Again, Finished, Parked, RestartHistory
+from dsmt.agents.rules.record import FinishedRun, InstanceRecord, Written, carried, dump_record, load_record, remembered
+from dsmt.agents.rules.supervision import Finished, Parked, RestartHistory, TryAgain
 from dsmt.errors import InputError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
@@ -89,8 +89,8 @@ def test_a_configuration_that_cannot_be_read_is_refused_with_its_file(raw):
 WORDS = InstanceRecord(
     boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, taken_ms=7, ports={"http": 80},
     restarts=8, not_before_s=9.0, last_exit=LastExit(code=1, signal=None, at_ms=1, ran_s=1.0, reason=None),
-    good=Good(spec="s", revision=1), good_key="k", done=Done(run_key="d", restart=1, at_ms=1, ran_s=1.0), begun={"d": 1},
-    doing="install i r", cut=1, commands=("c1",), last_command="c1", held=10, trigger=("x",),
+    good=Good(spec="s", revision=1), good_key="k", done=FinishedRun(run_key="d", restart=1, at_ms=1, ran_s=1.0),
+    begun={"d": 1}, doing="install i r", cut=1, commands=("c1",), last_command="c1", held=10, trigger=("x",),
     history=RestartHistory(failures=1),
     writes=Written(revision=4, places={"stdout": (1, 0, None)}), wrote=(Written(revision=3),), turned={"stdout": 1},
     reason=reason("run.exited", code="code 1", exit_code=1, time="1.0s", target="web/app/0"), next_try_ms=11, parked=True,
@@ -221,8 +221,8 @@ def test_a_reason_names_what_follows_unless_it_has_a_step_of_its_own():
 @pytest.mark.parametrize(
     ("verdict", "what"),
     [
-        (Again("restart", 1.5, attempt=1, tries=5), ("restart", 1.5, False)),
-        (Again("recreate", 0.0, attempt=1, tries=5), ("recreate", 0.0, False)),
+        (TryAgain("restart", 1.5, attempt=1, tries=5), ("restart", 1.5, False)),
+        (TryAgain("recreate", 0.0, attempt=1, tries=5), ("recreate", 0.0, False)),
         (Finished(), ("", None, False)),
         (Parked(600.0, 5, 60.0, move=False), ("park", 600.0, True)),
         (Parked(600.0, 5, 60.0, move=True), ("move", 600.0, True)),

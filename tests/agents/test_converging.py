@@ -15,11 +15,14 @@ from dsmt.agents.rules.record import InstanceRecord, carried
 from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.agents.rules.supervision import Supervision
 from dsmt.event.kinds.instance import LastExit
-from dsmt.spec.records import Park, RestartPolicy, Step
+from dsmt.spec.records import EscalationStep, Park, RestartPolicy
 
 POLICY = RestartPolicy(
     when="always", first_s=None, factor=2, cap_s=60, reset_s=60,
-    escalate=(Step(action="restart", times=2), Step(action="reinstall", times=2), Step(action="recreate", times=1)),
+    escalate=(
+        EscalationStep(action="restart", times=2), EscalationStep(action="reinstall", times=2),
+        EscalationStep(action="recreate", times=1),
+    ),
     park=Park(after=8, retry_s=600),
 )  # fmt: skip
 OVERLAPPING = ("r3", "r4")

@@ -18,22 +18,22 @@ from dsmt.agents.rules.life import (
     ALIVE,
     STUCK_S,
     TRANSITIONS,
-    Ask,
     Failed,
     Input,
     Kill,
     Life,
+    RunStopCommand,
     Signal,
     State,
     Stays,
-    Way,
+    StopWay,
 )
 from dsmt.agents.rules.reconcile import Duty
-from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision
+from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Finished, Supervision, TryAgain
 
 TERM = 15
-WAY = Way(0.0, asks=False, signal=TERM, grace_s=10.0)
-SLOW = Way(2.0, asks=True, signal=TERM, grace_s=10.0)
+WAY = StopWay(0.0, asks=False, signal=TERM, grace_s=10.0)
+SLOW = StopWay(2.0, asks=True, signal=TERM, grace_s=10.0)
 
 
 def life(state: State = State.STARTING, **about: Any) -> Life:
@@ -81,7 +81,7 @@ def test_each_rule_has_its_test_here() -> None:
 def test_what_ends_unasked_has_failed_and_is_swept_up_rule_3(state: State) -> None:
     (failed, kill) = life(state).exit(5.0, jitter=0.0)
     assert isinstance(failed, Failed)
-    assert isinstance(failed.verdict, Again)
+    assert isinstance(failed.verdict, TryAgain)
     assert kill == Kill()
 
 
@@ -100,7 +100,7 @@ def test_a_stop_goes_its_way_rule_4() -> None:
     at = life(State.READY)
     assert at.stop(SLOW, 100.0) == []
     assert (at.due, at.timer(101.9)) == (102.0, [])
-    assert at.timer(102.0) == [Ask()]
+    assert at.timer(102.0) == [RunStopCommand()]
     assert at.due is None
     assert at.answered(103.0) == [Signal(TERM)]
     assert at.due == 113.0
@@ -139,7 +139,7 @@ def test_what_was_healthy_is_started_again_at_once_and_what_was_not_waits_rule_6
             at.ready(1.0)
         failed = at.exit(2.0, jitter=0.0)[0]
         assert isinstance(failed, Failed)
-        assert isinstance(failed.verdict, Again)
+        assert isinstance(failed.verdict, TryAgain)
         delays.append(failed.verdict.delay_s)
     assert delays == [0.0, 0.1]
 
@@ -155,7 +155,7 @@ def test_whatever_came_before_a_stop_ends(inputs: list[Input], stubborn: bool) -
     effects = at.stop(SLOW, now)
     for _ in range(20):
         for effect in effects:
-            effects = at.answered(now) if effect == Ask() else at.killed((), now) if effect == Kill() else []
+            effects = at.answered(now) if effect == RunStopCommand() else at.killed((), now) if effect == Kill() else []
         if at.state is State.ENDED:
             return
         if at.state is State.ASKED and at.due is None:  # its stop command is under way
@@ -209,7 +209,7 @@ class OneInstance(RuleBasedStateMachine):
             match effect:
                 case Failed(verdict):
                     self.not_before = self.now + getattr(verdict, "delay_s", getattr(verdict, "retry_s", 0.0))
-                case Ask():
+                case RunStopCommand():
                     self.do(at, at.answered(self.now))
                 case Kill():
                     self.alive = [one for one in self.alive if one is not at]
@@ -268,7 +268,7 @@ def test_there_are_never_two_programs_of_an_instance_at_once() -> None:
     run_state_machine_as_test(OneInstance)
 
 
-@pytest.mark.parametrize(("clean", "expected"), [(True, Finished), (False, Again)])
+@pytest.mark.parametrize(("clean", "expected"), [(True, Finished), (False, TryAgain)])
 def test_an_end_that_is_a_success_is_judged_as_one_rule_3(clean: bool, expected: type) -> None:
     policy = replace(UNKNOWN_POLICY, when="on_failure")
     at = life(State.RUNNING, supervision=Supervision(policy))
@@ -298,5 +298,5 @@ def test_that_the_run_before_was_ready_makes_the_next_one_neither_stable_nor_hea
     after = life(supervision=supervision)
     after.started()
     (failed, _) = after.exit(2.0 + UNKNOWN_POLICY.reset_s, jitter=0.0)
-    assert isinstance(failed.verdict, Again)
+    assert isinstance(failed.verdict, TryAgain)
     assert (failed.verdict.attempt, failed.verdict.delay_s) == (2, pytest.approx(0.2))

@@ -17,7 +17,7 @@ from dsmt.errors import TransportError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.status import State
 from dsmt.ports.processes import Exit
-from dsmt.spec.records import Logs
+from dsmt.spec.records import LogRotation
 from tests.loops import in_virtual_time
 
 from .memory_bus import Realm
@@ -99,7 +99,7 @@ async def test_an_update_is_installed_while_what_runs_holds_its_port() -> None:
 async def test_at_what_rate_output_is_written_is_seen_from_one_look_to_the_next() -> None:
     site = Site(Realm())
     output = Output(site.logs, Memory(MemoryFiles(), "b1"), Present())
-    bounds = Logs(size_bytes=1000, keep=1, rate_bytes=0)
+    bounds = LogRotation(size_bytes=1000, keep=1, rate_bytes=0)
     assert output.trim(bounds, 100.0) == look_again_s(0.0, 0, 1000)
     site.logs.write("stdout", "x" * 500)
     assert output.trim(bounds, 101.0) == look_again_s(1.0, 500, 1000) == 2.0

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.rules.supervision import JITTER, Again, Finished, Parked, RestartHistory, Supervision, Verdict
+from dsmt.agents.rules.supervision import JITTER, Finished, Parked, RestartHistory, Supervision, TryAgain, Verdict
 from dsmt.spec.keys import GROUPS
-from dsmt.spec.records import Park, RestartPolicy, Step
+from dsmt.spec.records import EscalationStep, Park, RestartPolicy
 
 DEFAULT = (("restart", 5), ("reinstall", 2), ("recreate", 2), ("move", 1))
 
 
 def policy(*, escalate: Any = DEFAULT, after: int = 10, retry_s: float = 600, **about: Any) -> RestartPolicy:
     told = {"when": "always", "first_s": None, "factor": 2, "cap_s": 60, "reset_s": 60, **about}
-    steps = tuple(Step(action=action, times=times) for action, times in escalate)
+    steps = tuple(EscalationStep(action=action, times=times) for action, times in escalate)
     return RestartPolicy(escalate=steps, park=Park(after=after, retry_s=retry_s), **told)
 
 
@@ -29,7 +29,7 @@ def fail(machine: Supervision, times: int, *, healthy: bool = False, now: float 
 
 
 def delays(verdicts: list[Verdict]) -> list[float]:
-    return [v.delay_s for v in verdicts if isinstance(v, Again)]
+    return [v.delay_s for v in verdicts if isinstance(v, TryAgain)]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_that_a_run_was_ready_counts_for_its_own_end_alone() -> None:
 
 def test_each_failure_takes_its_step_and_the_last_one_asks_for_another_node() -> None:
     found = fail(Supervision(policy()), 12)
-    assert [v.action for v in found if isinstance(v, Again)] == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2
+    assert [v.action for v in found if isinstance(v, TryAgain)] == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2
     assert all(isinstance(v, Parked) and v.move for v in found[9:])
-    assert found[8] == Again("recreate", found[8].delay_s, 9, 10)  # type: ignore[union-attr]
+    assert found[8] == TryAgain("recreate", found[8].delay_s, 9, 10)  # type: ignore[union-attr]
 
 
 def test_without_a_move_it_is_parked_where_it_is() -> None:
@@ -68,7 +68,7 @@ def test_without_a_move_it_is_parked_where_it_is() -> None:
 
 def test_park_after_comes_before_the_end_of_escalation() -> None:
     found = fail(Supervision(policy(after=3)), 4)
-    assert isinstance(found[2], Again)
+    assert isinstance(found[2], TryAgain)
     assert isinstance(found[3], Parked)
     assert GROUPS["park"]["after"].text == "so many failures are answered with another try; the next one parks it"
 
@@ -78,14 +78,14 @@ def test_what_was_healthy_long_enough_is_forgiven() -> None:
     fail(machine, 5)
     for at in (100.0, 130.0, 159.0):  # each check that passes says so
         machine.healthy(at)
-    assert machine.failed(160.0, jitter=0.0) == Again("restart", 0.0, 1, 10)
+    assert machine.failed(160.0, jitter=0.0) == TryAgain("restart", 0.0, 1, 10)
 
 
 def test_healthy_for_a_shorter_time_is_not_forgiven() -> None:
     machine = Supervision(policy())
     fail(machine, 3)
     machine.healthy(100.0)
-    assert machine.failed(159.0, jitter=0.0) == Again("restart", pytest.approx(0.4), 4, 10)
+    assert machine.failed(159.0, jitter=0.0) == TryAgain("restart", pytest.approx(0.4), 4, 10)
 
 
 def test_after_a_long_delay_stability_takes_ten_times_as_long() -> None:
@@ -93,10 +93,10 @@ def test_after_a_long_delay_stability_takes_ten_times_as_long() -> None:
     machine.failed(0.0, jitter=0.0)
     machine.healthy(10.0)
     late = machine.failed(209.0, jitter=0.0)
-    assert isinstance(late, Again)
+    assert isinstance(late, TryAgain)
     assert late.attempt == 2
     machine.healthy(300.0)
-    assert machine.failed(300.0 + 400.0, jitter=0.0) == Again("restart", 20.0, 1, 10)
+    assert machine.failed(300.0 + 400.0, jitter=0.0) == TryAgain("restart", 20.0, 1, 10)
 
 
 def test_an_instance_that_lost_its_health_is_not_stable() -> None:
@@ -106,7 +106,7 @@ def test_an_instance_that_lost_its_health_is_not_stable() -> None:
     machine.unhealthy()
     machine.healthy(100.0)
     verdict = machine.failed(130.0, jitter=0.0)
-    assert isinstance(verdict, Again)
+    assert isinstance(verdict, TryAgain)
     assert verdict.attempt == 4
 
 
@@ -132,7 +132,7 @@ def test_a_changed_cause_begins_anew_but_remembers_what_was_recent() -> None:
     assert machine.history.parked
     machine.cause_changed()
     assert not machine.history.parked
-    assert machine.failed(20.0, jitter=0.0) == Again("restart", 0.1, 1, 10)
+    assert machine.failed(20.0, jitter=0.0) == TryAgain("restart", 0.1, 1, 10)
     assert machine.recent(20.0) == 12
 
 
@@ -177,7 +177,7 @@ def test_jitter_lengthens_no_delay_beyond_the_cap() -> None:
 
 
 def test_an_end_is_a_failure_unless_it_is_said_to_be_a_success() -> None:
-    assert isinstance(Supervision(policy(when="on_failure")).failed(0.0, jitter=0.0), Again)
+    assert isinstance(Supervision(policy(when="on_failure")).failed(0.0, jitter=0.0), TryAgain)
 
 
 def test_that_a_run_was_ready_counts_no_more_once_it_has_ended_and_is_not_run_again() -> None:
@@ -215,15 +215,15 @@ def test_it_is_never_silent_and_never_waits_longer_than_it_may(rule: RestartPoli
             machine.healthy(now)
         now += lived
         verdict = machine.failed(now, jitter=jitter)
-        assert isinstance(verdict, Again | Parked)
-        if isinstance(verdict, Again):
+        assert isinstance(verdict, TryAgain | Parked)
+        if isinstance(verdict, TryAgain):
             assert 0 <= verdict.delay_s <= rule.cap_s
             assert verdict.attempt <= rule.park.after
             assert verdict.action != "move"
         else:
             assert verdict.retry_s == rule.park.retry_s
             assert verdict.failures >= 1
-        now += verdict.delay_s if isinstance(verdict, Again) else verdict.retry_s
+        now += verdict.delay_s if isinstance(verdict, TryAgain) else verdict.retry_s
 
 
 @given(POLICIES, st.integers(1, 100))

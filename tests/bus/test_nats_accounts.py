@@ -15,9 +15,9 @@ import pytest
 
 from dsmt.bus.nats import accounts, opener
 from dsmt.bus.nats.accounts import NatsAccounts
-from dsmt.bus.nats.streams import Stored
+from dsmt.bus.nats.streams import StreamMessage
 from dsmt.bus.rules.nats_quota import BURST, LENIENCE, RATE, UNIT_BYTES
-from dsmt.bus.rules.nats_sessions import Connection
+from dsmt.bus.rules.nats_sessions import ServerConnection
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError
 from dsmt.event.payload import canonical
@@ -38,8 +38,8 @@ class Gate:
         self.agent = self.identity(AGENT, self.node)
         self.now = 10.0
         self.sent: dict[str, tuple[int, int]] = {}
-        self.sessions: dict[Connection, Any] = {}
-        self.facts: list[Stored] = []
+        self.sessions: dict[ServerConnection, Any] = {}
+        self.facts: list[StreamMessage] = []
         self.listed, self.asked, self.removed, self.purged = 0, list[str](), list[int](), list[dict[str, Any]]()
         bus: Any = SimpleNamespace(source="broker/b1", held=self.held)
         clock: Any = SimpleNamespace(boottime=lambda: self.now)
@@ -83,19 +83,19 @@ class Gate:
             if any(one.subject.startswith(each.removesuffix(">")) for each in filters):
                 yield one
 
-    async def last_on(self, _link: Any, _stream: str, subject: str) -> Stored | None:
+    async def last_on(self, _link: Any, _stream: str, subject: str) -> StreamMessage | None:
         return next((one for one in self.facts if one.subject == subject), None)
 
-    async def held_on(self, _link: Any, _stream: str, filters: Sequence[str]) -> list[Stored]:
+    async def held_on(self, _link: Any, _stream: str, filters: Sequence[str]) -> list[StreamMessage]:
         return [one for one in self.facts if fnmatch(one.subject, filters[0])]
 
     def connected(self, name: str, payer: str) -> None:
-        at = Connection("S", len(self.sessions))
+        at = ServerConnection("S", len(self.sessions))
         self.sent[name] = (0, 0)
         self.sessions[at] = SimpleNamespace(at=at, name=name, payer=payer)
 
     def stands(self, subject: str, raw: bytes) -> None:
-        self.facts.append(Stored(subject, 1, int(time.time() * 1000), raw, 0, len(self.facts) + 1, 1, len(raw)))
+        self.facts.append(StreamMessage(subject, 1, int(time.time() * 1000), raw, 0, len(self.facts) + 1, 1, len(raw)))
 
     def says(self, identity: Identity, count: int, *, offered_by: str = "") -> None:
         pen = Pen(identity)

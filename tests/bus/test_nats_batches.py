@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 
 from dsmt.bus.nats.sender import BATCH, BATCH_BYTES, _batch
-from dsmt.bus.nats.streams import Stored
+from dsmt.bus.nats.streams import StreamMessage
 from dsmt.bus.nats.subscription import _conflated
 from dsmt.event.envelope import SignedEvent
 from tests.bus.stored import append
@@ -38,5 +38,5 @@ def test_what_is_judged_by_what_stands_before_it_is_in_no_batch_with_that() -> N
 
 def test_of_a_page_who_folds_takes_the_last_of_each_sources_facts_on_a_topic_and_every_signal() -> None:
     subjects = ["s.r.f.a", "s.r.n.a", "s.r.f.b", "s.r.n.a", "s.r.f.a", "s.r.o.a", "s.r.o.a", "s.r.s.a", "s.r.s.a"]
-    page = [Stored(subject, row, 0, b"") for row, subject in enumerate(subjects)]
+    page = [StreamMessage(subject, row, 0, b"") for row, subject in enumerate(subjects)]
     assert [one.row for one in _conflated(page)] == [1, 2, 3, 4, 6, 7, 8]

@@ -14,7 +14,7 @@ import pytest
 from dsmt.bus.nats import blobs, depot, room
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.link import ApiError, Publication
-from dsmt.bus.nats.streams import LOW_MS, Stored, close_blobs, head, last_of_each, last_on
+from dsmt.bus.nats.streams import LOW_MS, StreamMessage, close_blobs, head, last_of_each, last_on
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft
 from tests.bus.realm import Facts
@@ -44,7 +44,7 @@ async def on(k: Kept, digest: bytes = DIGEST) -> list[str]:
         await link.close()
 
 
-async def pieces_of(bus: NatsBus, k: Kept) -> list[Stored]:
+async def pieces_of(bus: NatsBus, k: Kept) -> list[StreamMessage]:
     """The same, over the link of who has one already."""
     return await last_of_each(await bus.held(), k.subjects.blobs, [k.subjects.blob(DIGEST)])
 

@@ -11,7 +11,7 @@ import pytest
 from dsmt.bus.nats import connecting, offers, streams
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.connecting import NatsRealm
-from dsmt.bus.nats.door import Verdict
+from dsmt.bus.nats.door import PublishTerms
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.errors import FailedError, RefusedError, TransportError
@@ -363,7 +363,7 @@ async def test_who_was_revoked_is_believed_by_nobody_who_comes_later(e: NatsEngi
 
 
 async def _nothing():
-    return Verdict()
+    return PublishTerms()
 
 
 @on_nats

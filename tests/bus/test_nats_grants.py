@@ -15,7 +15,7 @@ from dsmt.bus.nats import guard
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored, head, last_of_each, last_on
+from dsmt.bus.nats.streams import StreamMessage, head, last_of_each, last_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.kinds.slot import Slot
@@ -309,7 +309,7 @@ def test_what_a_key_that_has_ended_has_said_is_looked_for_again_where_a_stream_d
     monkeypatch.setattr(guard, "RETRY_S", 0.0)
     looks: list[str] = []
 
-    async def facts(_link: object, stream: str, _subjects: object, **_: object) -> AsyncIterator[Stored]:
+    async def facts(_link: object, stream: str, _subjects: object, **_: object) -> AsyncIterator[StreamMessage]:
         looks.append(stream)
         if len(looks) == 1:
             raise TransportError("nats.stream", "it chooses its leader")

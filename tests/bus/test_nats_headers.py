@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.nats.headers import headers_of, row_in_source, size_of
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, delivered, last_of_each
+from dsmt.bus.nats.streams import StreamMessage, delivered, last_of_each
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.realm import reading
@@ -106,7 +106,7 @@ async def test_who_looks_at_what_stands_is_told_no_end_of_it_by_what_somebody_ha
         await told(partial(found, stream), f"both in {stream}", 10.0)
 
 
-async def _told_by(headers: dict[str, str]) -> list[Stored]:
+async def _told_by(headers: dict[str, str]) -> list[StreamMessage]:
     """What is found on a subject, where a server answers with these headers alone."""
     inbox: Any = None
     link: Any = SimpleNamespace(question=lambda *_: "", next_of=_answer(SimpleNamespace(headers=headers, data=b"")))

@@ -15,7 +15,7 @@ from dsmt.bus.nats.consumer import PAGE_BYTES
 from dsmt.bus.nats.gate import NatsGate
 from dsmt.bus.nats.link import ApiError, Publication, any_server
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored, last_of_each, last_on
+from dsmt.bus.nats.streams import StreamMessage, last_of_each, last_on
 from dsmt.bus.nats.subscription import NatsSubscription
 from dsmt.bus.wire.nats_tokens import connection_name, read_connection_name
 from dsmt.bus.wire.subjects import Subjects
@@ -54,9 +54,9 @@ def test_what_a_server_answers_where_a_reader_has_its_tokens_ends_no_reader(raw:
         one, link = subscription(), Any
         one.mark(3)
         place = SUBJECTS.mark("operator/alice", one._number, begins=False)
-        await one._one(link, Stored(place, 1, 1000, raw))  # type: ignore[arg-type]
-        await one._one(link, Stored(place, 2, 1000, b"4"))  # type: ignore[arg-type]  # nobody has asked for it yet
-        await one._one(link, Stored(place, 3, 1000, b"3"))  # type: ignore[arg-type]
+        await one._one(link, StreamMessage(place, 1, 1000, raw))  # type: ignore[arg-type]
+        await one._one(link, StreamMessage(place, 2, 1000, b"4"))  # type: ignore[arg-type]  # nobody has asked for it yet
+        await one._one(link, StreamMessage(place, 3, 1000, b"3"))  # type: ignore[arg-type]
         one._deliveries.hand_on()
         marks = [told for told in await one._deliveries.next() if isinstance(told, Bookmark)]
         assert [mark.token for mark in marks] == [3]
@@ -74,7 +74,7 @@ def test_that_no_certificates_are_stored_is_tried_again_by_who_attaches(monkeypa
         async def publish(self, *_: object) -> None:
             raise ApiError(10047, "insufficient storage resources available")
 
-    async def nothing(*_: object) -> list[Stored]:
+    async def nothing(*_: object) -> list[StreamMessage]:
         return []
 
     monkeypatch.setattr("dsmt.bus.nats.opener.held_on", nothing)

@@ -28,8 +28,8 @@ from dsmt.bus.rules.nats_quota import (
     summed,
     suspected,
 )
-from dsmt.bus.rules.nats_sessions import Connection
-from dsmt.bus.rules.quota import FACT_BYTES, LEAST_LIVE_BYTES, Live
+from dsmt.bus.rules.nats_sessions import ServerConnection
+from dsmt.bus.rules.quota import FACT_BYTES, LEAST_LIVE_BYTES, FactTotals
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft
 from dsmt.trust.certificate import issue
@@ -41,7 +41,7 @@ from tests.waiting import told, until
 
 N1 = "node/n1"
 MANY = LEAST_LIVE_BYTES // FACT_BYTES * 3
-AT = [Connection("server", number) for number in range(6)]
+AT = [ServerConnection("server", number) for number in range(6)]
 
 
 def certified(k: Kept, name: str, quota: int) -> Identity:
@@ -152,34 +152,34 @@ def test_who_pays_stands_in_the_name(name: str, payer: str) -> None:
 
 def test_what_is_retained_counts_for_its_source_and_for_who_pays() -> None:
     found = summed([("agent/n1/web/app/0", 10), ("agent/n1/web/app/0", 20), (N1, 5), ("controller/c1", 7)])
-    assert found == {"agent/n1/web/app/0": Live(2, 30), N1: Live(3, 35), "controller/c1": Live(1, 7)}
+    assert found == {"agent/n1/web/app/0": FactTotals(2, 30), N1: FactTotals(3, 35), "controller/c1": FactTotals(1, 7)}
 
 
 @pytest.mark.parametrize(
     ("quota", "live", "over"),
     [
-        (10, Live(LENIENCE * 10, LENIENCE * LEAST_LIVE_BYTES), ""),
-        (10, Live(LENIENCE * 10 + 1, 0), "21 retained facts, and its certificate allows 10"),
-        (10, Live(1, LENIENCE * LEAST_LIVE_BYTES + 1), "16777217 bytes of retained facts, 16777216 are the limit"),
-        (MANY, Live(1, LENIENCE * LEAST_LIVE_BYTES + 1), ""),
-        (MANY, Live(1, LENIENCE * LEAST_LIVE_BYTES * 3), ""),
+        (10, FactTotals(LENIENCE * 10, LENIENCE * LEAST_LIVE_BYTES), ""),
+        (10, FactTotals(LENIENCE * 10 + 1, 0), "21 retained facts, and its certificate allows 10"),
+        (10, FactTotals(1, LENIENCE * LEAST_LIVE_BYTES + 1), "16777217 bytes of retained facts, 16777216 are the limit"),
+        (MANY, FactTotals(1, LENIENCE * LEAST_LIVE_BYTES + 1), ""),
+        (MANY, FactTotals(1, LENIENCE * LEAST_LIVE_BYTES * 3), ""),
         (
             MANY,
-            Live(1, LENIENCE * LEAST_LIVE_BYTES * 3 + 1),
+            FactTotals(1, LENIENCE * LEAST_LIVE_BYTES * 3 + 1),
             "50331649 bytes of retained facts, 50331648 are the limit",
         ),
     ],
 )
-def test_who_has_twice_what_its_certificate_allows_is_over(quota: int, live: Live, over: str) -> None:
+def test_who_has_twice_what_its_certificate_allows_is_over(quota: int, live: FactTotals, over: str) -> None:
     assert over_held(N1, quota, live) == (over and f"{N1} has {over}")
 
 
 def test_who_is_looked_at_goes_by_what_its_role_may_have() -> None:
-    much, more = Live(LENIENCE * QUOTAS["agent"], 1), Live(LENIENCE * QUOTAS["agent"] + 1, 1)
+    much, more = FactTotals(LENIENCE * QUOTAS["agent"], 1), FactTotals(LENIENCE * QUOTAS["agent"] + 1, 1)
     names = ("agent/n1/web/app/0", "monitor/n1", N1, "operator/alice")
     assert suspected(dict.fromkeys(names, much)) == set()
     assert suspected(dict.fromkeys(names, more)) == {"agent/n1/web/app/0"}
-    assert suspected(dict.fromkeys(names, Live(LENIENCE * QUOTAS["node"] + 1, 1))) == {*names[:3]}
+    assert suspected(dict.fromkeys(names, FactTotals(LENIENCE * QUOTAS["node"] + 1, 1))) == {*names[:3]}
 
 
 def test_of_what_revoked_keys_have_said_what_came_beyond_the_quota_of_a_name_or_of_who_pays_goes() -> None:

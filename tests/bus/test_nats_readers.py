@@ -12,7 +12,7 @@ from dsmt.bus.nats import consumer, door, sender, streams, subscription
 from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, last_of_each, last_on
+from dsmt.bus.nats.streams import StreamMessage, last_of_each, last_on
 from dsmt.errors import RefusedError, TransportError
 from dsmt.event.codec import decode
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
@@ -83,7 +83,7 @@ class Late:
 
     behind = 3
 
-    async def __call__(self, link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+    async def __call__(self, link: NatsLink, stream: str, subjects: Sequence[str]) -> list[StreamMessage]:
         self.behind -= 1
         return [] if self.behind >= 0 else await last_of_each(link, stream, subjects)
 
@@ -381,7 +381,7 @@ def test_events_are_found_though_the_server_that_is_asked_has_just_come_back_and
         await begin(consumer, **where)
         return 0
 
-    async def nothing_yet(consumer: PullConsumer, within_s: float) -> list[Stored]:
+    async def nothing_yet(consumer: PullConsumer, within_s: float) -> list[StreamMessage]:
         looked.append(within_s)
         return [] if len(looked) < 3 else await following(consumer, within_s)
 

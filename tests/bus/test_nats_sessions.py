@@ -13,7 +13,7 @@ import pytest
 from dsmt.bus.nats.accounts import NatsAccounts
 from dsmt.bus.nats.presence import NatsPresence
 from dsmt.bus.rules.nats_config import permissions
-from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
+from dsmt.bus.rules.nats_sessions import NatsSession, NatsSessions, ServerConnection
 from dsmt.bus.rules.presence import RENEW_AFTER, Presence
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.bus.wire.nkeys import public_of, user_nkey
@@ -58,7 +58,7 @@ class Gate:
         certificate: Certificate | None = None,
     ) -> None:
         session = NatsSession(
-            at=Connection("S1", number),
+            at=ServerConnection("S1", number),
             name=name,
             public=bytes(32),
             certificate=certificate,
@@ -81,17 +81,17 @@ def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_
     gate = Gate()
     gate.open("node/n1", 1, 1.0, attachment=7)
     gate.open("node/n1", 2, 2.0, attachment=8)
-    gate.sessions.ended(Connection("S1", 1), "Client Closed", 2.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 1), "Client Closed", 2.1, NOW_MS)
     assert gate.said.all == [("node/n1", "open", None), ("node/n1", "open", None)]
     gate.sessions.heard("node/n1", 3.0, NOW_MS)
-    gate.sessions.ended(Connection("S1", 2), "Client Closed", 3.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 2), "Client Closed", 3.1, NOW_MS)
     assert gate.said.all[2:] == [("node/n1", "closed", "peer")]
 
 
 def test_who_had_closed_and_comes_again_with_the_number_that_it_had_is_said_to_be_open() -> None:
     gate = Gate()
     gate.open("node/n1", 1, 1.0)
-    gate.sessions.ended(Connection("S1", 1), "Client Closed", 1.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 1), "Client Closed", 1.1, NOW_MS)
     gate.open("node/n1", 2, 2.0)
     assert [state for _, state, _ in gate.said.all] == ["open", "closed", "open"]
 
@@ -127,7 +127,7 @@ def test_of_two_connections_of_one_name_the_one_that_attached_before_is_to_be_en
     assert not gate.sessions.to_end, "it has not attached yet"
     gate.sessions.heard("node/n1", 2.0, NOW_MS)
     assert [at.number for at in gate.sessions.to_end] == [1]
-    gate.sessions.ended(Connection("S1", 1), "Kicked", 2.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 1), "Kicked", 2.1, NOW_MS)
     assert not gate.sessions.to_end
 
 
@@ -136,7 +136,7 @@ def test_who_comes_with_an_older_certificate_is_to_be_ended_and_counts_for_nothi
     gate.open("node/n1", 1, 1.0, attachment=1, certificate=issued(1000))
     gate.open("node/n1", 2, 2.0, attachment=2, certificate=issued(999))
     assert [at.number for at in gate.sessions.to_end] == [2]
-    gate.sessions.ended(Connection("S1", 2), "Kicked", 2.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 2), "Kicked", 2.1, NOW_MS)
     assert gate.said.all == [("node/n1", "open", None)]
     gate.open("node/n1", 3, 3.0, attachment=3, certificate=issued(1000))
     assert [at.number for at in gate.sessions.to_end] == [1]
@@ -147,9 +147,9 @@ def test_of_two_processes_that_take_turns_both_are_kept_out_and_the_key_is_named
     for number in range(5):  # each comes back once before it is known by its incarnation
         assert not gate.sessions._words.presence.contested("node/n1", 1000)
         gate.open("node/n1", number, float(number), attachment=number, incarnation=5 + number % 2, certificate=issued(1000))
-        gate.sessions.ended(Connection("S1", number - 1), "Kicked", number + 0.1, NOW_MS)
+        gate.sessions.ended(ServerConnection("S1", number - 1), "Kicked", number + 0.1, NOW_MS)
     assert [at.number for at in gate.sessions.to_end] == [4], "nobody counts any more"
-    gate.sessions.ended(Connection("S1", 4), "Kicked", 5.0, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 4), "Kicked", 5.0, NOW_MS)
     record = gate.sessions._words.presence.record_of("node/n1")
     assert (record.state, record.kept_out) == ("closed", issued(1000).key_id.hex())
     gate.open("node/n1", 6, 6.0, attachment=9, incarnation=5, certificate=issued(1000), attaches=False)
@@ -160,9 +160,9 @@ def test_who_is_kept_out_and_is_still_connected_when_the_last_that_counted_ends_
     gate = Gate()
     for number in range(5):
         gate.open("node/n1", number, float(number), attachment=number, incarnation=5 + number % 2, certificate=issued(1000))
-        gate.sessions.ended(Connection("S1", number - 1), "Kicked", number + 0.1, NOW_MS)
+        gate.sessions.ended(ServerConnection("S1", number - 1), "Kicked", number + 0.1, NOW_MS)
     gate.open("node/n1", 6, 5.0, attachment=9, incarnation=5, certificate=issued(1000), attaches=False)
-    gate.sessions.ended(Connection("S1", 4), "Kicked", 5.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 4), "Kicked", 5.1, NOW_MS)
     gate.sessions.heard("node/n1", 5.2, NOW_MS)
     assert gate.said.all[-1] == ("node/n1", "closed", "local")
 
@@ -203,7 +203,7 @@ def test_a_number_that_is_told_is_bounded_and_above_those_before(numbers: list[i
         record = gate.sessions._words.presence.record_of("node/n1")
         assert record is not None
         found.append(record.attachment)
-        gate.sessions.ended(Connection("S1", place), "Client Closed", place + 0.5, NOW_MS)
+        gate.sessions.ended(ServerConnection("S1", place), "Client Closed", place + 0.5, NOW_MS)
     assert found == told
     assert [state for _, state, _ in gate.said.all] == ["open", "closed"] * len(numbers)
 
@@ -229,7 +229,7 @@ def test_a_connection_that_is_listed_again_is_told_once() -> None:
 def test_a_connection_that_has_ended_does_not_come_back_with_a_list_that_was_written_before() -> None:
     gate = Gate()
     gate.open("node/n1", 1, 1.0)
-    gate.sessions.ended(Connection("S1", 1), "Client Closed", 1.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 1), "Client Closed", 1.1, NOW_MS)
     gate.open("node/n1", 1, 1.2)
     assert [state for _, state, _ in gate.said.all] == ["open", "closed"]
 
@@ -239,9 +239,9 @@ def test_who_connects_and_cannot_attach_is_not_told_and_neither_is_its_end() -> 
     gate.open("node/n1", 1, 1.0)
     for number in (2, 3):
         gate.open("node/n1", number, 2.0, attachment=8, attaches=False)
-        gate.sessions.ended(Connection("S1", number), "Client Closed", 2.1, NOW_MS)
+        gate.sessions.ended(ServerConnection("S1", number), "Client Closed", 2.1, NOW_MS)
     assert [state for _, state, _ in gate.said.all] == ["open"]
-    gate.sessions.ended(Connection("S1", 1), "Client Closed", 3.0, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 1), "Client Closed", 3.0, NOW_MS)
     assert [state for _, state, _ in gate.said.all] == ["open", "closed"]
 
 
@@ -249,7 +249,7 @@ def test_the_gate_tells_nothing_of_itself_and_of_who_only_reads() -> None:
     gate = Gate()
     gate.open("broker/b1", 1, 1.0)
     gate.open("operator/alice", 2, 1.0, reads=True)
-    gate.sessions.ended(Connection("S1", 2), "Client Closed", 1.1, NOW_MS)
+    gate.sessions.ended(ServerConnection("S1", 2), "Client Closed", 1.1, NOW_MS)
     assert gate.said.all == []
 
 

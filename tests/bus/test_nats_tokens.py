@@ -10,7 +10,7 @@ import pytest
 
 from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nats_tokens import (
-    Asked,
+    AuthRequest,
     certificates_token,
     connection_name,
     kept_out,
@@ -26,7 +26,7 @@ from dsmt.trust.keys import SecretKey, verify
 
 SIGNATURE = bytes(range(192, 256))
 """In base64 it has what the two alphabets write otherwise."""
-ASKED = Asked("UUSER", "NSERVER", 17, "operator/alice 1", "UALICE", "once", SIGNATURE, (b"own", b"above"))
+ASKED = AuthRequest("UUSER", "NSERVER", 17, "operator/alice 1", "UALICE", "once", SIGNATURE, (b"own", b"above"))
 ISSUER = SecretKey(b"i" * 32)
 OPEN = {"publish": {"allow": ["a.>"]}, "subscribe": {"deny": ["b.>"]}}
 

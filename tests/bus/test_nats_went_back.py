@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from dsmt.bus.nats import guard, opener
-from dsmt.bus.nats.streams import Stored
+from dsmt.bus.nats.streams import StreamMessage
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError
 from dsmt.event.hlc import BOUND_MS
@@ -59,15 +59,15 @@ WENT_BACK: list[Said] = [
 
 def guarded(monkeypatch: pytest.MonkeyPatch, history: list[Said]) -> tuple[guard.NatsGuard, list[bytes]]:
     """A gate's guard over what was stored on a subject, and what it puts there."""
-    stored = [Stored("x", row, at_ms, str(number).encode()) for row, (number, _, at_ms) in enumerate(history, 1)]
+    stored = [StreamMessage("x", row, at_ms, str(number).encode()) for row, (number, _, at_ms) in enumerate(history, 1)]
     read = {one.raw: (number, said_ms) for one, (number, said_ms, _) in zip(stored, history, strict=True)}
     put: list[bytes] = []
 
-    async def all_of(*_: object) -> AsyncIterator[Stored]:
+    async def all_of(*_: object) -> AsyncIterator[StreamMessage]:
         for one in stored:
             yield one
 
-    async def reads(_link: object, one: Stored) -> tuple[tuple[int, int], int]:
+    async def reads(_link: object, one: StreamMessage) -> tuple[tuple[int, int], int]:
         return read[one.raw]
 
     async def publish(publication: Any) -> None:

@@ -14,7 +14,7 @@ from dsmt.bus.client import publisher as publishing
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.nats import sender as nats_sender
-from dsmt.bus.nats.door import Verdict
+from dsmt.bus.nats.door import PublishTerms
 from dsmt.bus.nats.link import ApiError, Publication
 from dsmt.bus.nats.sender import Due, NatsSender
 from dsmt.bus.nats.streams import NOT_LAST_CODES, id_of
@@ -283,9 +283,9 @@ async def test_what_is_refused_for_the_brokers_clock_time_and_again_is_offered_n
 def sending(r: TestRealm, publish: Any, settled: dict[EventId, object]) -> tuple[NatsSender, Any]:
     """A sender that judges nothing, and its link."""
 
-    async def judge(*_: object) -> Verdict:
+    async def judge(*_: object) -> PublishTerms:
         await asyncio.sleep(0)
-        return Verdict()
+        return PublishTerms()
 
     link: Any = SimpleNamespace(publish=publish, lost=asyncio.get_running_loop().create_future())
     door: Any = SimpleNamespace(judge=judge, stored=lambda *_: None, forget=lambda _: None)

@@ -16,7 +16,7 @@ from dsmt.bus.rules.quota import (
     LEAST_LIVE_BYTES,
     RATE,
     Certified,
-    Live,
+    FactTotals,
     Rates,
     charged,
     is_delegate,
@@ -73,15 +73,15 @@ def test_nobody_pays_for_an_unknown_key():
     assert not is_delegate([])
 
 
-NONE = Live(0, 0)
+NONE = FactTotals(0, 0)
 MANY = LEAST_LIVE_BYTES // FACT_BYTES
 """Facts of which the bytes are as many as everybody may hold."""
 
 
 @dataclass
 class Case:
-    own: Live = NONE
-    every: Live = NONE
+    own: FactTotals = NONE
+    every: FactTotals = NONE
     size: int = 500
     adds: int = 1
     limit: int = 1024 * MIB
@@ -90,22 +90,22 @@ class Case:
 
 CASES = {
     "the first": (Case(), ""),
-    "the last that its certificate allows": (Case(own=Live(99, 0)), ""),
-    "one more than its certificate allows": (Case(own=Live(100, 0)), "certificate"),
-    "a larger one in the place of another": (Case(own=Live(100, 0), adds=0), ""),
-    "a larger one when its bytes are used up": (Case(own=Live(9, LEAST_LIVE_BYTES), adds=0), "bytes"),
-    "a smaller one when its bytes are used up": (Case(own=Live(100, LEAST_LIVE_BYTES), adds=0, size=-1), ""),
-    "one as large when it has more bytes than it may": (Case(own=Live(9, 2 * LEAST_LIVE_BYTES), adds=0, size=0), ""),
-    "one as large when it has more than its new certificate allows": (Case(own=Live(200, 0), adds=0, size=0), ""),
-    "a larger one when it has more than its new certificate allows": (Case(own=Live(200, 0), adds=0), "certificate"),
-    "one byte more when its bytes are used up": (Case(own=Live(9, LEAST_LIVE_BYTES), adds=0, size=1), "bytes"),
-    "the last byte of its own": (Case(own=Live(9, LEAST_LIVE_BYTES - 500)), ""),
-    "more bytes for who may have more facts": (Case(own=Live(9, LEAST_LIVE_BYTES), quota=2 * MANY), ""),
-    "the last byte for who may have more facts": (Case(own=Live(9, 2 * LEAST_LIVE_BYTES - 500), quota=2 * MANY), ""),
-    "too many bytes for who may have more facts": (Case(own=Live(9, 2 * LEAST_LIVE_BYTES), quota=2 * MANY), "bytes"),
-    "the last byte of the half that may be live": (Case(every=Live(9, 2 * MIB - 500), limit=4 * MIB), ""),
-    "more bytes than a quarter of a small store": (Case(own=Live(9, MIB), limit=4 * MIB), "bytes"),
-    "one more when half of the store is live": (Case(every=Live(9, 2 * MIB), limit=4 * MIB), "half"),
+    "the last that its certificate allows": (Case(own=FactTotals(99, 0)), ""),
+    "one more than its certificate allows": (Case(own=FactTotals(100, 0)), "certificate"),
+    "a larger one in the place of another": (Case(own=FactTotals(100, 0), adds=0), ""),
+    "a larger one when its bytes are used up": (Case(own=FactTotals(9, LEAST_LIVE_BYTES), adds=0), "bytes"),
+    "a smaller one when its bytes are used up": (Case(own=FactTotals(100, LEAST_LIVE_BYTES), adds=0, size=-1), ""),
+    "one as large when it has more bytes than it may": (Case(own=FactTotals(9, 2 * LEAST_LIVE_BYTES), adds=0, size=0), ""),
+    "one as large when it has more than its new certificate allows": (Case(own=FactTotals(200, 0), adds=0, size=0), ""),
+    "a larger one when it has more than its new certificate allows": (Case(own=FactTotals(200, 0), adds=0), "certificate"),
+    "one byte more when its bytes are used up": (Case(own=FactTotals(9, LEAST_LIVE_BYTES), adds=0, size=1), "bytes"),
+    "the last byte of its own": (Case(own=FactTotals(9, LEAST_LIVE_BYTES - 500)), ""),
+    "more bytes for who may have more facts": (Case(own=FactTotals(9, LEAST_LIVE_BYTES), quota=2 * MANY), ""),
+    "the last byte for who may have more facts": (Case(own=FactTotals(9, 2 * LEAST_LIVE_BYTES - 500), quota=2 * MANY), ""),
+    "too many bytes for who may have more facts": (Case(own=FactTotals(9, 2 * LEAST_LIVE_BYTES), quota=2 * MANY), "bytes"),
+    "the last byte of the half that may be live": (Case(every=FactTotals(9, 2 * MIB - 500), limit=4 * MIB), ""),
+    "more bytes than a quarter of a small store": (Case(own=FactTotals(9, MIB), limit=4 * MIB), "bytes"),
+    "one more when half of the store is live": (Case(every=FactTotals(9, 2 * MIB), limit=4 * MIB), "half"),
 }
 
 

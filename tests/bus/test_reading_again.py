@@ -13,7 +13,7 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import rereading
 from dsmt.bus.broker.others.copying import Copying
-from dsmt.bus.broker.others.other import Asked, Other
+from dsmt.bus.broker.others.other import CopyRequest, Other
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, read_place
@@ -118,7 +118,7 @@ async def test_what_is_new_is_read_before_anything_is_read_again(r: TestRealm) -
     assert not is_due(caught_up=False)
     assert two.asked is not None
     losses, left_out, row = two.asked
-    for asked in (Asked(losses - 1, left_out, row), Asked(losses, (*left_out, "broker/b4"), row), None):
+    for asked in (CopyRequest(losses - 1, left_out, row), CopyRequest(losses, (*left_out, "broker/b4"), row), None):
         two.asked = asked
         assert not is_due(caught_up=True), "it still leaves out what the lost one brings to it, or is not read"
 

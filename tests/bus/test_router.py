@@ -6,16 +6,16 @@ from itertools import count
 
 import pytest
 
-from dsmt.bus.rules.routing import INDEXED, Router, Snapshot, Subscription
+from dsmt.bus.rules.routing import INDEXED, BrokerSubscription, Router, Snapshot
 from dsmt.ports.store import Row
 
 
-def interest(owner: object, number: int, *patterns: str, **about: object) -> Subscription[object]:
+def interest(owner: object, number: int, *patterns: str, **about: object) -> BrokerSubscription[object]:
     usual = {
         "owner": owner, "id": number, "patterns": patterns, "name": None, "conflate": False, "signals": True,
         "bookmarks": False, "credit": 1, "most_credit": 10, "after": 0, "began": 0, "snapshot": None,
     }  # fmt: skip
-    return Subscription(**{**usual, **about})  # type: ignore[arg-type]
+    return BrokerSubscription(**{**usual, **about})  # type: ignore[arg-type]
 
 
 def test_a_router_knows_its_readers_by_topic_and_address():

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from dsmt.bus.broker.fan_out import FanOut
-from dsmt.bus.broker.ingest import Ingest, Outcome
+from dsmt.bus.broker.ingest import Ingest, PublishOutcome
 from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.lags import ALL
 from dsmt.bus.broker.passed import ROUND_S, STEP
@@ -68,7 +68,7 @@ class Kept:
         certificate = msgspec.structs.replace(above, **about, depth=0, quota=64, serial=os.urandom(16))
         return Identity(key, (issue(certificate, self.node.key), *self.node.chain))
 
-    def said(self, who: Identity, *, topic: str = "", key: int = 0) -> Outcome:
+    def said(self, who: Identity, *, topic: str = "", key: int = 0) -> PublishOutcome:
         """Somebody's fact is brought, with its certificates, as whoever holds it brings it."""
         self.keyring.introduced(self.session.name, tuple(one.raw for one in reversed(who.chain)))
         place = who.name.rpartition("/")[2]

@@ -17,7 +17,7 @@ from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, 
 from dsmt.monitors.probe import RATE, Prober, Responder
 from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
 from dsmt.ports.datagrams import MAX_BYTES
-from dsmt.ports.machine import Reading
+from dsmt.ports.machine import MachineReading
 from dsmt.simulator.engine.process import SimProcess
 from dsmt.simulator.engine.run import run
 from dsmt.trust.keys import SecretKey, verify
@@ -85,10 +85,10 @@ class Machine:
     boot_id = "boot"
 
     def __init__(self) -> None:
-        self.reading = Reading(4, 16 * GIB, 8 * GIB, 100 * GIB, 50 * GIB, 0.5)
+        self.reading = MachineReading(4, 16 * GIB, 8 * GIB, 100 * GIB, 50 * GIB, 0.5)
         self.pids = {"spawner": 1, "container_manager": 2}
 
-    def read(self) -> Reading:
+    def read(self) -> MachineReading:
         return self.reading
 
     def pid_of(self, program: str) -> int | None:
@@ -178,7 +178,7 @@ async def test_attributes_are_said_at_once_then_each_half_minute_and_on_change()
     await asyncio.sleep(62)
     assert len(at.said("n1")) == 3
     machine = at.machines["n1"]
-    machine.reading = Reading(4, 16 * GIB, 4 * GIB, 100 * GIB, 50 * GIB, 0.5)
+    machine.reading = MachineReading(4, 16 * GIB, 4 * GIB, 100 * GIB, 50 * GIB, 0.5)
     await asyncio.sleep(6)
     assert len(at.said("n1")) == 4
     assert at.said("n1")[-1]["memory_free_bytes"] == 4 * GIB
@@ -329,12 +329,12 @@ async def test_a_flood_of_requests_is_answered_at_the_rate() -> None:
 
 
 def test_what_differs_by_more_than_a_twentieth_is_said() -> None:
-    said = Reading(4, 100, 50, 1000, 500, 1.0)
-    assert not differs(said, Reading(4, 100, 46, 1000, 540, 1.4))
-    assert differs(said, Reading(4, 100, 44, 1000, 500, 1.0))
-    assert differs(said, Reading(4, 100, 50, 1000, 440, 1.0))
-    assert differs(said, Reading(4, 100, 50, 1000, 500, 9.0))
-    assert differs(said, Reading(8, 100, 50, 1000, 500, 1.0))
+    said = MachineReading(4, 100, 50, 1000, 500, 1.0)
+    assert not differs(said, MachineReading(4, 100, 46, 1000, 540, 1.4))
+    assert differs(said, MachineReading(4, 100, 44, 1000, 500, 1.0))
+    assert differs(said, MachineReading(4, 100, 50, 1000, 440, 1.0))
+    assert differs(said, MachineReading(4, 100, 50, 1000, 500, 9.0))
+    assert differs(said, MachineReading(8, 100, 50, 1000, 500, 1.0))
 
 
 class Scripted:

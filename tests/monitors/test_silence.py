@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import SessionFact
-from dsmt.monitors.rules.silence import Silence, Target
+from dsmt.monitors.rules.silence import ProbeTarget, Silence
 from dsmt.view.liveness import OBSERVERS, REATTACH_GRACE_MS
 
 ME = "monitor/n1"
@@ -25,7 +25,7 @@ def test_who_is_named_first_probes_until_the_node_is_heard() -> None:
     machine = Silence(ME)
     assert machine.targets() == []
     machine.session("monitor/n2", session("silent"), (ME,), cause(3))
-    assert machine.targets() == [Target("n2", cause(3), 0)]
+    assert machine.targets() == [ProbeTarget("n2", cause(3), 0)]
     machine.session("node/n2", session("open"), (ME,), cause(4))
     assert machine.targets() == []
 
@@ -42,9 +42,9 @@ def test_a_node_that_closed_its_sessions_itself_is_probed_only_after_the_grace()
     machine = Silence(ME)
     machine.session("node/n2", session("closed", how="peer", since_ms=500), (ME,), cause(2))
     machine.session("monitor/n2", session("closed", how="peer", since_ms=600), (ME,), cause(3))
-    assert machine.targets() == [Target("n2", cause(2), 600 + REATTACH_GRACE_MS)]
+    assert machine.targets() == [ProbeTarget("n2", cause(2), 600 + REATTACH_GRACE_MS)]
     machine.session("monitor/n2", session("silent"), (ME,), cause(4))
-    assert machine.targets() == [Target("n2", cause(2), 0)]
+    assert machine.targets() == [ProbeTarget("n2", cause(2), 0)]
 
 
 @pytest.mark.parametrize("ended", [session("silent"), session("closed", how="timeout"), session("closed", how="local")])
@@ -59,7 +59,7 @@ def test_a_node_is_probed_at_once_as_long_as_one_of_its_words_says_that_it_is_si
     machine = Silence(ME)
     machine.session("node/n2", session("silent"), (ME,), cause(2))
     machine.session("monitor/n2", session("closed", how="peer", since_ms=500), (ME,), cause(3))
-    assert machine.targets() == [Target("n2", cause(2), 0)]
+    assert machine.targets() == [ProbeTarget("n2", cause(2), 0)]
 
 
 def test_a_target_stays_the_same_while_it_is_said_again_and_a_new_silence_is_another() -> None:
@@ -70,7 +70,7 @@ def test_a_target_stays_the_same_while_it_is_said_again_and_a_new_silence_is_ano
     assert machine.targets() == before
     machine.session("monitor/n2", session("open"), (ME,), cause(4))
     machine.session("monitor/n2", session("silent"), (ME,), cause(5))
-    assert machine.targets() == [Target("n2", cause(5), 0)]
+    assert machine.targets() == [ProbeTarget("n2", cause(5), 0)]
 
 
 def test_targets_are_in_order_of_their_names_and_are_forgotten_when_all_is_told_anew() -> None:

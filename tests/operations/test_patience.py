@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.rules.record import InstanceRecord, Outgoing
+from dsmt.agents.rules.record import InstanceRecord, OutgoingCopy
 from dsmt.operations.local.processes import ending, patience
 from dsmt.ports.driver import Handle
 from dsmt.spec.parsing import parse
 
 TEXT = "service: web\ncomponents: {app: {run: sleep 1, stop: {grace: 40s, delay: 5s, command: ask it}}}\n"
 SPEC = parse(TEXT, file="web.yaml")[0]
-BESIDE = InstanceRecord(boot="b", outgoing=Outgoing(process=Handle({}), ports={}))
+BESIDE = InstanceRecord(boot="b", outgoing=OutgoingCopy(process=Handle({}), ports={}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
-from dsmt.programs.anew import NOTHING, Forked, Past, past_of
+from dsmt.programs.anew import NOTHING, Forked, SpawnerState, past_of
 from dsmt.programs.children import Children
 from dsmt.system.processes import Request, SpawnedProcesses, start_spawner
 from dsmt.system.procfs import identity_of, stat_of
@@ -162,7 +162,7 @@ def test_a_past_of_another_version_is_done_without():
 
 def test_a_past_goes_along_whole():
     own = identity_of(os.getpid())
-    past = Past(((own, Forked("deployment_agent", "/c", "/c/run")),), ((own, Exit(None, 9)), (own, Exit(3, None))))
+    past = SpawnerState(((own, Forked("deployment_agent", "/c", "/c/run")),), ((own, Exit(None, 9)), (own, Exit(3, None))))
     memory = os.memfd_create("past")
     os.write(memory, msgspec.json.encode(past))
     assert past_of(memory) == past

@@ -15,7 +15,7 @@ from dsmt.errors import NotFoundError, TransportError
 from dsmt.ports.bus import HistoryPage
 from dsmt.programs import bridge, bridge_copies
 from dsmt.programs.bridge import copied
-from dsmt.programs.bridge_copies import FEW, Live
+from dsmt.programs.bridge_copies import FEW, LiveCopy
 from dsmt.programs.configuration import CopiedFile
 
 
@@ -47,7 +47,7 @@ def test_what_services_name_is_in_the_next_depot_before_the_realm_is_cut(monkeyp
     monkeypatch.setattr(bridge_copies, "named_in", lambda row: [b"%d" % row] if row < 4 else [])
 
     async def copied() -> list[bool]:
-        live = Live(bus, filler)
+        live = LiveCopy(bus, filler)
         return [(await live.step()).level for _ in range(2)]
 
     assert asyncio.run(copied()) == [False, True]

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from dsmt.agents.rules.container import RECORD
-from dsmt.agents.rules.record import InstanceRecord, Outgoing, dump_record
+from dsmt.agents.rules.record import InstanceRecord, OutgoingCopy, dump_record
 from dsmt.ports.driver import Handle
 from dsmt.ports.processes import ProcessIdentity
 from dsmt.programs import children, containers, wards
 from dsmt.programs.anew import NOTHING
 from dsmt.programs.kept_programs import KeptPrograms
 from dsmt.programs.spawner import Spawner
-from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, Remains, Wards, remains_of
+from dsmt.programs.wards import BEGIN_AGAIN_S, GRACE_S, LOOK_AGAIN_S, WardRemains, Wards, remains_of
 from dsmt.programs.watches import Watches
 from dsmt.system.clock import LinuxClock
 from dsmt.system.processes import Request
@@ -31,7 +31,7 @@ def test_a_dead_node_is_looked_at_until_two_looks_find_nobody(monkeypatch: pytes
     looks: list[set[ProcessIdentity]] = [set(), {late}, set(), set()]
     killed: list[tuple[ProcessIdentity, int]] = []
     monkeypatch.setattr(wards, "process_of", lambda *_: None)
-    monkeypatch.setattr(wards, "remains_of", lambda _: Remains(lives=False, forked=looks.pop(0)))
+    monkeypatch.setattr(wards, "remains_of", lambda _: WardRemains(lives=False, forked=looks.pop(0)))
     monkeypatch.setattr(wards, "send_signal", lambda who, number: killed.append((who, number)))
     with selectors.DefaultSelector() as selector:
         at = Wards(["/node"], Watches(selector), lambda: now[0], begin=lambda _: pytest.fail("nothing of it lives"))
@@ -49,7 +49,7 @@ def test_a_node_that_nobody_keeps_and_of_which_something_lives_is_begun_again_ea
 ) -> None:
     now, begun = [100.0], list[float]()
     monkeypatch.setattr(wards, "process_of", lambda *_: None)
-    monkeypatch.setattr(wards, "remains_of", lambda _: Remains(lives=True, forked=set()))
+    monkeypatch.setattr(wards, "remains_of", lambda _: WardRemains(lives=True, forked=set()))
     with selectors.DefaultSelector() as selector:
         at = Wards(["/node"], Watches(selector), lambda: now[0], begin=lambda _: begun.append(now[0]))
         while len(begun) < 3:
@@ -83,7 +83,7 @@ def test_a_copy_before_that_lives_is_a_program_that_lives(tmp_path: Path, monkey
     own = identity_of(os.getpid())
     assert own is not None
     handle = Handle({"pid": own.pid, "started": own.started, "boot": own.boot})
-    record = InstanceRecord(boot=own.boot, outgoing=Outgoing(process=handle, ports={}, driver="process"))
+    record = InstanceRecord(boot=own.boot, outgoing=OutgoingCopy(process=handle, ports={}, driver="process"))
     (container / RECORD).write_bytes(dump_record(record))
     monkeypatch.setattr(wards, "bearers", lambda _: pytest.fail("it serves"))
     assert remains_of(str(tmp_path)) == (True, set())

@@ -48,13 +48,13 @@ async def race(play: Play) -> None:
 
 def no_own_slot_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes follow their inboxes only, not the topics of their slots (A1)."""
-    made = facts_module.Facts.__init__
+    made = facts_module.SlotFacts.__init__
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         made(self, *args, **kwargs)
         self.patterns = tuple(pattern for pattern in self.patterns if "/slot/" not in pattern)
 
-    monkeypatch.setattr(facts_module.Facts, "__init__", init)
+    monkeypatch.setattr(facts_module.SlotFacts, "__init__", init)
 
 
 @pytest.mark.parametrize("defect", [False, True])

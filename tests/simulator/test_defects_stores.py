@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 def nobody_re_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes keep to themselves which facts they act on (R5)."""
     monkeypatch.setattr(ContainerManager, "_offer", lambda _self: None)
-    monkeypatch.setattr(facts_module.Facts, "offer", lambda _self: None)
+    monkeypatch.setattr(facts_module.SlotFacts, "offer", lambda _self: None)
 
 
 def absence_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:

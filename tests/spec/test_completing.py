@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.spec.parsing import parse
-from dsmt.spec.records import ComponentSpec, Step
+from dsmt.spec.records import ComponentSpec, EscalationStep
 
 HEX = "ab" * 32
 
@@ -87,7 +87,7 @@ MANY_CHECKS = "ports: {http: auto, admin: 9000}"
         ((), "restart.when", "always"),
         (("kind: job",), "restart.when", "on_failure"),
         (("kind: job", "restart: never"), "restart.when", "never"),
-        (("restart: {escalate: [restart: 3]}",), "restart.escalate", (Step(action="restart", times=3),)),
+        (("restart: {escalate: [restart: 3]}",), "restart.escalate", (EscalationStep(action="restart", times=3),)),
         # jobs
         ((), "job", None),
         (("kind: job",), "job.parallel", 1),

@@ -34,7 +34,7 @@ _HELD_FROM: Final[Mapping[str, int]] = {"pids": 1024, "files": 256}
 _OPTIONS: Final[Mapping[str, str]] = {"pids": "nproc", "files": "nofile", "memory": "as"}
 
 
-class Limits:
+class ProgramLimits:
     """The limits of the programs that one agent starts."""
 
     def __init__(self) -> None:

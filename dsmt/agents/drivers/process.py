@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from dsmt.agents.drivers.descriptors import environment_with, giving, prefix_of
-from dsmt.agents.drivers.limits import Limits, check_program
+from dsmt.agents.drivers.limits import ProgramLimits, check_program
 from dsmt.errors import FailedError, InputError
 from dsmt.event.reason import failed
 from dsmt.ports.driver import Handle, Launch
@@ -125,7 +125,7 @@ class ProcessDriver:
         self._ask = ask
         self._prefix = make_mark(owner, 0)[:-1]
         self._inherits = False
-        self._limits = Limits()
+        self._limits = ProgramLimits()
         self._orphans = Orphans()
 
     @property
@@ -224,7 +224,7 @@ def _end_session(gone: ProcessIdentity, owner: str) -> None:
         send_signal(member, signal.SIGKILL)
 
 
-def _exec(launch: Launch, mark: str, limits: Limits) -> int:
+def _exec(launch: Launch, mark: str, limits: ProgramLimits) -> int:
     """Fork and exec; the pid. Raises `FailedError`: `start.cannot_exec` or `start.driver`."""
     account = account_of(launch.user)
     if account is not None:

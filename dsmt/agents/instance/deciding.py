@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.facts import SlotFacts
 from dsmt.agents.instance.held_here import HoldHere
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
@@ -17,7 +17,9 @@ from dsmt.event.kinds.slot import Ended
 class Deciding:
     """The situation of one instance, looked at anew each time."""
 
-    def __init__(self, deps: InstanceSurroundings, memory: Memory, facts: Facts, present: Present, hold: HoldHere) -> None:
+    def __init__(
+        self, deps: InstanceSurroundings, memory: Memory, facts: SlotFacts, present: Present, hold: HoldHere
+    ) -> None:
         self._deps = deps
         self._memory = memory
         self._facts = facts

@@ -18,7 +18,7 @@ from typing import Any
 
 from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.deciding import Deciding
-from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.facts import SlotFacts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import FOLLOW_S, HandOver
 from dsmt.agents.instance.held_here import HoldHere
@@ -70,7 +70,7 @@ class DeploymentAgent:
         stopper = Stopper(context, installer)
         serving = Serving(config.address, deps.bus, self._memory, self._reporter)
         self._writer = PatientWriter(deps.files)
-        self._facts = Facts(config, deps, self._memory, self._writer, wake=self._present.awake.set)
+        self._facts = SlotFacts(config, deps, self._memory, self._writer, wake=self._present.awake.set)
         self._deciding = Deciding(deps, self._memory, self._facts, self._present, self._hold)
         self._handover = HandOver(self._present, self._memory, serving, stopper)
         self._failing = Failing(context, serving, self._handover)

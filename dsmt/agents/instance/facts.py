@@ -35,7 +35,7 @@ ANSWERS: Final = 4
 """The last of them comes 3.5 s after the first."""
 
 
-class Facts:
+class SlotFacts:
     """The slot's greatest fact, the spec it names, and how the other nodes' copies are."""
 
     def __init__(

@@ -11,7 +11,7 @@ from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after, endings
 from dsmt.agents.rules.launching import RunPlan
-from dsmt.agents.rules.supervision import JITTER, Again, Finished, Verdict, leaves
+from dsmt.agents.rules.supervision import JITTER, Finished, TryAgain, Verdict, leaves
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Good
@@ -84,7 +84,7 @@ class Failing:
         why = self._reporter.why("node.rebooted", time=f"boot {self._deps.boot[:8]}")
         told = endings.last_exit(UNSEEN, 0.0, why, now_ms)
         self._absent()
-        verdict = Again("restart", 0.0, 0, self._supervision.tries)
+        verdict = TryAgain("restart", 0.0, 0, self._supervision.tries)
         self.note(verdict, self._deps.clock.boottime(), counts=False)
         self._memory.note(process=None, generation=record.generation)
         self.tell(why, verdict, told)
@@ -202,7 +202,7 @@ class Failing:
         """The reason as it is told once nothing more is tried soon."""
         if isinstance(verdict, Finished):
             return self._reporter.left_alone(why)
-        if isinstance(verdict, Again) or not endings.is_flapping(why):
+        if isinstance(verdict, TryAgain) or not endings.is_flapping(why):
             return why
         return self._reporter.why(
             "run.flapping",

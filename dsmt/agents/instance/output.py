@@ -23,7 +23,7 @@ from dsmt.agents.rules.output_trimming import look_again_s
 from dsmt.agents.rules.record import BESIDE, InstanceRecord, Written
 from dsmt.ports.driver import Launch
 from dsmt.ports.logs import STREAMS, Logs
-from dsmt.spec.records import Logs as Bounds
+from dsmt.spec.records import LogRotation
 
 LAST_BYTES: Final = 4096
 LONG_BYTES: Final = 8192
@@ -45,7 +45,7 @@ class Output:
         self._looked: tuple[float, dict[str, int]] | None = None
         """When was trimmed last (boot-time s), and how far each stream had come then."""
 
-    def turn(self, bounds: Bounds, revision: int, launch: Launch) -> Launch:
+    def turn(self, bounds: LogRotation, revision: int, launch: Launch) -> Launch:
         """A new run is about to begin: what it is to be started with. Note where it begins, and where the last one was.
 
         It writes to logs to which nobody writes: where the copy before runs beside it, to others than that (rule 3).
@@ -76,7 +76,7 @@ class Output:
                 marks.pop()
             marks.append((now_ms, place))
 
-    def trim(self, bounds: Bounds, now: float) -> float | None:
+    def trim(self, bounds: LogRotation, now: float) -> float | None:
         """Free what is over the bounds, also while the program writes; in how many seconds to look again, if soon."""
         for stream in LOGS:
             self._logs.trim(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)

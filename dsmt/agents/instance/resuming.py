@@ -12,7 +12,7 @@ from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Goal
 from dsmt.agents.rules.launching import RunPlan
 from dsmt.agents.rules.life import Life, State
-from dsmt.agents.rules.record import Outgoing
+from dsmt.agents.rules.record import OutgoingCopy
 from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.event.status import State as Told
 from dsmt.monitors.rules.health import HealthMonitor
@@ -99,7 +99,7 @@ class Resuming:
         known = self._deps.drivers.get(driver)
         return UNSEEN if known is None else await known.ended(handle)
 
-    def _adopt_before(self, instance: Instance, old: Outgoing) -> None:
+    def _adopt_before(self, instance: Instance, old: OutgoingCopy) -> None:
         """Take over the copy that an earlier agent has let go."""
         run = self._run(instance, old.goal, old.began_s, ready=True)
         self._runner.watch(run)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.instance.context import Context
-from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.facts import SlotFacts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
@@ -25,7 +25,7 @@ from dsmt.event.status import State
 class Steps:
     """The steps of one instance. Each may be cut off at any await, and is then done again from its beginning."""
 
-    def __init__(self, context: Context, installer: Installer, failing: Failing, runner: Runner, facts: Facts) -> None:
+    def __init__(self, context: Context, installer: Installer, failing: Failing, runner: Runner, facts: SlotFacts) -> None:
         self._config = context.config
         self._context = context
         self._deps = context.deps

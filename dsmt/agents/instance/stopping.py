@@ -16,24 +16,24 @@ from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.under_way import under_way
 from dsmt.agents.rules.endings import words
-from dsmt.agents.rules.life import STUCK_S, Ask, Effect, Failed, Kill, Signal, State, Stays, Way
+from dsmt.agents.rules.life import STUCK_S, Effect, Failed, Kill, RunStopCommand, Signal, State, Stays, StopWay
 from dsmt.agents.shared.unforeseen import as_failed
 from dsmt.event.reason import Reason
 from dsmt.ports.driver import KILL_S, Handle, Instance
 from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
-UNKNOWN: Final = Way(0.0, asks=False, signal=signal.SIGTERM, grace_s=10.0)
+UNKNOWN: Final = StopWay(0.0, asks=False, signal=signal.SIGTERM, grace_s=10.0)
 """How what runs is ended while its spec is not known."""
 
 
-def way_of(run: Run) -> Way:
+def way_of(run: Run) -> StopWay:
     """How a run wants to be ended."""
     if run.plan is None:
         return UNKNOWN
     policy = run.plan.component.stop
     asks = policy.command is not None and run.site is not None
-    return Way(policy.delay_s, asks=asks, signal=signal.Signals[policy.signal], grace_s=policy.grace_s)
+    return StopWay(policy.delay_s, asks=asks, signal=signal.Signals[policy.signal], grace_s=policy.grace_s)
 
 
 class Stopper:
@@ -63,7 +63,7 @@ class Stopper:
     async def _do(self, effect: Effect, run: Run, instance: Instance) -> Sequence[Effect]:
         life, clock = run.life, self._deps.clock
         match effect:
-            case Ask():
+            case RunStopCommand():
                 instance.look()
                 await self._ask(run)
                 return life.answered(clock.boottime())

@@ -31,7 +31,7 @@ from dsmt.agents.rules import endings
 from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.record import carried, dump_record, load_record
 from dsmt.agents.rules.register import Register
-from dsmt.agents.rules.supervision import JITTER, Again, Supervision
+from dsmt.agents.rules.supervision import JITTER, Supervision, TryAgain
 from dsmt.agents.shared.kept import keep, kept, own
 from dsmt.agents.shared.surroundings import NodeSurroundings
 from dsmt.agents.shared.unforeseen import as_failed
@@ -46,7 +46,7 @@ from dsmt.event.slots import SlotKey
 from dsmt.event.status import Layer, State
 from dsmt.ports.driver import KILL_S
 from dsmt.ports.processes import UNSEEN, Exit, Process, ProcessIdentity
-from dsmt.spec.records import Park, RestartPolicy, Step
+from dsmt.spec.records import EscalationStep, Park, RestartPolicy
 
 AGENT_POLICY: Final = RestartPolicy(
     when="always",
@@ -54,7 +54,7 @@ AGENT_POLICY: Final = RestartPolicy(
     factor=2,
     cap_s=5,
     reset_s=30,
-    escalate=(Step(action="restart", times=1_000_000),),
+    escalate=(EscalationStep(action="restart", times=1_000_000),),
     park=Park(after=1_000_000, retry_s=60),
 )
 HEALTHY_S: Final = 1.0
@@ -346,7 +346,7 @@ class ContainerKeeper:
         """Say that it failed, and wait as long as supervision wants; `ended` None: no agent was begun here yet."""
         jitter = self._deps.entropy.uniform(-JITTER, JITTER)
         verdict = self._supervision.failed(self._deps.clock.boottime(), jitter=jitter)
-        delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
+        delay = verdict.delay_s if isinstance(verdict, TryAgain) else AGENT_POLICY.cap_s
         voice = self._agent_status if self._container_status.monitor.state is State.INSTALLED else self._container_status
         cause, now_ms = () if voice.last is None else (voice.last,), self._deps.bus.now_ms()
         about: dict[str, Any] = {"next_try_ms": now_ms + int(delay * 1000), "pid": None}

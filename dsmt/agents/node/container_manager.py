@@ -25,9 +25,9 @@ from typing import Final
 from dsmt.agents.node.abandoned import Abandoned
 from dsmt.agents.node.clearing import clear
 from dsmt.agents.node.container_keeper import ContainerKeeper
-from dsmt.agents.node.former import Former
+from dsmt.agents.node.former import FormerStatuses
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
-from dsmt.agents.node.left import Left
+from dsmt.agents.node.left import LeftContainer
 from dsmt.agents.node.purging import Purging
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.node.strays import Strays
@@ -73,11 +73,11 @@ class ContainerManager:
         """Those of which a fact came last that counts for nothing here (rule 4)."""
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
-        self._left: dict[SlotKey, Left] = {}
+        self._left: dict[SlotKey, LeftContainer] = {}
         """Those of which only that is here what is left of a container that was cleared away."""
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
-        self._former = Former(config.node, deps.bus)
+        self._former = FormerStatuses(config.node, deps.bus)
         self._purging = Purging(deps.data, stands=self._stands, free=self._create, kept=self._cannot_make)
         self._unmade = Unmade(config, deps)
         self._strays = Strays(self._end_strays, self._not_here, self._looked_for)
@@ -154,7 +154,7 @@ class ContainerManager:
                     if _is_container(files, slot):
                         found.append(slot)
                     elif LEFT.issuperset(_names(files, slot.directory)):
-                        self._left[slot] = Left.read(slot, self._greatest(slot), files, self._deps.bus)
+                        self._left[slot] = LeftContainer.read(slot, self._greatest(slot), files, self._deps.bus)
                     else:
                         clear(files, slot)
         return found

@@ -21,7 +21,7 @@ OWN: Final = (Layer.CONTAINER, Layer.AGENT)
 """The layers of which a node's manager tells; what nothing but an agent's key tells holds up nothing (A5)."""
 
 
-class Former:
+class FormerStatuses:
     """What stands on the bus of the slots of one node, by its own word."""
 
     def __init__(self, node: str, bus: Bus) -> None:

@@ -22,7 +22,7 @@ from dsmt.ports.files import Files
 
 
 @dataclass(slots=True)
-class Left:
+class LeftContainer:
     """What is left of one slot's container."""
 
     spec: SignedEvent | None

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.acts import Goal
-from dsmt.agents.rules.record import WROTE_MOST, Done, InstanceRecord, Outgoing, Written
+from dsmt.agents.rules.record import WROTE_MOST, FinishedRun, InstanceRecord, OutgoingCopy, Written
 from dsmt.agents.rules.supervision import Finished, RestartHistory, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Ended, Good
@@ -48,12 +48,12 @@ def obeyed(
     return {**forgotten(history), "finished": stays, "done": _done(record), **about}
 
 
-def _done(record: InstanceRecord) -> Done | None:
+def _done(record: InstanceRecord) -> FinishedRun | None:
     """What has ended well last."""
     last = record.last_exit
     if last is None or not record.ended_well:
         return record.done
-    return Done(run_key=record.run_key, restart=record.run_restart, at_ms=last.at_ms, ran_s=last.ran_s)
+    return FinishedRun(run_key=record.run_key, restart=record.run_restart, at_ms=last.at_ms, ran_s=last.ran_s)
 
 
 def ended_before(record: InstanceRecord, wanted: Goal | None) -> Ended | None:
@@ -197,7 +197,7 @@ def before_ended(record: InstanceRecord) -> Changes:
 
 def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began: float) -> Changes:
     """What runs goes on beside its successor, which is still to be started."""
-    old = Outgoing(
+    old = OutgoingCopy(
         process=handle,
         ports=record.ports,
         driver=record.driver,
@@ -210,7 +210,7 @@ def handed_over(record: InstanceRecord, running: Goal, *, handle: Handle, began:
     return {"outgoing": old, "process": None, "started": False, "ready": False, "writes": None}
 
 
-def taken_back(record: InstanceRecord, old: Outgoing, *, check: str) -> Changes:
+def taken_back(record: InstanceRecord, old: OutgoingCopy, *, check: str) -> Changes:
     """The copy before, which was ready, is what runs again."""
     return {
         **did(),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.agents.rules.supervision import Again, Finished, Verdict
+from dsmt.agents.rules.supervision import Finished, TryAgain, Verdict
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import REASONS, WAITS_FOR_DISK, Reason, filled, reason
@@ -73,7 +73,7 @@ def follows(verdict: Verdict) -> tuple[str, float | None, bool]:
     The word is the step of escalation: `restart`, `reinstall`, `recreate`, `move`, `park`; empty for never.
     """
     match verdict:
-        case Again(action, delay_s):
+        case TryAgain(action, delay_s):
             return action, delay_s, False
         case Finished():
             return "", None, False

@@ -101,7 +101,7 @@ class Failed(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-class Ask(msgspec.Struct, frozen=True):
+class RunStopCommand(msgspec.Struct, frozen=True):
     """Run its stop command; `answered` says that this is over."""
 
 
@@ -121,10 +121,10 @@ class Stays(msgspec.Struct, frozen=True):
     pid: int
 
 
-Effect = Failed | Ask | Signal | Kill | Stays
+Effect = Failed | RunStopCommand | Signal | Kill | Stays
 
 
-class Way(msgspec.Struct, frozen=True):
+class StopWay(msgspec.Struct, frozen=True):
     """How a program wants to be ended. `asks`: it has a stop command."""
 
     delay_s: float
@@ -143,7 +143,7 @@ class Life:
         self.overdue = False
         """It was killed because its grace was over."""
         self._supervision = supervision
-        self._way = Way(0.0, asks=False, signal=0, grace_s=0.0)
+        self._way = StopWay(0.0, asks=False, signal=0, grace_s=0.0)
 
     def __repr__(self) -> str:
         return f"<Life {self.state.value} due={self.due}>"
@@ -188,11 +188,11 @@ class Life:
         self.due = None
         return [*self._failed(now, jitter, clean=clean), Kill()] if unasked else [Kill()]
 
-    def stop(self, way: Way, now: float) -> list[Effect]:
+    def stop(self, way: StopWay, now: float) -> list[Effect]:
         """It is not wanted any more (rule 4)."""
         return self._withdraw(way, now) if self._pass(Input.STOP) else []
 
-    def fail(self, way: Way, now: float, *, jitter: float) -> list[Effect]:
+    def fail(self, way: StopWay, now: float, *, jitter: float) -> list[Effect]:
         """What is condemned is ended now (rule 3)."""
         return [*self._failed(now, jitter), *self._withdraw(way, now)] if self._pass(Input.FAIL) else []
 
@@ -203,7 +203,7 @@ class Life:
             return []
         self.due = None
         if self.state is State.ASKED:
-            return [Ask()] if self._way.asks else self.answered(now)
+            return [RunStopCommand()] if self._way.asks else self.answered(now)
         self.overdue = self.overdue or before is State.SIGNALLED
         return [Kill()]
 
@@ -234,6 +234,6 @@ class Life:
     def _failed(self, now: float, jitter: float, *, clean: bool = False) -> list[Effect]:
         return [Failed(self._supervision.failed(now, jitter=jitter, clean=clean))]
 
-    def _withdraw(self, way: Way, now: float) -> list[Effect]:
+    def _withdraw(self, way: StopWay, now: float) -> list[Effect]:
         self._way, self.due = way, now + way.delay_s
         return self.timer(now)

@@ -40,7 +40,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         return f"{stream}{BESIDE}" if self.beside else stream
 
 
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+class OutgoingCopy(msgspec.Struct, frozen=True, kw_only=True):
     """The copy that is still served while its successor starts, and its ports: all that takes it over or back."""
 
     process: Handle
@@ -62,7 +62,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
         return Goal(self.install_key, self.run_key, self.run_generation, self.run_restart)
 
 
-class Done(msgspec.Struct, frozen=True, kw_only=True):
+class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that has ended well: its key, the slot's restart number under which it was started, and how it ended."""
 
     run_key: str
@@ -89,7 +89,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int = 0
     taken_ms: int | None = None
     process: Handle | None = None
-    outgoing: Outgoing | None = None
+    outgoing: OutgoingCopy | None = None
     driver: str = ""
     run_key: str = ""
     install_key: str = ""
@@ -125,7 +125,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     good: Good | None = None
     good_key: str = ""
     """The run key that was good last: what asks for nothing else is good, too."""
-    done: Done | None = None
+    done: FinishedRun | None = None
     """What had ended well before anything else was wanted: who goes back to it does not run it again."""
     begun: dict[str, int] = {}
     """When the last few programs were begun here, by their run keys (realm ms)."""

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from dsmt.spec.records import Park, RestartPolicy, Step
+from dsmt.spec.records import EscalationStep, Park, RestartPolicy
 
 GROWTH_FROM_S: Final = 0.1
 """What delays grow from when the first one is 0 or not given, in seconds."""
@@ -29,7 +29,7 @@ UNKNOWN_POLICY: Final = RestartPolicy(
     factor=2,
     cap_s=60,
     reset_s=60,
-    escalate=(Step(action="restart", times=10),),
+    escalate=(EscalationStep(action="restart", times=10),),
     park=Park(after=10, retry_s=600),
 )
 """For what runs while its spec is not known."""
@@ -38,7 +38,7 @@ Action = Literal["restart", "reinstall", "recreate"]
 Answer = Action | Literal["move"]
 
 
-class Again(msgspec.Struct, frozen=True):
+class TryAgain(msgspec.Struct, frozen=True):
     """Try again after `delay_s`, with this action; it is try `attempt` of `tries` before it is parked."""
 
     action: Action
@@ -60,7 +60,7 @@ class Finished(msgspec.Struct, frozen=True):
     """The policy wants no further try."""
 
 
-Verdict = Again | Parked | Finished
+Verdict = TryAgain | Parked | Finished
 
 
 def tries_of(policy: RestartPolicy) -> int:
@@ -177,7 +177,7 @@ class Supervision:
         number = self.history.failures
         step = step_after(self.policy, number)
         if step is not None and step != "move":
-            return Again(step, delay, number, self.tries)
+            return TryAgain(step, delay, number, self.tries)
         moving = any(one.action == "move" for one in self.policy.escalate)
         self.history = msgspec.structs.replace(self.history, parked=True)
         return Parked(self.policy.park.retry_s, number, now - self.history.first_failure, moving)

@@ -7,7 +7,7 @@ Rule 2: a delegate whose certificate allows less than its ancestor's is held to 
 
 from __future__ import annotations
 
-from dsmt.bus.rules.quota import Live, charged, over_live, over_own
+from dsmt.bus.rules.quota import FactTotals, charged, over_live, over_own
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.store import ROW_BYTES, Facts
@@ -20,7 +20,7 @@ class Accounts:
 
     def __init__(self, own: Certificate, trust: TrustStore, facts: Facts) -> None:
         self._own, self._trust, self._facts = own, trust, facts
-        self._live: dict[str | None, Live] = {}
+        self._live: dict[str | None, FactTotals] = {}
         """Retained facts on the accounts of those who said some since the last commit; None: of all."""
         self._counts: dict[str, int] = {}
         """Retained facts of delegates who said some since the last commit."""
@@ -63,7 +63,7 @@ class Accounts:
         if why:
             raise UnusableEventError("quota", why, next="end facts that are not needed any more")
         for whose, live in ((payer.subject, own), (None, every)):
-            self._live[whose] = Live(live.facts + adds, live.bytes + size)
+            self._live[whose] = FactTotals(live.facts + adds, live.bytes + size)
 
     def _over_own(self, signed: SignedEvent, payer: Certificate, adds: int) -> str:
         """Why a delegate may have no more facts, beside what its ancestor may have; empty when it may."""
@@ -75,7 +75,7 @@ class Accounts:
         self._counts[source] = count + adds
         return over_own(holder.certificate, count)
 
-    def _live_of(self, payer: str | None) -> Live:
+    def _live_of(self, payer: str | None) -> FactTotals:
         if payer not in self._live:
-            self._live[payer] = Live(*self._facts.live(payer))
+            self._live[payer] = FactTotals(*self._facts.live(payer))
         return self._live[payer]

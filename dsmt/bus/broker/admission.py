@@ -23,7 +23,7 @@ from dsmt.bus.broker.keyring import Keyring
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.judged import judged_of
 from dsmt.bus.rules.presence import Presence, two_of_one_name
-from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, Live, Rates, over_live
+from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, FactTotals, Rates, over_live
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello, has_ended, out_of_time
 from dsmt.errors import RefusedError
@@ -93,7 +93,7 @@ class Admission:
         payer = self.keyring.charged(certificate)
         if payer is None or self._presence.attachment_of(name):
             return
-        own, every = Live(*self._store.live(payer.subject)), Live(*self._store.live(None))
+        own, every = FactTotals(*self._store.live(payer.subject)), FactTotals(*self._store.live(None))
         why = over_live(payer, own, every, size=0, adds=1, limit=self._store.limit_bytes)
         if why:
             raise RefusedError("quota", why, next="end facts that are not needed any more")

@@ -24,7 +24,7 @@ from dsmt.bus.broker.words import Words
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import CHUNK_BYTES
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.blobs import UNFINISHED_MS, Blob, Blobs, Held, kept_for_events
+from dsmt.ports.blobs import UNFINISHED_MS, Blob, Blobs, BlobTotals, kept_for_events
 from dsmt.ports.store import StoreFullError
 
 MAX_CHUNKS: Final = 2**20
@@ -212,7 +212,7 @@ class Depot:
             return "what is left of the broker's disk is kept for events"
         return ""
 
-    def _many(self, digest: bytes, held: Held, most: int) -> int:
+    def _many(self, digest: bytes, held: BlobTotals, most: int) -> int:
         """How many blobs are too many with another one; none are where that is held already."""
         return 0 if self._blobs.get(digest) is not None else held.number + 1 - most
 
@@ -223,14 +223,14 @@ class Depot:
         total, free = self._blobs.disk()
         return kept_for_events(total) + size - free
 
-    def _give(self, wanted: int, spare: Iterator[Blob], many: int = 0) -> Held:
+    def _give(self, wanted: int, spare: Iterator[Blob], many: int = 0) -> BlobTotals:
         """Give so many bytes, and blobs, of what may go; how many were given."""
         given = gone = 0
         most = many + GIVEN_AT_ONCE if many > 0 else 0
         while (given < wanted or gone < most) and (blob := next(spare, None)) is not None:
             self._remove(blob.digest)
             given, gone = given + blob.size, gone + 1
-        return Held(gone, given)
+        return BlobTotals(gone, given)
 
     def _spare(self, digest: bytes = b"") -> Iterator[Blob]:
         """What may go but for one, in the order in which it goes (rule 2); looked for when the first is asked for."""

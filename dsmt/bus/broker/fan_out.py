@@ -19,7 +19,7 @@ from dsmt.bus.broker.introductions import Introductions, Proofs, Send
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
-from dsmt.bus.rules.routing import ASKS, OVERLAP_MS, Router, Snapshot, Subscription
+from dsmt.bus.rules.routing import ASKS, OVERLAP_MS, BrokerSubscription, Router, Snapshot
 from dsmt.bus.wire.frames import (
     BookmarkFrame,
     CompleteFrame,
@@ -49,7 +49,7 @@ LATE_MS: Final = 1_000
 """How long after the time of a cursor its row may have arrived; where it is longer, some is read again."""
 
 
-Sub = Subscription[Session]
+Sub = BrokerSubscription[Session]
 
 
 class _Parcel(NamedTuple):
@@ -94,7 +94,7 @@ class FanOut:
         if len(self._router.of(session)) >= MAX_SUBSCRIPTIONS:
             raise RefusedError("quota", f"{session.name} has {MAX_SUBSCRIPTIONS} subscriptions, which is the limit")
         start, head, credit = Start(asked.start), self._store.head, min(asked.credit, MAX_CREDIT)
-        subscription: Sub = Subscription(
+        subscription: Sub = BrokerSubscription(
             owner=session,
             id=asked.id,
             patterns=asked.patterns,

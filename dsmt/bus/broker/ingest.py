@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from dsmt.bus.broker.accounts import Accounts
 from dsmt.bus.broker.batch import Batch
 from dsmt.bus.broker.holes import Holes
-from dsmt.bus.broker.receipts import Outcome, Refusal
+from dsmt.bus.broker.receipts import PublishOutcome, Refusal
 from dsmt.bus.broker.void import Void
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs, ends_something, obeys
@@ -86,9 +86,9 @@ class Ingest:
 
     # --- what sessions say ---------------------------------------------------------------------------------------
 
-    def offered(self, session: str, parts: Sequence[bytes], *, again: bool = False, granted: int = 0) -> Outcome:
+    def offered(self, session: str, parts: Sequence[bytes], *, again: bool = False, granted: int = 0) -> PublishOutcome:
         """Take in what a session published; `again`: facts that were stored elsewhere before, its own among them (R5)."""
-        outcome, told, now_ms = Outcome(), PublishedBy(session, again=again, granted=granted), self._now_ms()
+        outcome, told, now_ms = PublishOutcome(), PublishedBy(session, again=again, granted=granted), self._now_ms()
         for part in parts:
             try:
                 opened = self._trust.open_part(part)
@@ -106,7 +106,7 @@ class Ingest:
                     self._refuse(signed.id, denied, told, outcome)
         return outcome
 
-    def _take_run(self, opened: Sequence[Opened], told: PublishedBy, outcome: Outcome, now_ms: int) -> bool:
+    def _take_run(self, opened: Sequence[Opened], told: PublishedBy, outcome: PublishOutcome, now_ms: int) -> bool:
         """Take in new signals of a source on a topic, each the next one, by what they have in common (rule 8).
 
         False where that is not so, or one of them may be refused: then each is looked at.
@@ -136,7 +136,7 @@ class Ingest:
         outcome.accept(EventRange(source, incarnation, sequence, last))
         return True
 
-    def _take(self, signed: SignedEvent, told: PublishedBy, outcome: Outcome, now_ms: int) -> None:
+    def _take(self, signed: SignedEvent, told: PublishedBy, outcome: PublishOutcome, now_ms: int) -> None:
         """Take in one event whose signature is good."""
         event, identity = signed.event, signed.id
         try:
@@ -156,9 +156,11 @@ class Ingest:
         except UnusableEventError as error:
             self._refuse(identity, error, told, outcome)
             if error.code in CODES:
-                self._look_ahead(signed, outcome if told.again else Outcome())
+                self._look_ahead(signed, outcome if told.again else PublishOutcome())
 
-    def _refuse(self, identity: EventId | None, error: UnusableEventError, told: PublishedBy, outcome: Outcome) -> None:
+    def _refuse(
+        self, identity: EventId | None, error: UnusableEventError, told: PublishedBy, outcome: PublishOutcome
+    ) -> None:
         self.dropped += error.code not in HARMLESS
         if identity is not None and identity.source == told.session and not told.again:
             self._marks.refused(*identity)  # it is no hole: its source is told
@@ -170,7 +172,7 @@ class Ingest:
             said = f"what {name} says on {topic} it says itself, and takes from nobody"
             raise UnusableEventError(OWN, said, next="offer what others have said")
 
-    def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> None:
+    def _look_ahead(self, signed: SignedEvent, outcome: PublishOutcome) -> None:
         """Note what a fact that is ahead tells of realm time (rule 6); obey it where it ends a key (rule 9)."""
         event = signed.event
         if obeys(self._trust, signed):
@@ -265,7 +267,7 @@ class Ingest:
             return 0
         ahead_ms = max(event.time_ms, event.incarnation) - now_ms - BOUND_MS
         if ahead_ms > 0:
-            self._look_ahead(signed, Outcome())
+            self._look_ahead(signed, PublishOutcome())
             return ahead_ms
         try:
             match, fact = self._validator.check(signed, session=event.source, now_ms=now_ms)

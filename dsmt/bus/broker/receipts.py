@@ -22,7 +22,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Outcome:
+class PublishOutcome:
     """What became of what one session published."""
 
     accepted: list[EventRange] = field(default_factory=list)

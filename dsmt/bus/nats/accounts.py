@@ -24,11 +24,11 @@ from dsmt.bus.nats.bus import NatsBus
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import NOT_NOW, ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
-from dsmt.bus.nats.streams import MARK_S, Stored, head, held_on, last_on, purge
+from dsmt.bus.nats.streams import MARK_S, StreamMessage, head, held_on, last_on, purge
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED
 from dsmt.bus.rules.nats_quota import RATE, UNIT_BYTES, Counted, Work, beyond, over_held, paid_by, summed, suspected
-from dsmt.bus.rules.nats_sessions import Connection, NatsSession
-from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, Live, charged
+from dsmt.bus.rules.nats_sessions import NatsSession, ServerConnection
+from dsmt.bus.rules.quota import LEAST_LIVE_BYTES, FactTotals, charged
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event
@@ -45,7 +45,7 @@ LEAST_FACTS: Final = 64
 STRANGERS_MOST: Final = 1000
 """So many names that nobody has are seen to at once: who has too much is not to wait for long."""
 
-Sessions = Mapping[Connection, NatsSession]
+Sessions = Mapping[ServerConnection, NatsSession]
 
 
 class _Held(NamedTuple):
@@ -65,7 +65,7 @@ class NatsAccounts:
         self._subjects, self._log = Subjects(trust.realm.name), Logger(gate=bus.source)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         self._work, self._sent = Work(), -math.inf
-        self._held: dict[str, Live] = {}
+        self._held: dict[str, FactTotals] = {}
         """What was said by those who have too much, or have had it said in their names."""
         self._somebody: set[str] = set()
         """Names of which certificates stand there."""
@@ -86,7 +86,7 @@ class NatsAccounts:
         return self._over_held(chain[0].certificate) or self._over_held(payer)
 
     def _over_held(self, holder: Certificate) -> str:
-        return over_held(holder.subject, holder.quota, self._held.get(holder.subject, Live(0, 0)))
+        return over_held(holder.subject, holder.quota, self._held.get(holder.subject, FactTotals(0, 0)))
 
     def ended(self, session: NatsSession, sent: Mapping[str, int]) -> None:
         """A connection has ended, over which so much was sent (rule 1)."""
@@ -114,7 +114,7 @@ class NatsAccounts:
         busy = sent - self._sent >= RATE * LOOK_S
         if busy:
             told = await self._asked(link, "CONNZ", "data", {"acc": ACCOUNT, "limit": LISTED})
-            listed = ((Connection(link.server_id, one["cid"]), one) for one in told["connections"])
+            listed = ((ServerConnection(link.server_id, one["cid"]), one) for one in told["connections"])
             found = {at: _counted(sessions.get(at), one["in_msgs"], one["in_bytes"]) for at, one in listed}
             self._work.counted(found, self._clock.boottime())
         self._sent = sent
@@ -190,7 +190,7 @@ class NatsAccounts:
             self._log.warning("what nobody can believe, or needs, was removed", name=name, messages=removed)
         return found
 
-    async def _counts(self, link: NatsLink, stored: Stored) -> list[_Held]:
+    async def _counts(self, link: NatsLink, stored: StreamMessage) -> list[_Held]:
         """What of a message counts. Raises `UnusableEventError` for one that is to go, `TransportError`."""
         said, ended = self._opener.said(stored), False
         payer = paid_by(said.publisher)

@@ -25,7 +25,7 @@ from nats.aio.msg import Msg
 
 from dsmt.bus.nats.headers import DESCRIPTION, STATUS
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, delivered, last_on
+from dsmt.bus.nats.streams import StreamMessage, delivered, last_on
 from dsmt.bus.rules.nats_config import ALL, PAGE
 from dsmt.bus.rules.nats_reads import CONSUMER, KEPT_S
 from dsmt.errors import TransportError
@@ -102,7 +102,7 @@ class PullConsumer:
         await self._link.deaf(self._inbox)
         await self._delete(self._name)
 
-    async def next(self, within_s: float) -> list[Stored]:
+    async def next(self, within_s: float) -> list[StreamMessage]:
         """What has come; nothing when nothing does in time. Raises `TransportError`."""
         if self._open <= 0:
             await self._ask()
@@ -126,7 +126,7 @@ class PullConsumer:
         await self._link.send(Publication(subject, json.dumps(asked).encode(), {}), self._inbox)
         self._open, self._heard, self._is_large = page["batch"], asyncio.get_running_loop().time(), False
 
-    def _took(self, message: Msg) -> list[Stored]:
+    def _took(self, message: Msg) -> list[StreamMessage]:
         if self._link.lost.done():
             raise TransportError("link.lost", f"the consumer of stream {self._stream} is lost with its link")
         self._heard = asyncio.get_running_loop().time()
@@ -150,7 +150,7 @@ class PullConsumer:
 
 async def all_of(
     link: NatsLink, stream: str, filters: Sequence[str], *, after: int = 0, sizes: bool = False
-) -> AsyncGenerator[Stored]:
+) -> AsyncGenerator[StreamMessage]:
     """All that a stream holds on some subjects behind a row when it is asked (rule 4). Raises `TransportError`."""
     consumer, at, end = PullConsumer(link, stream, filters, sizes=sizes), after, await end_of(link, stream, filters)
     late = asyncio.get_running_loop().time() + BEHIND_S

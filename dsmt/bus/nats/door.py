@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from dsmt.bus.nats.link import ANSWER_S, NatsLink
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored, last_of_each, last_on
+from dsmt.bus.nats.streams import StreamMessage, last_of_each, last_on
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.quota import over_own
 from dsmt.bus.rules.validator import NOWHERE, EventValidator, Standing, standing
@@ -58,7 +58,7 @@ class _Look:
     """What revoked keys have said on the topic."""
 
 
-class Verdict(NamedTuple):
+class PublishTerms(NamedTuple):
     """What may be published: on the condition that this is the last row on its topic; or where it is stored already."""
 
     expected: int | None = None
@@ -76,7 +76,7 @@ class NatsDoor:
         self._own: set[str] | None = None
         """The subjects of all facts of its own, and of their copies, that are retained, or on their way (rule 3)."""
 
-    async def judge(self, link: NatsLink, raw: bytes, now_ms: int) -> Verdict:
+    async def judge(self, link: NatsLink, raw: bytes, now_ms: int) -> PublishTerms:
         """Whether an event may be published. Raises `UnusableEventError` that says why not, `TransportError`."""
         signed = self._trust.open(raw)
         event = signed.event
@@ -86,7 +86,7 @@ class NatsDoor:
             await self._count(link, signed)
         return verdict
 
-    async def _judged(self, link: NatsLink, signed: SignedEvent, match: Match, now_ms: int, *, fact: bool) -> Verdict:
+    async def _judged(self, link: NatsLink, signed: SignedEvent, match: Match, now_ms: int, *, fact: bool) -> PublishTerms:
         event = signed.event
         if event.topic.startswith("app/"):
             _, _, service, component, index = event.source.split("/")
@@ -94,7 +94,7 @@ class NatsDoor:
             check_runs(event, slot.fold.get)
         if not fact or event.version is None:
             self._validator.admit(signed, match, fact=fact, at=NOWHERE, own=True, now_ms=now_ms)
-            return Verdict()
+            return PublishTerms()
         known = self._looks.get(event.topic)
         look = await self._look(link, event.topic)
         try:
@@ -127,11 +127,11 @@ class NatsDoor:
         copies = (self._subjects.copy(event.source, one, event.topic, fact=True) for one in event.to)
         return {self._subjects.event(event.source, event.topic, fact=True), *copies}
 
-    def _compared(self, signed: SignedEvent, match: Match, look: _Look, now_ms: int) -> Verdict:
+    def _compared(self, signed: SignedEvent, match: Match, look: _Look, now_ms: int) -> PublishTerms:
         if signed.id in look.rows:
-            return Verdict(stored=look.rows[signed.id])
+            return PublishTerms(stored=look.rows[signed.id])
         self._validator.admit(signed, match, fact=True, at=_standing(signed.event, look), own=True, now_ms=now_ms)
-        return Verdict(expected=look.last)
+        return PublishTerms(expected=look.last)
 
     def check_offer(self, signed: SignedEvent, *, publisher: str, now_ms: int) -> None:
         """Whether somebody's fact may be re-offered. Raises `UnusableEventError`."""
@@ -194,7 +194,7 @@ class NatsDoor:
         return look
 
 
-def _holds(found: list[Stored], newest: Stored | None) -> bool:
+def _holds(found: list[StreamMessage], newest: StreamMessage | None) -> bool:
     """Whether a subject's last message, or what came after it, is among those found."""
     return newest is None or any(one.subject == newest.subject and one.row >= newest.row for one in found)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Stored, head, next_on
+from dsmt.bus.nats.streams import StreamMessage, head, next_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode_part
@@ -77,13 +77,13 @@ class _Wanted(NamedTuple):
                     return
                 await self._take(link, stored, identity)
 
-    async def _take(self, link: NatsLink, stored: Stored, identity: EventId) -> None:
+    async def _take(self, link: NatsLink, stored: StreamMessage, identity: EventId) -> None:
         if identity in self.ids:
             with suppress(UnusableEventError):
                 self.found[identity] = await self.opener.open(link, stored)
 
 
-def _id(stored: Stored) -> EventId:
+def _id(stored: StreamMessage) -> EventId:
     """The id that a message claims; one that can be none comes before all others."""
     try:
         return decode_part(stored.raw).events[0].event.id

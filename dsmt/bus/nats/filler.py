@@ -19,7 +19,7 @@ import cbor2
 
 from dsmt.bus.nats import depot
 from dsmt.bus.nats.connecting import NatsRealm
-from dsmt.bus.nats.door import Verdict
+from dsmt.bus.nats.door import PublishTerms
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication, any_server
 from dsmt.bus.nats.sender import BATCH, BATCH_BYTES, Due, entries_of
 from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, NOT_LAST_CODES, last_on, make_streams
@@ -140,7 +140,7 @@ class NatsFiller:
             if before is not None and now <= before:
                 return [Publication(self._subjects.offered(self._publisher, event.source, event.topic), raw, {})]
             self._latest[event.source, event.topic] = now
-        entries = entries_of(self._subjects, Due(signed, raw), Verdict())
+        entries = entries_of(self._subjects, Due(signed, raw), PublishTerms())
         return [one._replace(headers={k: v for k, v in one.headers.items() if k != MSG_ID}) for one in entries]
 
     async def _before(self, source: str, topic: str) -> tuple[int, int] | None:

@@ -46,7 +46,7 @@ from dsmt.bus.nats.servers import KnownServers
 from dsmt.bus.nats.streams import make_streams, opened
 from dsmt.bus.rules.nats_config import ACCOUNT, CALLOUT_S, permissions
 from dsmt.bus.wire.handshake import check_hello
-from dsmt.bus.wire.nats_tokens import Asked, kept_out, let_in, read_asked, read_connection_name
+from dsmt.bus.wire.nats_tokens import AuthRequest, kept_out, let_in, read_asked, read_connection_name
 from dsmt.bus.wire.nkeys import public_of
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.codec import EDDSA
@@ -239,7 +239,7 @@ class NatsGate:
                 await self._open.wait()
         return self._open.is_set()
 
-    def _checked(self, asked: Asked, now_ms: int) -> Certificate:
+    def _checked(self, asked: AuthRequest, now_ms: int) -> Certificate:
         """The certificate of who comes (rule 1). Raises `RefusedError`, `UnusableEventError`."""
         hello = read_connection_name(asked.name, self._trust.realm.name)
         public = public_of(asked.nkey)

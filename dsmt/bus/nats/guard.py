@@ -26,7 +26,7 @@ from dsmt.bus.nats.consumer import all_of
 from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NOT_NOW, NatsLink, Publication
 from dsmt.bus.nats.opener import ENDED, STAYS, NatsOpener
-from dsmt.bus.nats.streams import Stored
+from dsmt.bus.nats.streams import StreamMessage
 from dsmt.bus.wire.subjects import SPOKEN
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import decode_part
@@ -116,7 +116,7 @@ class NatsGuard:
                     self._doubt(stored.subject, stored.raw)
 
     async def _heard(self, message: Msg) -> None:
-        stored = Stored(message.subject, 0, self._bus.now_ms(), message.data)
+        stored = StreamMessage(message.subject, 0, self._bus.now_ms(), message.data)
         try:
             number, said_ms = await self._read(await self._bus.held(), stored)
         except (UnusableEventError, TransportError):
@@ -128,7 +128,7 @@ class NatsGuard:
             self._doubt(stored.subject, stored.raw)
         self._newest[stored.subject] = number if newer else before
 
-    async def _read(self, link: NatsLink, stored: Stored) -> tuple[_Number, int]:
+    async def _read(self, link: NatsLink, stored: StreamMessage) -> tuple[_Number, int]:
         """The number of an event (certificates have none), and when it was said; what is offered is old as a rule.
 
         Raises `UnusableEventError`, `TransportError`.

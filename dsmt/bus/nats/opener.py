@@ -18,7 +18,7 @@ from typing import Final
 import cbor2
 
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
-from dsmt.bus.nats.streams import Stored, held_on
+from dsmt.bus.nats.streams import StreamMessage, held_on
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.bus.wire.subjects import SubjectParts, Subjects
 from dsmt.errors import TransportError, UnusableEventError
@@ -56,7 +56,7 @@ class NatsOpener:
         """How many revocations are known."""
         return self._trust.revocations
 
-    async def open(self, link: NatsLink, stored: Stored) -> SignedEvent:
+    async def open(self, link: NatsLink, stored: StreamMessage) -> SignedEvent:
         """The event of a message. Raises `UnusableEventError` that says why it is none, `TransportError`."""
         said = self.subjects.said(stored.subject)
         try:
@@ -75,7 +75,7 @@ class NatsOpener:
             self._trust.revoke(signed)
         return signed
 
-    def is_signed(self, stored: Stored) -> bool:
+    def is_signed(self, stored: StreamMessage) -> bool:
         """Whether a known key of the source on whose subject a fact stands has signed it, whatever its words are worth."""
         try:
             read = decode_part(stored.raw)
@@ -86,7 +86,7 @@ class NatsOpener:
         own = self._trust.certificate(read.key_id, event.source)
         return own is not None and verify(read.algorithm, own.certificate.public, read.message, read.signature)
 
-    def said(self, stored: Stored) -> SubjectParts:
+    def said(self, stored: StreamMessage) -> SubjectParts:
         """What a message's subject says. Raises `UnusableEventError`."""
         return self.subjects.said(stored.subject)
 
@@ -105,12 +105,12 @@ class NatsOpener:
         self._missed[source, key_id] = now
         return False
 
-    def _take(self, found: list[Stored]) -> None:
+    def _take(self, found: list[StreamMessage]) -> None:
         for stored in found:
             with suppress(UnusableEventError, TypeError, ValueError):
                 self._trust.add_all(_certificates(stored))
 
-    def check_certificates(self, stored: Stored) -> frozenset[bytes]:
+    def check_certificates(self, stored: StreamMessage) -> frozenset[bytes]:
         """The certificates that a message holds, of the key and source that its subject names, up to the root's.
 
         Raises `UnusableEventError`.
@@ -144,7 +144,7 @@ class NatsOpener:
             await link.publish(Publication(subject, _beside(raws, before), {}))
 
     @staticmethod
-    def beside(stored: Stored, before: bytes) -> bytes:
+    def beside(stored: StreamMessage, before: bytes) -> bytes:
         """What is to stand on a subject of certificates: those of a message that was checked, then those of before."""
         return _beside(_certificates(stored), cbor2.loads(before) if before else [])
 
@@ -160,7 +160,7 @@ def _beside(newer: list[bytes], older: list[bytes]) -> bytes:
     return canonical(list(dict.fromkeys([*newer, *older]))[:CERTIFICATES_MOST])
 
 
-def _certificates(stored: Stored) -> list[bytes]:
+def _certificates(stored: StreamMessage) -> list[bytes]:
     """What a message on a subject of certificates holds. Raises `UnusableEventError`."""
     try:
         found = cbor2.loads(stored.raw)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from dsmt.bus.nats.consumer import PullConsumer
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import MARK_S, Stored
+from dsmt.bus.nats.streams import MARK_S, StreamMessage
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 
@@ -83,7 +83,7 @@ async def _read_on(
     return page, marked and not left
 
 
-async def _read(link: NatsLink, opener: NatsOpener, stored: Stored, page: Page) -> None:
+async def _read(link: NatsLink, opener: NatsOpener, stored: StreamMessage, page: Page) -> None:
     try:
         page.facts.append((stored.row, await opener.open(link, stored)))
     except UnusableEventError as error:

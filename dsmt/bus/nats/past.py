@@ -16,7 +16,7 @@ from dsmt.bus.nats import depot
 from dsmt.bus.nats.consumer import BEHIND_S, LOOK_S, PullConsumer, all_of, end_of
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
-from dsmt.bus.nats.streams import Head, Stored, head
+from dsmt.bus.nats.streams import Head, StreamMessage, head
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.store import PastEvent
@@ -100,7 +100,7 @@ class NatsPast:
         only = [(row, one) for _, row, one in held.values() if self._place < row < before]
         return [one for _, one in sorted(only, key=lambda each: each[0])]
 
-    async def _opened(self, stored: Stored) -> list[PastEvent]:
+    async def _opened(self, stored: StreamMessage) -> list[PastEvent]:
         try:
             return [PastEvent(stored.stored_ms, await self._opener.open(self._link, stored))]
         except UnusableEventError as error:

@@ -27,7 +27,7 @@ from dsmt.bus.nats.hearing import Hearing
 from dsmt.bus.nats.link import NatsLink, Publication
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.rules.nats_config import ACCOUNT, LISTED, broker_of
-from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
+from dsmt.bus.rules.nats_sessions import NatsSession, NatsSessions, ServerConnection
 from dsmt.bus.rules.presence import two_of_one_name
 from dsmt.bus.rules.quota import charged
 from dsmt.bus.rules.session_words import HEARTBEAT_S, SessionWords
@@ -107,7 +107,7 @@ class NatsPresence:
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         self._told: asyncio.Queue[Msg] = asyncio.Queue()
         self._inbox = ""
-        self._missed: set[Connection] = set()
+        self._missed: set[ServerConnection] = set()
         """Those that the last listing of their server did not have."""
         self._restored = asyncio.Event()
         self._hearing = Hearing(bus, dict.fromkeys((self._subjects.signals, self._subjects.answers), self._heard))
@@ -164,7 +164,7 @@ class NatsPresence:
                 await self._kick(link, session.at)
 
     @staticmethod
-    async def _kick(link: NatsLink, at: Connection) -> None:
+    async def _kick(link: NatsLink, at: ServerConnection) -> None:
         body = json.dumps({"cid": at.number}).encode()
         await link.send(Publication(f"$SYS.REQ.SERVER.{at.server}.KICK", body, {}), link.inbox("kicked"))
 
@@ -184,7 +184,7 @@ class NatsPresence:
             if message.subject != self._inbox:
                 client = told["client"]
                 if message.subject.endswith(".DISCONNECT"):
-                    self._ended(Connection(server, client["id"]), told["reason"], told["sent"])
+                    self._ended(ServerConnection(server, client["id"]), told["reason"], told["sent"])
                 else:
                     await self._opened(server, own, client["id"], client.get("user", ""), client.get("name", ""))
             elif "data" in told:  # else it says why it cannot tell
@@ -202,7 +202,7 @@ class NatsPresence:
         return self._bus.source.partition("/")[2]
 
     async def _opened(self, server: str, own: bool, number: int, user: str, name: str) -> None:
-        at = Connection(server, number)
+        at = ServerConnection(server, number)
         if at in self._sessions.at:
             return
         try:
@@ -238,7 +238,7 @@ class NatsPresence:
         signed, payer = self._trust.certificate(key_id, name), charged(self._trust.chain(key_id, name))
         return None if signed is None else signed.certificate, "" if payer is None else payer.subject
 
-    def _ended(self, at: Connection, reason: str, sent: Mapping[str, int] | None = None) -> None:
+    def _ended(self, at: ServerConnection, reason: str, sent: Mapping[str, int] | None = None) -> None:
         session = self._sessions.ended(at, reason, self._clock.boottime(), self._bus.now_ms())
         if session is not None and sent is not None:
             self._accounts.ended(session, sent)

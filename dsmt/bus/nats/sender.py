@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from dsmt.bus.nats.door import NatsDoor, Verdict
+from dsmt.bus.nats.door import NatsDoor, PublishTerms
 from dsmt.bus.nats.link import ApiError, NatsLink, Publication
 from dsmt.bus.nats.streams import EXPECTED_LAST, MSG_ID, id_of
 from dsmt.bus.rules.outbox import Outbox
@@ -45,7 +45,7 @@ class Due(NamedTuple):
     raw: bytes
 
 
-def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Publication]:
+def entries_of(subjects: Subjects, due: Due, verdict: PublishTerms) -> list[Publication]:
     """What is published of an event: the event, and a copy for each addressee."""
     signed, raw = due
     event = signed.event
@@ -165,7 +165,7 @@ class NatsSender:
             row = (await link.publish(entries[0]._replace(headers=headers)))["seq"]
         self._stored(signed, row)
 
-    async def _judged(self, link: NatsLink, due: Due) -> Verdict | None:
+    async def _judged(self, link: NatsLink, due: Due) -> PublishTerms | None:
         """None: it is refused."""
         try:
             return await self._door.judge(link, due.raw, self._now_ms())

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page
-from dsmt.bus.nats.streams import Stored, last_of_each
+from dsmt.bus.nats.streams import StreamMessage, last_of_each
 from dsmt.bus.rules.brokers import BROKERS_FILE, BrokerWords
 from dsmt.errors import FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
@@ -61,7 +61,7 @@ class KnownServers:
         self.told(signed for _, signed in page.facts)
 
         async def came(message: Msg) -> None:
-            stored = Stored(message.subject, 0, now_ms(), message.data)
+            stored = StreamMessage(message.subject, 0, now_ms(), message.data)
             with suppress(UnusableEventError, TransportError):
                 self.told([await opener.open(link, stored)])
 

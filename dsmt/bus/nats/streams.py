@@ -73,7 +73,7 @@ class Head(NamedTuple):
     """Of one that took the place of a lost one: since when anybody is let in, 0 before; None of one that was born."""
 
 
-class Stored(NamedTuple):
+class StreamMessage(NamedTuple):
     """A message of a stream; `row` is its sequence in stream H, wherever it was read, or 0 (`headers`, rule 2)."""
 
     subject: str
@@ -261,17 +261,17 @@ def _kept_by(told: Mapping[str, Any], broker: str) -> str | None:
     return None
 
 
-async def last_on(link: NatsLink, stream: str, subject: str) -> Stored | None:
+async def last_on(link: NatsLink, stream: str, subject: str) -> StreamMessage | None:
     """The last message on a subject or a pattern of them, by the stream's leader. Raises `TransportError`."""
     return await _get(link, stream, {"last_by_subj": subject})
 
 
-async def next_on(link: NatsLink, stream: str, subject: str, row: int) -> Stored | None:
+async def next_on(link: NatsLink, stream: str, subject: str, row: int) -> StreamMessage | None:
     """The first message from a row on, by the stream's leader. Raises `TransportError`."""
     return await _get(link, stream, {"seq": row, "next_by_subj": subject})
 
 
-async def _get(link: NatsLink, stream: str, asked: dict[str, Any]) -> Stored | None:
+async def _get(link: NatsLink, stream: str, asked: dict[str, Any]) -> StreamMessage | None:
     try:
         told = (await link.api(f"STREAM.MSG.GET.{stream}", asked))["message"]
     except ApiError as error:
@@ -279,14 +279,14 @@ async def _get(link: NatsLink, stream: str, asked: dict[str, Any]) -> Stored | N
             return None
         raise TransportError("nats.stream", f"stream {stream}: {error}") from error
     row = _row(stream, headers_of(base64.b64decode(told.get("hdrs", ""))), told["seq"])
-    return Stored(told["subject"], row, time_ms(told["time"]), base64.b64decode(told.get("data", "")), 0, told["seq"])
+    return StreamMessage(told["subject"], row, time_ms(told["time"]), base64.b64decode(told.get("data", "")), 0, told["seq"])
 
 
-async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[StreamMessage]:
     """The last message of each subject that a pattern takes, by any server that has the stream. Raises `TransportError`."""
     inbox, queue = await link.listen()
     asked = link.question(f"DIRECT.GET.{stream}", {"multi_last": list(subjects), "batch": 1024})
-    found: list[Stored] = []
+    found: list[StreamMessage] = []
     try:
         await link.send(asked, inbox)
         while True:
@@ -307,9 +307,9 @@ async def last_of_each(link: NatsLink, stream: str, subjects: Sequence[str]) -> 
         await link.deaf(inbox)
 
 
-async def _one_by_one(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+async def _one_by_one(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[StreamMessage]:
     """The same, however many they are, by the stream's leader. Raises `TransportError`."""
-    last: dict[str, Stored] = {}
+    last: dict[str, StreamMessage] = {}
     for subject in subjects:
         after = 0
         while (found := await next_on(link, stream, subject, after + 1)) is not None:
@@ -317,7 +317,7 @@ async def _one_by_one(link: NatsLink, stream: str, subjects: Sequence[str]) -> l
     return list(last.values())
 
 
-async def held_on(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[Stored]:
+async def held_on(link: NatsLink, stream: str, subjects: Sequence[str]) -> list[StreamMessage]:
     """The same; that there is nothing is believed of the leader only: any other server may lack what has just been stored.
 
     Raises `TransportError`.
@@ -337,13 +337,13 @@ def _row(stream: str, headers: Mapping[str, str], sequence: int) -> int:
     return row_in_source(headers) if stream.startswith(FACTS) else sequence
 
 
-def _direct(stream: str, headers: Mapping[str, str], raw: bytes) -> Stored:
+def _direct(stream: str, headers: Mapping[str, str], raw: bytes) -> StreamMessage:
     sequence = int(headers[_SEQUENCE])
     row = _row(stream, headers, sequence)
-    return Stored(headers[_SUBJECT], row, time_ms(headers["Nats-Time-Stamp"]), raw, 0, sequence)
+    return StreamMessage(headers[_SUBJECT], row, time_ms(headers["Nats-Time-Stamp"]), raw, 0, sequence)
 
 
-def delivered(message: Msg, *, sizes: bool = False) -> Stored:
+def delivered(message: Msg, *, sizes: bool = False) -> StreamMessage:
     """A message as a consumer delivers it: where it stands is written in the subject for its acknowledgement.
 
     With `sizes` its headers alone, which tell how much it says.
@@ -354,4 +354,4 @@ def delivered(message: Msg, *, sizes: bool = False) -> Stored:
     headers = message.headers or Headers()
     row, said = _row(stream, headers, sequence), size_of(headers, PAYLOAD_BYTES) if sizes else len(message.data)
     size = len(message.subject) + getattr(headers, "size", 0) + said
-    return Stored(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number, size)
+    return StreamMessage(message.subject, row, nanoseconds // 1_000_000, message.data, left, sequence, number, size)

@@ -25,7 +25,7 @@ from dsmt.bus.nats.fetch import is_there
 from dsmt.bus.nats.link import NatsLink
 from dsmt.bus.nats.opener import NatsOpener
 from dsmt.bus.nats.page import Page, read_page, set_mark
-from dsmt.bus.nats.streams import Head, Stored, head
+from dsmt.bus.nats.streams import Head, StreamMessage, head
 from dsmt.bus.rules.ended_keys import KEY_HAS_ENDED
 from dsmt.bus.rules.follower import MissingPart
 from dsmt.bus.rules.nats_config import ALL
@@ -261,7 +261,7 @@ class NatsSubscription:
         pause = BOOKMARK_S if self._interest.bookmarks else IDLE_S
         return min(pause, self._deliveries.due(self._now()))
 
-    async def _take(self, link: NatsLink, batch: Sequence[Stored]) -> None:
+    async def _take(self, link: NatsLink, batch: Sequence[StreamMessage]) -> None:
         if not batch and not self._completed and self._now() - self._bookmarked > IDLE_S:
             self._bookmarked = self._now()
             await self._mark(link)
@@ -286,7 +286,7 @@ class NatsSubscription:
         before = EventId(missing.source, missing.incarnation, missing.after)
         return "lost" if await is_there(link, self._subjects, before, missing.topic) else "trimmed"
 
-    async def _one(self, link: NatsLink, stored: Stored) -> None:
+    async def _one(self, link: NatsLink, stored: StreamMessage) -> None:
         kind = stored.subject.split(".", 3)[2]
         if stored.row > self._began and not self._completed:
             self._complete()
@@ -309,7 +309,7 @@ class NatsSubscription:
         elif self._interest.inbox and self._source in signed.event.to:
             self._deliveries.mail(arrived)
 
-    def _marked(self, kind: str, stored: Stored) -> None:
+    def _marked(self, kind: str, stored: StreamMessage) -> None:
         if kind == "m":
             if stored.row >= self._began and not self._completed:
                 self._complete()
@@ -339,7 +339,7 @@ class NatsSubscription:
         self._deliveries.tell(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
 
 
-def _conflated(batch: Sequence[Stored]) -> list[Stored]:
+def _conflated(batch: Sequence[StreamMessage]) -> list[StreamMessage]:
     """A page in which of each source's facts on a topic only the last is left."""
     last = {stored.subject: stored.row for stored in batch}
     return [one for one in batch if one.subject.split(".", 3)[2] not in "fo" or last[one.subject] == one.row]

@@ -20,8 +20,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from dsmt.bus.rules.nats_sessions import Connection
-from dsmt.bus.rules.quota import FACT_BYTES, LEAST_LIVE_BYTES, Live
+from dsmt.bus.rules.nats_sessions import ServerConnection
+from dsmt.bus.rules.quota import FACT_BYTES, LEAST_LIVE_BYTES, FactTotals
 from dsmt.trust.grants import DEFAULT_QUOTA, QUOTAS
 
 RATE: Final = 5_000.0
@@ -47,7 +47,7 @@ class Work:
 
     def __init__(self, rate: float = RATE, burst: float = BURST) -> None:
         self._rate, self._burst = rate, burst
-        self._known: dict[Connection, float] = {}
+        self._known: dict[ServerConnection, float] = {}
         """Units of each connection that were counted before."""
         self._owed: dict[str, tuple[float, float]] = {}
         """By payer: units beyond the rate, and when they were last counted."""
@@ -56,7 +56,7 @@ class Work:
         self._at: float | None = None
         """When all were. What was sent before the first time is on nobody's account."""
 
-    def counted(self, connections: Mapping[Connection, Counted], now: float) -> None:
+    def counted(self, connections: Mapping[ServerConnection, Counted], now: float) -> None:
         """These connections are all that there are, and have sent so much."""
         units = {at: _units(one) for at, one in connections.items()}
         done: defaultdict[str, float] = defaultdict(float)
@@ -68,7 +68,7 @@ class Work:
         self._owed = {payer: owed for payer, owed in self._owed.items() if self._owes(payer, now)}
         self._away = {payer: away for payer, away in self._away.items() if now < away[0] + FORGOTTEN_S}
 
-    def ended(self, at: Connection, last: Counted, now: float) -> None:
+    def ended(self, at: ServerConnection, last: Counted, now: float) -> None:
         """A connection has ended, and had sent so much."""
         self._take(last.payer, _units(last) - self._known.pop(at, 0.0), now)
 
@@ -106,26 +106,28 @@ def paid_by(name: str) -> str:
     return f"operator/{rest.partition('.')[0]}" if role == "operator" else name
 
 
-def summed(held: Iterable[tuple[str, int]]) -> dict[str, Live]:
+def summed(held: Iterable[tuple[str, int]]) -> dict[str, FactTotals]:
     """Of all that is retained, each with who has said it and its bytes: what each source has, and with it who pays."""
-    found: dict[str, Live] = {}
+    found: dict[str, FactTotals] = {}
     for name, size in held:
         for account in dict.fromkeys((name, paid_by(name))):
             facts, total = found.get(account, (0, 0))
-            found[account] = Live(facts + 1, total + size)
+            found[account] = FactTotals(facts + 1, total + size)
     return found
 
 
-def suspected(held: Mapping[str, Live]) -> set[str]:
+def suspected(held: Mapping[str, FactTotals]) -> set[str]:
     """Who has so much under its name that it is to be looked at whether it has said that (rule 4)."""
     return {name for name, live in held.items() if _over(quota_of(name), live, LENIENCE)}
 
 
 def beyond(ended: Iterable[tuple[str, int]]) -> list[int]:
     """Of what revoked keys have said, each with its source and its bytes, in its order: the places of what goes (rule 5)."""
-    found, goes = defaultdict[str, Live](lambda: Live(0, 0)), list[int]()
+    found, goes = defaultdict[str, FactTotals](lambda: FactTotals(0, 0)), list[int]()
     for place, (name, size) in enumerate(ended):
-        more = {account: Live(found[account].facts + 1, found[account].bytes + size) for account in (name, paid_by(name))}
+        more = {
+            account: FactTotals(found[account].facts + 1, found[account].bytes + size) for account in (name, paid_by(name))
+        }
         if any(_over(quota_of(account), live, 1) for account, live in more.items()):
             goes.append(place)
         else:
@@ -138,11 +140,11 @@ def quota_of(name: str) -> int:
     return QUOTAS.get(name.partition("/")[0], DEFAULT_QUOTA)
 
 
-def _over(quota: int, live: Live, times: int) -> bool:
+def _over(quota: int, live: FactTotals, times: int) -> bool:
     return live.facts > times * quota or live.bytes > times * max(quota * FACT_BYTES, LEAST_LIVE_BYTES)
 
 
-def over_held(name: str, quota: int, live: Live) -> str:
+def over_held(name: str, quota: int, live: FactTotals) -> str:
     """Why who has so much of what is retained stays away; empty for who may come (rule 3)."""
     most = LENIENCE * max(quota * FACT_BYTES, LEAST_LIVE_BYTES)
     if live.facts > LENIENCE * quota:

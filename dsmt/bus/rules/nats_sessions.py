@@ -33,7 +33,7 @@ _BY_PEER: Final = frozenset({"Client Closed", "Read Error"})
 _BY_SERVER: Final = frozenset({"Server Shutdown", "Kicked", "Authentication Expired"})
 
 
-class Connection(NamedTuple):
+class ServerConnection(NamedTuple):
     """A connection: its server's id, and its number there."""
 
     server: str
@@ -44,7 +44,7 @@ class Connection(NamedTuple):
 class NatsSession:
     """Who is connected; fulfils `presence.Attached`."""
 
-    at: Connection
+    at: ServerConnection
     name: str
     public: bytes
     certificate: Certificate | None
@@ -76,11 +76,11 @@ class NatsSessions:
 
     def __init__(self, name: str, words: SessionWords) -> None:
         self._name, self._words = name, words
-        self.at: dict[Connection, NatsSession] = {}
+        self.at: dict[ServerConnection, NatsSession] = {}
         self._by_name: dict[str, NatsSession] = {}
-        self.to_end: dict[Connection, NatsSession] = {}
+        self.to_end: dict[ServerConnection, NatsSession] = {}
         """Those that are to be ended for another one of their name (rule 6)."""
-        self._gone: Newest[Connection, None] = Newest(GONE_KNOWN)
+        self._gone: Newest[ServerConnection, None] = Newest(GONE_KNOWN)
         """Those that have ended last: a list that was written before may have them still. No server gives a number twice."""
 
     def opened(self, session: NatsSession, now: float, now_ms: int) -> None:
@@ -101,7 +101,7 @@ class NatsSessions:
             session.attached = True  # rule 4
             self._words.heard(session, now, now_ms)
 
-    def ended(self, at: Connection, reason: str, now: float, now_ms: int) -> NatsSession | None:
+    def ended(self, at: ServerConnection, reason: str, now: float, now_ms: int) -> NatsSession | None:
         """A connection has ended; who it was, when that is known."""
         session = self.at.pop(at, None)
         self.to_end.pop(at, None)

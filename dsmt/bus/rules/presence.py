@@ -52,7 +52,7 @@ RENEW_AFTER: Final = 12 * 3600.0
 How = Literal["peer", "timeout", "local"]
 
 
-class Attached(Protocol):
+class AttachedSource(Protocol):
     """What is known of who has attached."""
 
     name: str
@@ -189,7 +189,7 @@ class Presence:
         known = ((source, self._known.get(source)) for source in settled)
         return [(source, self._record(source, one)) for source, one in known if one is not None and one.state == "closed"]
 
-    def _exchanged(self, session: Attached, shown: _Contest, now: float) -> None:
+    def _exchanged(self, session: AttachedSource, shown: _Contest, now: float) -> None:
         source, claimed, follows = session.name, session.claimed, session.follows
         before = self._known.get(source)
         if before is None or before.state == "closed" or not claimed or claimed not in self._attached.get(source, ()):
@@ -202,7 +202,7 @@ class Presence:
             self._contested[source] = shown
             del self._exchanges[source]
 
-    def opened(self, session: Attached, now: float, now_ms: int) -> SessionFact:
+    def opened(self, session: AttachedSource, now: float, now_ms: int) -> SessionFact:
         """A source has attached."""
         source, own, payer = session.name, session.certificate, session.payer
         shown = _Contest(0, "") if own is None else _Contest(own.issued, own.key_id.hex())

@@ -52,14 +52,14 @@ def is_delegate(chain: Sequence[SignedCertificate]) -> bool:
     return payer is not None and payer.subject != chain[0].certificate.subject
 
 
-class Live(NamedTuple):
+class FactTotals(NamedTuple):
     """Retained facts: how many, and their bytes in the store."""
 
     facts: int
     bytes: int
 
 
-def over_live(payer: Certificate, own: Live, every: Live, *, size: int, adds: int, limit: int) -> str:
+def over_live(payer: Certificate, own: FactTotals, every: FactTotals, *, size: int, adds: int, limit: int) -> str:
     """Why a retained fact that adds so many bytes, and facts (0 or 1), is refused; empty when it may be (rule 3)."""
     if size <= 0 and not adds:
         return ""

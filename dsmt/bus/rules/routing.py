@@ -75,7 +75,7 @@ class Snapshot:
 
 
 @dataclass(slots=True, eq=False)
-class Subscription(Generic[Owner]):
+class BrokerSubscription(Generic[Owner]):
     """One reader's interest and place. `after` is the last row it has been given, or skipped."""
 
     owner: Owner
@@ -161,17 +161,17 @@ class Router(Generic[Owner]):
     """All subscriptions of a broker, who takes a topic, and who is behind."""
 
     def __init__(self) -> None:
-        self._all: dict[tuple[int, int], Subscription[Owner]] = {}
-        self._owned: dict[int, dict[int, Subscription[Owner]]] = {}
-        self._interests: Interests[Subscription[Owner]] = Interests()
-        self._inboxes: dict[str, dict[Subscription[Owner], None]] = {}
-        self._behind: dict[Subscription[Owner], None] = {}
-        self._copies: dict[Subscription[Owner], None] = {}
+        self._all: dict[tuple[int, int], BrokerSubscription[Owner]] = {}
+        self._owned: dict[int, dict[int, BrokerSubscription[Owner]]] = {}
+        self._interests: Interests[BrokerSubscription[Owner]] = Interests()
+        self._inboxes: dict[str, dict[BrokerSubscription[Owner], None]] = {}
+        self._behind: dict[BrokerSubscription[Owner], None] = {}
+        self._copies: dict[BrokerSubscription[Owner], None] = {}
         """Those by which a copy is kept: asked for with each acknowledgement, so they are not looked for among all."""
         self._again = 2**63, -1
         """Behind which row something stands again, and when that came to stand at the latest (realm ms)."""
 
-    def add(self, subscription: Subscription[Owner]) -> None:
+    def add(self, subscription: BrokerSubscription[Owner]) -> None:
         """Take in a subscription; it takes the place of one with the same number. Raises `InputError` for a bad pattern."""
         for pattern in subscription.patterns:
             check_pattern(pattern)
@@ -195,7 +195,7 @@ class Router(Generic[Owner]):
         if not owned:
             self._owned.pop(id(owner), None)
 
-    def _forget(self, subscription: Subscription[Owner]) -> None:
+    def _forget(self, subscription: BrokerSubscription[Owner]) -> None:
         for pattern in dict.fromkeys(subscription.patterns):
             self._interests.remove(subscription, pattern)
         if subscription.name is not None:
@@ -206,7 +206,7 @@ class Router(Generic[Owner]):
         self._behind.pop(subscription, None)
         self._copies.pop(subscription, None)
 
-    def set_live(self, subscription: Subscription[Owner], *, live: bool) -> None:
+    def set_live(self, subscription: BrokerSubscription[Owner], *, live: bool) -> None:
         """A subscription has everything, or has it no more."""
         subscription.live = live
         if live:
@@ -214,13 +214,13 @@ class Router(Generic[Owner]):
         else:
             self._behind[subscription] = None
 
-    def elected(self, rows: Iterable[Row], now_ms: int) -> list[Subscription[Owner]]:
+    def elected(self, rows: Iterable[Row], now_ms: int) -> list[BrokerSubscription[Owner]]:
         """These stand again: to whom that is to be told (rule 8)."""
         first = min(row.row for row in rows)
         self._again = min(first - 1, self._again[0]), now_ms
         return [one for one in self._all.values() if one.conflate]
 
-    def go_back(self, subscription: Subscription[Owner]) -> None:
+    def go_back(self, subscription: BrokerSubscription[Owner]) -> None:
         """Who could not be told what stands again reads on from there (rule 8)."""
         if subscription.signals:
             return
@@ -235,15 +235,15 @@ class Router(Generic[Owner]):
         after, at_ms = self._again
         return min(row, after) if goes_back and time_ms <= at_ms else row
 
-    def behind(self) -> list[Subscription[Owner]]:
+    def behind(self) -> list[BrokerSubscription[Owner]]:
         """Who is not live and has credit."""
         return [one for one in self._behind if one.credit > 0]
 
-    def get(self, owner: Owner, number: int) -> Subscription[Owner] | None:
+    def get(self, owner: Owner, number: int) -> BrokerSubscription[Owner] | None:
         """One subscription of an owner."""
         return self._owned.get(id(owner), {}).get(number)
 
-    def all(self) -> Iterable[Subscription[Owner]]:
+    def all(self) -> Iterable[BrokerSubscription[Owner]]:
         """Every subscription, oldest first."""
         return list(self._all.values())
 
@@ -251,11 +251,11 @@ class Router(Generic[Owner]):
         """Who keeps a copy, and is live."""
         return list(dict.fromkeys(one.owner for one in self._copies if one.live))
 
-    def of(self, owner: Owner) -> list[Subscription[Owner]]:
+    def of(self, owner: Owner) -> list[BrokerSubscription[Owner]]:
         """All subscriptions of an owner, oldest first."""
         return list(self._owned.get(id(owner), {}).values())
 
-    def readers(self, topic: str, to: Iterable[str], *, fact: bool, brought: str) -> list[Subscription[Owner]]:
+    def readers(self, topic: str, to: Iterable[str], *, fact: bool, brought: str) -> list[BrokerSubscription[Owner]]:
         """The live subscriptions that take what is on a topic, addressed to some, and brought by a broker or by none."""
         takers = self._interests.takers(topic)
         for name in to:

@@ -22,7 +22,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from dsmt.bus.rules.observers import Observers
-from dsmt.bus.rules.presence import Attached, How, Presence
+from dsmt.bus.rules.presence import AttachedSource, How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import SessionFact
 from dsmt.event.records import from_data
@@ -125,18 +125,18 @@ class SessionWords:
 
     # --- what sessions do ----------------------------------------------------------------------------------------
 
-    def opened(self, session: Attached, now: float, now_ms: int) -> None:
+    def opened(self, session: AttachedSource, now: float, now_ms: int) -> None:
         """A session has attached."""
         self._say([(session.name, self.presence.opened(session, now, now_ms))])
 
-    def heard(self, session: Attached, now: float, now_ms: int) -> bool:
+    def heard(self, session: AttachedSource, now: float, now_ms: int) -> bool:
         """A session has said something; whether it had been silent."""
         record = self.presence.heard(session.name, now, now_ms, session.payer)
         if record is not None:
             self._say([(session.name, record)])
         return record is not None
 
-    def closed(self, session: Attached, how: How, now: float, now_ms: int) -> None:
+    def closed(self, session: AttachedSource, how: How, now: float, now_ms: int) -> None:
         """A session's connection has ended."""
         record = self.presence.closed(session.name, session.attachment, how, now, now_ms)
         if record is not None:

@@ -9,7 +9,7 @@ from dsmt.bus.store.database import Database
 from dsmt.bus.store.named import Named
 from dsmt.event.burst import content_of
 from dsmt.event.envelope import SignedEvent
-from dsmt.ports.blobs import Blob, Held, digests_in
+from dsmt.ports.blobs import Blob, BlobTotals, digests_in
 
 BLOB_TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number))""",
@@ -24,7 +24,7 @@ class SqliteBlobs:
 
     def __init__(self, db: Database, named: Named) -> None:
         self._db, self._named = db, named
-        self._held: dict[str, Held] | None = None
+        self._held: dict[str, BlobTotals] | None = None
         """By payer, how much is held; None where it is to be counted."""
 
     def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
@@ -66,20 +66,20 @@ class SqliteBlobs:
         """What is held of every blob."""
         return [_blob(one) for one in self._db.do("SELECT digest, size, at, payer, whole FROM blobs ORDER BY digest")]
 
-    def held(self, payer: str | None = None) -> Held:
+    def held(self, payer: str | None = None) -> BlobTotals:
         """How much is held of all blobs, or of those that somebody pays for; it is counted as they come and go."""
         if self._held is None:
             found = self._db.do("SELECT payer, count(*), sum(size) FROM blobs GROUP BY payer")
-            self._held = {one: Held(number, size) for one, number, size in found}
+            self._held = {one: BlobTotals(number, size) for one, number, size in found}
         if payer is not None:
-            return self._held.get(payer, Held(0, 0))
+            return self._held.get(payer, BlobTotals(0, 0))
         each = self._held.values()
-        return Held(sum(one.number for one in each), sum(one.bytes for one in each))
+        return BlobTotals(sum(one.number for one in each), sum(one.bytes for one in each))
 
     def _count(self, payer: str, number: int, size: int) -> None:
         if self._held is not None:
             before = self.held(payer)
-            self._held[payer] = Held(before.number + number, before.bytes + size)
+            self._held[payer] = BlobTotals(before.number + number, before.bytes + size)
 
     def forget(self, digest: bytes) -> None:
         """A blob is not held any more; its chunks remain to be removed."""

@@ -67,7 +67,7 @@ def certificates_token(raws: Sequence[bytes]) -> str:
     return base64.b64encode(canonical(list(raws))).decode()
 
 
-class Asked(NamedTuple):
+class AuthRequest(NamedTuple):
     """A server's question whether somebody may come in: which connection of which server, and what it has shown.
 
     `user` is the one-time name under which it is let in.
@@ -83,7 +83,7 @@ class Asked(NamedTuple):
     certificates: tuple[bytes, ...]
 
 
-def read_asked(raw: bytes) -> Asked:
+def read_asked(raw: bytes) -> AuthRequest:
     """Read a question. Raises `UnusableEventError`."""
     try:
         told = json.loads(_decoded(raw.decode().split(".")[1]))["nats"]
@@ -91,7 +91,7 @@ def read_asked(raw: bytes) -> Asked:
         certificates = cbor2.loads(_decoded(shown["auth_token"]))
         if not isinstance(certificates, list) or not all(isinstance(one, bytes) for one in certificates):
             raise TypeError("they are no list of bytes")  # noqa: TRY301 - a number would be taken for a size
-        return Asked(
+        return AuthRequest(
             told["user_nkey"],
             told["server_id"]["id"],
             int(client["id"]),
@@ -105,7 +105,9 @@ def read_asked(raw: bytes) -> Asked:
         raise UnusableEventError("nats.question", f"a server's question shows no certificates: {error}") from error
 
 
-def let_in(asked: Asked, issuer: Key, account: str, permissions: Mapping[str, Any], *, now_s: int, until_s: int) -> bytes:
+def let_in(
+    asked: AuthRequest, issuer: Key, account: str, permissions: Mapping[str, Any], *, now_s: int, until_s: int
+) -> bytes:
     """The answer that lets somebody into an account, until its certificate ends."""
     user = {
         "sub": asked.user,
@@ -125,12 +127,12 @@ def let_in(asked: Asked, issuer: Key, account: str, permissions: Mapping[str, An
     return _answer(asked, issuer, {"jwt": _signed(user, issuer, now_s)}, now_s)
 
 
-def kept_out(asked: Asked, issuer: Key, why: str, *, now_s: int) -> bytes:
+def kept_out(asked: AuthRequest, issuer: Key, why: str, *, now_s: int) -> bytes:
     """The answer that keeps somebody out; the server writes why into its log."""
     return _answer(asked, issuer, {"error": why}, now_s)
 
 
-def _answer(asked: Asked, issuer: Key, said: dict[str, str], now_s: int) -> bytes:
+def _answer(asked: AuthRequest, issuer: Key, said: dict[str, str], now_s: int) -> bytes:
     claims = {"sub": asked.user, "aud": asked.server, "nats": {**said, "type": "authorization_response", "version": 2}}
     return _signed(claims, issuer, now_s).encode()
 

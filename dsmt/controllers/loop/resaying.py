@@ -33,7 +33,7 @@ LEFT_S: Final = 30.0
 """Longer than it takes to read all anew."""
 
 
-class Again(Intent, frozen=True):
+class RepeatedFact(Intent, frozen=True):
     """A fact said again: its data is the very same, also what this version does not know."""
 
     @property
@@ -55,7 +55,7 @@ def _writable(facts: Iterable[SignedEvent], name: str, is_revoked: IsRevoked) ->
 
 def _successor(signed: SignedEvent) -> Intent:
     event = signed.event
-    return Again(
+    return RepeatedFact(
         topic=event.topic,
         record=None,
         replaces=signed,

@@ -18,7 +18,7 @@ from dsmt.view.liveness import OBSERVERS, REATTACH_GRACE_MS, ROLES
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ProbeTarget:
     """A node to probe from `since_ms` (realm ms; 0 is at once) on, and what told of it."""
 
     node: str
@@ -59,6 +59,6 @@ class Silence:
         """All that counts is told anew."""
         self._named.clear()
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[ProbeTarget]:
         """The nodes that this one is to probe, in order of their names."""
-        return [Target(node, named.cause, named.since_ms) for node, named in sorted(self._named.items())]
+        return [ProbeTarget(node, named.cause, named.since_ms) for node, named in sorted(self._named.items())]

@@ -32,7 +32,7 @@ from msgspec.structs import replace
 
 from dsmt.bus.broker.others.examining import examine
 from dsmt.bus.broker.others.holders import Holders
-from dsmt.bus.broker.others.other import Asked, Linked, Other, Take, hear
+from dsmt.bus.broker.others.other import CopyRequest, Linked, Other, Take, hear
 from dsmt.bus.broker.others.rereading import Rereading
 from dsmt.bus.broker.others.trimmed import Trimmed
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
@@ -260,7 +260,7 @@ class Copying:
         since, left_out = other.since if again_ms is None else again_ms, self._left_out(other)
         interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=left_out)
         async with bus.subscribe(interest) as deliveries:
-            other.asked = Asked(losses, left_out, since.row if isinstance(since, Cursor) else 0)
+            other.asked = CopyRequest(losses, left_out, since.row if isinstance(since, Cursor) else 0)
             loop = asyncio.get_running_loop()
             reading = loop.create_task(self._drain(other, bus, deliveries, losses, endless=waits))
             change = loop.create_task(self._changed.wait())

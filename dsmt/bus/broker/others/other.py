@@ -19,7 +19,7 @@ BEHIND_MS: Final = 15_000
 STORES: Final = 8
 
 
-class Asked(NamedTuple):
+class CopyRequest(NamedTuple):
     """What one was asked for: by so many losses, what to leave out of what is live, and from which row on."""
 
     losses: int
@@ -42,7 +42,7 @@ class Other:
     """How often it was linked."""
     losses: int = 0
     """How often it had to be read again."""
-    asked: Asked | None = None
+    asked: CopyRequest | None = None
     """What it was asked for, while it is read."""
     caught_up: bool = False
     """Since who is linked has changed all that it had was read."""

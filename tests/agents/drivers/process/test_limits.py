@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dsmt.agents.drivers.limits import Limits
+from dsmt.agents.drivers.limits import ProgramLimits
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
@@ -69,14 +69,14 @@ def test_an_agent_that_must_hold_more_than_it_has_left_ends_so_that_its_successo
 
     monkeypatch.setattr(resource, "setrlimit", refuse)
     monkeypatch.setattr(os, "kill", lambda pid, number: ended.append((pid, number)))
-    Limits._hold(resource.RLIMIT_NOFILE, 12345)
+    ProgramLimits._hold(resource.RLIMIT_NOFILE, 12345)
     assert ended == [(os.getpid(), signal.SIGKILL)]
 
 
 def test_a_limit_that_holds_already_needs_no_other_program_to_be_set(launch, monkeypatch, tmp_path):
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (100, 100))
     monkeypatch.setenv("PATH", str(tmp_path))
-    limits = Limits()
+    limits = ProgramLimits()
     assert limits.prepare(launch("pass", limits={"files": 100, "memory": 1 << 30})) == ()
     with pytest.raises(FailedError, match=r"prlimit\(1\) is missing"):
         limits.prepare(launch("pass", limits={"files": 50}))
