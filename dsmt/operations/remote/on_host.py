@@ -131,15 +131,8 @@ class Installation:
         told: dict[str, Any] = json.loads(run(argv, given=sys.stdin.readline(), keeps=self.turn))
         return told
 
-    def request(self) -> dict[str, Any]:
-        """Make keys for what is to run here besides the node; their public halves."""
-        return self._roles("request")
-
-    def accept(self) -> dict[str, Any]:
-        """Take the certificates of these keys."""
-        return self._roles("accept")
-
-    def _roles(self, verb: str) -> dict[str, Any]:
+    def roles(self, verb: str) -> dict[str, Any]:
+        """`request`: make keys for what is to run here besides the node; `accept`: take the certificates of these keys."""
         argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.members.roles", verb, str(self.home)]
         asks = dict(self.told["asks"])
         if self.told.get("brings"):  # what no command line may show
@@ -254,18 +247,25 @@ class Installation:
 
     def _clear(self, directory: Path) -> None:
         """Remove a directory; of a mount point, or a link, which others have made, only what is in there."""
-        mounts = [line.split()[4].replace(r"\040", " ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        theirs = directory.is_dir() and (directory.is_symlink() or str(directory.resolve()) in mounts)
+        theirs = directory.is_dir() and (directory.is_symlink() or str(directory.resolve()) in _mounted_in(directory))
         for place in [one for one in directory.iterdir() if one.name != LOST_FOUND] if theirs else (directory,):
             self._discard(place)
 
     @staticmethod
     def _discard(place: Path) -> None:
         if place.is_dir() and not place.is_symlink():
+            for mounted in _mounted_in(place):  # it may be anybody's
+                raise HostError("host.mounted", f"something is mounted at {mounted}", f"umount {mounted}, then try again")
             (place / "complete").unlink(missing_ok=True)  # first: half of a program is none
             shutil.rmtree(place)
         else:
             place.unlink(missing_ok=True)
+
+
+def _mounted_in(directory: Path) -> list[str]:
+    """Where something is mounted, at a directory or below it."""
+    places = [line.split()[4].replace(r"\040", " ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [place for place in places if f"{place}/".startswith(f"{directory.resolve()}/")]
 
 
 def _write(path: Path, text: str) -> None:
@@ -366,8 +366,8 @@ VERBS: Final[Mapping[str, Callable[[Installation], dict[str, Any]]]] = {
     "state": Installation.state,
     "install": Installation.install,
     "join": Installation.join,
-    "request": Installation.request,
-    "accept": Installation.accept,
+    "request": lambda here: here.roles("request"),
+    "accept": lambda here: here.roles("accept"),
     "settle": Installation.settle,
     "start": Installation.start,
     "remove": Installation.remove,

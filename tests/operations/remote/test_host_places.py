@@ -52,3 +52,25 @@ def test_a_home_or_a_program_that_is_a_link_stays_one_and_what_it_leads_to_is_em
     assert [*(tmp_path / "home").iterdir(), *(tmp_path / "prefix").iterdir()] == []
     assert one.home.is_symlink()
     assert one.prefix.is_symlink()
+
+
+BELOW = """
+import json, pathlib, subprocess, sys
+from dsmt.operations.remote.on_host import HostError, Installation
+one, theirs = Installation(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2])
+(at := one.home / "nodes/web-1/data").mkdir(parents=True)
+theirs.mkdir()
+(theirs / "file").touch()
+subprocess.run(["mount", "--bind", str(theirs), str(at)], check=True)
+try:
+    one.remove()
+except HostError as error:
+    print(error.told["code"], str(at) in error.told["message"], (theirs / "file").exists())
+"""
+
+
+def test_nothing_is_removed_of_what_others_have_mounted_somewhere_in_a_home(tmp_path: Path) -> None:
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    argv = [*unshare, sys.executable, "-c", BELOW, json.dumps(parameters(tmp_path / "user")), str(tmp_path / "theirs")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "host.mounted True True\n"), done.stderr
