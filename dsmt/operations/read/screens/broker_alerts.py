@@ -57,7 +57,7 @@ def _silent(sight: Sight, one: BrokerRow, found: Found) -> Alert:
         said = "it is a leaf, and linked to no other broker: its site is cut off and goes on by itself there, or it is dead"
         return yours(f"broker/{one.broker}", "broker.silent", said, "see to the uplink of its site, and to its machine")
     elif one.broker == sight.broker:
-        said = "it answers, but says nothing of itself: it may store nothing"
+        said = "it answers, but says nothing of itself: it may store nothing; on NATS its gate hangs"
     else:
         said = f"it is not alive; {others}"
     asks = "dsmt brokers asks it what is wrong" if one.fault is None else "then it begins anew by itself"
