@@ -164,7 +164,7 @@ async def abort(home: Home, *, waits: Tell = silent) -> StartedRealm | None:
     async with alone(home, waits):
         move = home.moving()
         if move is None:
-            raise RefusedError("migrate.none", "there is nothing to abort: no move is under way", next="dsmt status")
+            raise RefusedError("migrate.none", f"there is nothing to abort: {_stands(home)}", next="dsmt status")
         if not home.names(SERVERS):
             there = ENGINES[move.engine]
             said = f"it is too late to abort: the realm is on {there}, and what it has said there is nowhere else"
@@ -229,7 +229,7 @@ def is_cut(home: Home) -> bool:
     """Whether a cut goes on that was begun before. Raises `RefusedError` where there is nothing to cut."""
     move = home.moving()
     if move is None:
-        said = "there is nothing to cut: no move is under way"
+        said = f"there is nothing to cut: {_stands(home)}"
         raise RefusedError("migrate.none", said, next="dsmt bus migrate nats, or dsmt, begins one")
     return move.cut
 
@@ -237,6 +237,12 @@ def is_cut(home: Home) -> bool:
 def serves(home: Home) -> bool:
     """Whether services run, here or on other machines, which a cut does not restart."""
     return is_up(home) or any(map(is_alive, Parts(home).instances()))
+
+
+def _stands(home: Home) -> str:
+    """For who types again what was killed when it was done."""
+    realm = home.realm()
+    return f"no move is under way, and realm {realm.name} is on {ENGINES[realm.engine]}"
 
 
 def _check_level(home: Home, engine: str) -> None:
