@@ -157,6 +157,6 @@ class ReadsAnew:
 
 def test_what_readers_share_changes_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = play(5, scenario="words", scale=SMALL, traced=True)
-    monkeypatch.setattr(world, "Reader", ReadsAnew)
+    monkeypatch.setattr(world, "EventReader", ReadsAnew)
     alone = play(5, scenario="words", scale=SMALL, traced=True)
     assert (alone.trace, alone.digest) == (shared.trace, shared.digest)
